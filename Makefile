@@ -1,0 +1,35 @@
+# `make demo` and `make test` set up what they need in .venv, once.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_RUN := runs/demo
+
+.PHONY: demo test slow lint clean
+
+demo: .venv/installed
+	$(BIN)/keras-inception train digits --name demo --overwrite --width 0.25 --epochs 6
+	$(BIN)/keras-inception export $(DEMO_RUN)/model.keras --name digits
+	$(BIN)/python examples/predict_digits.py saved_models/digits
+
+test: .venv/installed-test lint
+	$(BIN)/python -m pytest
+
+slow: .venv/installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv runs build *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python setup.cfg pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed setup.cfg pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@

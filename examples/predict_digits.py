@@ -1,0 +1,33 @@
+"""Ask an exported digits model about held-out digits and compare with the truth.
+
+python examples/predict_digits.py saved_models/digits
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+
+import keras_inception as ki
+
+
+def main(directory: str) -> None:
+    version = max(ki.export.versions(directory))
+    exported = tf.saved_model.load(Path(directory) / str(version))
+    classify = exported.signatures["serving_bytes"]
+    source = ki.data.find("digits")
+    pixels, labels = source.validation.elements[0], source.validation.labels
+    print(f"{directory}, version {version}, asked about PNG files of held-out digits:")
+    for picture, label in zip(pixels[:8], labels[:8], strict=True):
+        answer = classify(image_bytes=tf.io.encode_png(picture)[None])
+        best, score = answer["classes"][0, 0].numpy(), answer["scores"][0, 0].numpy()
+        print(
+            f"  true {source.class_names[label]}   predicted {best.decode()} ({score:.3f})"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,53 @@
+"""GoogLeNet with its auxiliary classifiers, and auxiliary classifiers for Keras.
+
+>>> import keras_inception as ki
+>>> model = ki.GoogLeNet((64, 64, 3), classes=3)
+>>> model.compile(optimizer="sgd")
+
+The names below run on every backend of Keras. `ki.data` and `ki.export` need
+TensorFlow and are imported when they are first used.
+"""
+
+import importlib
+
+from keras_inception.architecture import (
+    ARCHITECTURES,
+    AUXILIARY_ENDPOINTS,
+    GOOGLENET,
+    GOOGLENET_SMALL,
+    GOOGLENET_TORCHVISION,
+    Architecture,
+)
+from keras_inception.cost import multiply_adds
+from keras_inception.googlenet import GoogLeNet
+from keras_inception.layers import LocalResponseNormalization
+from keras_inception.supervision import (
+    AuxiliaryHead,
+    DeeplySupervised,
+    detach_auxiliary,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ARCHITECTURES",
+    "AUXILIARY_ENDPOINTS",
+    "GOOGLENET",
+    "GOOGLENET_SMALL",
+    "GOOGLENET_TORCHVISION",
+    "Architecture",
+    "AuxiliaryHead",
+    "DeeplySupervised",
+    "GoogLeNet",
+    "LocalResponseNormalization",
+    "data",
+    "detach_auxiliary",
+    "export",
+    "multiply_adds",
+]
+
+
+def __getattr__(name):
+    if name in ("data", "export"):
+        return importlib.import_module(f"keras_inception.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,189 @@
+"""GoogLeNet as data: Table 1 of the paper, and the networks derived from it.
+
+Going Deeper with Convolutions, Szegedy et al., arXiv 1409.4842, Table 1. Stage names
+are BVLC's (`models/bvlc_googlenet/train_val.prototxt` of Caffe) with `/` as `_`. A
+table says what the network *is*; `layers.py` knows how each kind of row is built.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Conv(NamedTuple):
+    """A convolution with ReLU; its output is `ceil(input / strides)` wide."""
+
+    filters: int
+    size: int
+    strides: int = 1
+
+
+class MaxPool(NamedTuple):
+    """Max pooling whose last window may hang over the edge (Caffe's ceil mode)."""
+
+    size: int
+    strides: int
+
+
+class LocalResponseNorm(NamedTuple):
+    """Normalisation across channels, as in Krizhevsky et al. 2012, section 3.3.
+
+    `alpha` is divided by `size`, as Caffe does.
+    """
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+
+
+class Inception(NamedTuple):
+    """An Inception module: the widths of its six convolutions (Figure 2b).
+
+    `wide_size` is the kernel of the column that the paper calls "5x5"; ports descended
+    from TF-Slim use 3 there.
+    """
+
+    conv_1x1: int
+    reduce_3x3: int
+    conv_3x3: int
+    reduce_5x5: int
+    conv_5x5: int
+    pool_proj: int
+    wide_size: int = 5
+
+
+class GlobalAveragePool(NamedTuple):
+    """The mean over all positions (7x7 at the paper's 224 pixels)."""
+
+
+class Dropout(NamedTuple):
+    """Drops this share of the values while training."""
+
+    rate: float
+
+
+Row = Conv | MaxPool | LocalResponseNorm | Inception | GlobalAveragePool | Dropout
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A network between its pixels and its classifier.
+
+    Attributes:
+        name: What commands and `config.json` call it.
+        rows: Stage name to row, in network order. A stage's name is the name of the
+            layer that holds its output: the endpoint.
+        input_mean: Subtracted from the R, G and B of pixels 0..255.
+        input_scale: Multiplies what is left.
+        smallest_input: Height and width in pixels below which the last modules would
+            have nothing left to look at.
+        adaptive_head_pool: The heads average-pool to a 4x4 grid whatever the map's
+            size (torchvision) instead of 5x5 windows with stride 3 (the paper).
+    """
+
+    name: str
+    rows: Mapping[str, Row]
+    input_mean: tuple[float, float, float]
+    input_scale: float
+    smallest_input: int
+    adaptive_head_pool: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "rows", MappingProxyType(dict(self.rows)))
+
+    def __reduce__(self):  # a mapping proxy cannot be pickled or copied by itself
+        fields = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        fields[1] = dict(self.rows)
+        return Architecture, tuple(fields)
+
+
+# Outputs at 224x224. The paper's columns "#3x3 reduce" and "#5x5 reduce" are 3x3r, 5x5r.
+# fmt: off
+GOOGLENET = Architecture(
+    name="googlenet",
+    rows={
+        "conv1_7x7_s2":      Conv(64, 7, strides=2),                   # 112x112x64
+        "pool1_3x3_s2":      MaxPool(3, strides=2),                    # 56x56x64
+        "pool1_norm1":       LocalResponseNorm(),                      # 56x56x64
+        "conv2_3x3_reduce":  Conv(64, 1),                              # 56x56x64
+        "conv2_3x3":         Conv(192, 3),                             # 56x56x192
+        "conv2_norm2":       LocalResponseNorm(),                      # 56x56x192
+        "pool2_3x3_s2":      MaxPool(3, strides=2),                    # 28x28x192
+        #                              1x1 3x3r  3x3 5x5r  5x5 proj
+        "inception_3a":      Inception( 64,  96, 128,  16,  32,  32),  # 28x28x256
+        "inception_3b":      Inception(128, 128, 192,  32,  96,  64),  # 28x28x480
+        "pool3_3x3_s2":      MaxPool(3, strides=2),                    # 14x14x480
+        "inception_4a":      Inception(192,  96, 208,  16,  48,  64),  # 14x14x512
+        "inception_4b":      Inception(160, 112, 224,  24,  64,  64),  # 14x14x512
+        "inception_4c":      Inception(128, 128, 256,  24,  64,  64),  # 14x14x512
+        "inception_4d":      Inception(112, 144, 288,  32,  64,  64),  # 14x14x528
+        "inception_4e":      Inception(256, 160, 320,  32, 128, 128),  # 14x14x832
+        "pool4_3x3_s2":      MaxPool(3, strides=2),                    # 7x7x832
+        "inception_5a":      Inception(256, 160, 320,  32, 128, 128),  # 7x7x832
+        "inception_5b":      Inception(384, 192, 384,  48, 128, 128),  # 7x7x1024
+        "pool5_7x7_s1":      GlobalAveragePool(),                      # 1024
+        "pool5_drop_7x7_s1": Dropout(0.4),                             # 1024
+    },
+    input_mean=(123.0, 117.0, 104.0),  # BVLC's (104, 117, 123), which are B, G, R
+    input_scale=1 / 64,  # about one standard deviation; exact in floating point
+    smallest_input=32,
+)
+# fmt: on
+
+AUXILIARY_ENDPOINTS = ("inception_4a", "inception_4d")  # the paper's places, section 5
+
+
+def _small(paper: Architecture) -> Architecture:
+    """The same modules for pictures of 32 to 64 pixels: an eighth, not a 32nd."""
+    stem = {
+        "conv1_3x3": Conv(64, 3),  # 32x32x64 at 32x32
+        "pool1_3x3_s2": MaxPool(3, strides=2),  # 16x16x64
+        "conv2_3x3_reduce": Conv(64, 1),  # 16x16x64
+        "conv2_3x3": Conv(192, 3),  # 16x16x192; then 3a at 16x16, 4a at 8x8, 5a at 4x4
+    }
+    names = list(paper.rows)
+    rest = {name: paper.rows[name] for name in names[names.index("inception_3a") :]}
+    return dataclasses.replace(
+        paper,
+        name="googlenet_small",
+        rows=stem | rest,
+        input_mean=(127.5, 127.5, 127.5),
+        input_scale=1 / 127.5,
+        smallest_input=16,
+    )
+
+
+def _torchvision(paper: Architecture) -> Architecture:
+    """What torchvision's `googlenet` computes; made for `batch_norm=True`.
+
+    It came from TF-Slim's port: no response normalisation, 3x3 where the paper has
+    5x5, a 2x2 pool before 5a, dropout of 20 %.
+    """
+    rows = {}
+    for name, row in paper.rows.items():
+        if isinstance(row, Inception):
+            row = row._replace(wide_size=3)
+        if not isinstance(row, LocalResponseNorm):
+            rows[name] = row
+    rows["pool4_3x3_s2"] = MaxPool(2, strides=2)
+    rows["pool5_drop_7x7_s1"] = Dropout(0.2)
+    return dataclasses.replace(
+        paper,
+        name="googlenet_torchvision",
+        rows=rows,
+        input_mean=(127.5, 127.5, 127.5),
+        input_scale=1 / 127.5,
+        adaptive_head_pool=True,
+    )
+
+
+GOOGLENET_SMALL = _small(GOOGLENET)
+GOOGLENET_TORCHVISION = _torchvision(GOOGLENET)
+
+ARCHITECTURES = MappingProxyType(
+    {
+        architecture.name: architecture
+        for architecture in (GOOGLENET, GOOGLENET_SMALL, GOOGLENET_TORCHVISION)
+    }
+)

@@ -1,0 +1,275 @@
+"""How each kind of row of an architecture's table is built from Keras layers.
+
+The building blocks are functions over named layers rather than layers of their own, so
+that a model stays flat: every convolution can be found, frozen, logged or loaded by the
+name it has in BVLC's model (`inception_3a_5x5_reduce`).
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_inception import architecture as table
+
+PACKAGE = "keras_inception"  # under which Keras registers what is saved in a model
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class LocalResponseNormalization(keras.layers.Layer):
+    """Divides each value by the energy of its neighbours along the last axis.
+
+    `y[c] = x[c] / (bias + alpha / size * sum(x[c']^2))^beta`, the sum over the `size`
+    channels centred on `c`, those beyond the edges being zero. Krizhevsky et al. 2012,
+    section 3.3, with Caffe's division of `alpha` by `size` (`lrn_layer.cpp`), which
+    `tf.nn.local_response_normalization` leaves out.
+
+    Args:
+        size: Number of channels in the window; odd. Defaults to 5.
+        alpha: Strength. Defaults to 1e-4.
+        beta: Exponent. Defaults to 0.75.
+        bias: Keeps the divisor away from zero. Defaults to 1.
+
+    Input and output shape: `(batch, ..., channels)`.
+
+    Raises:
+        ValueError: If `size` is not a positive odd number.
+
+    Example:
+    >>> y = LocalResponseNormalization()(np.ones((1, 4, 4, 8), "float32"))
+    >>> y.shape
+    (1, 4, 4, 8)
+    """
+
+    def __init__(
+        self,
+        size: int = 5,
+        alpha: float = 1e-4,
+        beta: float = 0.75,
+        bias: float = 1.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if size < 1 or size % 2 == 0:
+            raise ValueError(
+                "LocalResponseNormalization needs a window centred on its channel: "
+                f"`size` must be odd and positive, for example 5. Received: {size}"
+            )
+        self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
+
+    def call(self, inputs):
+        channels, reach = inputs.shape[-1], self.size // 2
+        padding = [(0, 0)] * (len(inputs.shape) - 1) + [(reach, reach)]
+        squares = ops.pad(ops.square(inputs), padding)
+        energy = squares[..., :channels]
+        for shift in range(1, self.size):
+            energy = energy + squares[..., shift : shift + channels]
+        divisor = self.bias + (self.alpha / self.size) * energy
+        if self.beta == 0.75:  # two square roots cost a fraction of a power
+            root = ops.rsqrt(divisor)
+            return inputs * root * ops.sqrt(root)
+        return inputs * ops.power(divisor, -self.beta)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        names = ("size", "alpha", "beta", "bias")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def normalize_pixels(x, architecture: table.Architecture):
+    """`(batch, height, width, 3)` raw RGB pixels 0..255 as the network wants them."""
+    scale = architecture.input_scale
+    return keras.layers.Rescaling(
+        scale,
+        offset=[-mean * scale for mean in architecture.input_mean],
+        name="input_normalization",
+    )(x)
+
+
+def build_row(x, row: table.Row, name: str, *, width: float, batch_norm: bool):
+    """Applies one row of a table; the layer called `name` ends or holds the stage."""
+    match row:
+        case table.Conv():
+            filters = scaled(row.filters, width)
+            return convolution(x, filters, row.size, row.strides, name, batch_norm)
+        case table.Inception():
+            return inception_module(x, row, name, width=width, batch_norm=batch_norm)
+        case table.MaxPool():
+            # At even sizes Keras's "same" is Caffe's ceil mode: the overhang is at the
+            # bottom and the right.
+            return keras.layers.MaxPooling2D(
+                row.size, row.strides, padding="same", name=name
+            )(x)
+        case table.LocalResponseNorm():
+            return LocalResponseNormalization(**row._asdict(), name=name)(x)
+        case table.GlobalAveragePool():
+            return keras.layers.GlobalAveragePooling2D(name=name)(x)
+        case table.Dropout():
+            return keras.layers.Dropout(row.rate, name=name)(x)
+    raise TypeError(
+        f"Stage {name!r} has a row of an unknown kind: {row!r}. Expected one of "
+        "Conv, MaxPool, LocalResponseNorm, Inception, GlobalAveragePool, Dropout."
+    )
+
+
+def scaled(filters: int, width: float) -> int:
+    """`filters` times `width`, and at least one."""
+    return max(1, round(filters * width))
+
+
+def convolution(x, filters: int, size: int, strides: int, name: str, batch_norm: bool):
+    """Convolution and ReLU, with batch normalisation between them if asked.
+
+    The convolution's layer is called `name`; with `batch_norm` the layers `NAME_bn` and
+    `NAME_relu` follow it.
+    """
+    if strides > 1:
+        # "same" would pad more at the bottom and the right; Caffe and torch pad evenly.
+        x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+    x = keras.layers.Conv2D(
+        filters,
+        size,
+        strides,
+        padding="same" if strides == 1 else "valid",
+        activation=None if batch_norm else "relu",
+        use_bias=not batch_norm,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+    if batch_norm:
+        # The averages of Keras's default momentum, 0.99, lag hundreds of steps behind.
+        x = keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-3, name=f"{name}_bn"
+        )(x)
+        x = keras.layers.ReLU(name=f"{name}_relu")(x)
+    return x
+
+
+def inception_module(
+    x, row: table.Inception, name: str, *, width: float, batch_norm: bool
+):
+    """Four branches side by side, joined along the channels (paper, Figure 2b)."""
+
+    def conv(x, filters, size, part):
+        return convolution(
+            x, scaled(filters, width), size, 1, f"{name}_{part}", batch_norm
+        )
+
+    # fmt: off
+    one   = conv(x, row.conv_1x1, 1, "1x1")
+    three = conv(x, row.reduce_3x3, 1, "3x3_reduce")
+    three = conv(three, row.conv_3x3, 3, "3x3")
+    five  = conv(x, row.reduce_5x5, 1, "5x5_reduce")
+    five  = conv(five, row.conv_5x5, row.wide_size, "5x5")
+    pool  = keras.layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
+    pool  = conv(pool, row.pool_proj, 1, "pool_proj")
+    # fmt: on
+    return keras.layers.Concatenate(name=name)([one, three, five, pool])
+
+
+def head_logits(
+    x,
+    name: str,
+    classes: int,
+    *,
+    filters: int = 128,
+    units: int = 1024,
+    dropout: float = 0.7,
+    batch_norm: bool = False,
+    adaptive_pool: bool = False,
+):
+    """The auxiliary classifier up to its logits (paper, section 5).
+
+    Average pool, 1x1 convolution to `filters`, dense `units`, dropout, dense `classes`;
+    the layers are `NAME_ave_pool`, `NAME_conv`, `NAME_fc`, `NAME_drop_fc` and
+    `NAME_classifier`. What is no feature map (a vector, a sequence) has no pool and no
+    convolution: a sequence is averaged over its steps.
+    """
+    rank = len(x.shape)
+    if rank == 4:
+        x = _head_pool(x, f"{name}_ave_pool", adaptive_pool)
+        x = convolution(x, filters, 1, 1, f"{name}_conv", batch_norm)
+        x = keras.layers.Flatten(name=f"{name}_flatten")(x)
+    elif rank == 3:
+        x = keras.layers.GlobalAveragePooling1D(name=f"{name}_ave_pool")(x)
+    elif rank != 2:
+        raise ValueError(
+            f"Head {name!r} needs feature maps (batch, height, width, channels), a "
+            "sequence (batch, steps, features) or vectors (batch, features). "
+            f"Received the shape: {tuple(x.shape)}"
+        )
+    x = keras.layers.Dense(
+        units, activation="relu", kernel_initializer="he_normal", name=f"{name}_fc"
+    )(x)
+    x = keras.layers.Dropout(dropout, name=f"{name}_drop_fc")(x)
+    return keras.layers.Dense(classes, name=f"{name}_classifier")(x)
+
+
+def _head_pool(x, name: str, adaptive: bool):
+    """5x5 windows with stride 3, as the paper; never more than a 4x4 grid.
+
+    A map smaller than the window is pooled whole; on one larger than 16x16 the windows
+    grow, so that the dense layer behind keeps the size it has at the paper's places.
+    """
+    sides = x.shape[1:3]
+    if adaptive or any(side is None or side > 16 for side in sides):
+        return keras.layers.AdaptiveAveragePooling2D(4, name=name)(x)
+    window = tuple(min(5, side) for side in sides)
+    return keras.layers.AveragePooling2D(window, 3, name=name)(x)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Output(keras.layers.Activation):
+    """The last layer of a classifier, named as its output (`main`, `aux_4a`).
+
+    It computes in float32 under every dtype policy, since a softmax in float16 loses
+    small probabilities, and it carries what its classes mean, so that saving, cloning
+    and reloading a model keep it.
+
+    Args:
+        activation: `"softmax"` for probabilities, `None` or `"linear"` for logits.
+        superclasses: For each class of the labels, the name of the coarser class that
+            this output learns; `None` (default) if it learns the classes themselves.
+
+    Input and output shape: `(batch, classes)`, or `(batch, number of superclasses)`.
+    """
+
+    def __init__(
+        self,
+        activation: str | None = "softmax",
+        superclasses: Sequence[str | int] | None = None,
+        **kwargs,
+    ):
+        super().__init__(activation, **{"dtype": "float32"} | kwargs)
+        self.superclasses = None if superclasses is None else list(superclasses)
+
+    @property
+    def superclass_names(self) -> list[str | int] | None:
+        """The coarse classes in the order of this output's columns, or `None`."""
+        return None if self.superclasses is None else sorted(set(self.superclasses))
+
+    def own_labels(self, labels):
+        """Turns labels of the classes into labels of what this output learns.
+
+        Args:
+            labels: Class indices `(batch,)` or `(batch, 1)`, or one-hot (or any
+                weights per class) `(batch, classes)`.
+
+        Returns:
+            The labels as they came if this output learns the classes themselves, else
+            superclass indices, or the sums over each superclass, of the same rank.
+        """
+        if self.superclasses is None:
+            return labels
+        names = self.superclass_names
+        index = np.array([names.index(name) for name in self.superclasses])
+        if len(labels.shape) == 2 and labels.shape[1] == len(index):
+            members = np.eye(len(names), dtype="float32")[index]
+            return ops.matmul(ops.cast(labels, "float32"), members)
+        return ops.take(index, ops.cast(labels, "int32"), axis=0)
+
+    def get_config(self):
+        return super().get_config() | {"superclasses": self.superclasses}

@@ -1,0 +1,53 @@
+"""The `keras-inception` command.
+
+It is a package of its own, beside `keras_inception`, so that `--help` and wrong
+arguments are answered at once: importing `keras_inception` imports Keras and its
+backend, which takes seconds. Each command's module says what it takes
+(`add_arguments`) and does it (`run`), with the heavy imports inside `run`.
+"""
+
+import argparse
+import os
+import sys
+
+from keras_inception_cli import evaluate, export, predict, train
+
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command line and returns its exit status.
+
+    Args:
+        arguments: The words after `keras-inception`. Defaults to the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        prog="keras-inception",
+        description="GoogLeNet with its auxiliary classifiers: train, look, serve.",
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        summary = module.__doc__.splitlines()[0]
+        command = subparsers.add_parser(name, help=summary, description=module.__doc__)
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("keras-inception: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("KERAS_INCEPTION_DEBUG"):
+            raise
+        message = " ".join(str(error).split())
+        print(f"keras-inception: error: {message}", file=sys.stderr)
+        return 1
+    return 0

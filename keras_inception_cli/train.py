@@ -1,0 +1,141 @@
+"""Train GoogLeNet with its auxiliary classifiers on pictures.
+
+Everything is written to RUNS/NAME: config.json, history.csv, model.keras (the epoch
+with the best val_main_accuracy), tensorboard/ and result.json.
+"""
+
+import argparse
+from pathlib import Path
+
+from keras_inception_cli.common import DATA_HELP, check_at_least, quiet_start
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `train` takes."""
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    run = parser.add_argument_group("the run")
+    run.add_argument("--name", help="name of the run (default: the data's)")
+    run.add_argument("--runs", type=Path, default=Path("runs"), help="(default: runs)")
+    run.add_argument(
+        "--overwrite", action="store_true", help="delete an earlier run of this name"
+    )
+    run.add_argument("--epochs", type=int, default=10, help="(default: 10)")
+    run.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
+    run.add_argument(
+        "--learning-rate",
+        type=float,
+        default=0.02,
+        help="at the start, falling to 0 along a cosine (default: 0.02)",
+    )
+    run.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    network = parser.add_argument_group("the network")
+    network.add_argument(
+        "--architecture",
+        choices=("googlenet", "googlenet_small", "googlenet_torchvision"),
+        help="(default: googlenet_small for pictures below 112 pixels, else googlenet)",
+    )
+    network.add_argument(
+        "--image-size",
+        type=int,
+        help="side in pixels (default: 32 or 64 for small pictures, else 224)",
+    )
+    network.add_argument(
+        "--width", type=float, default=1.0, help="times the filters (default: 1)"
+    )
+    network.add_argument(
+        "--batch-norm",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="batch normalisation, which the paper's network has not (default: on)",
+    )
+    heads = parser.add_argument_group("the auxiliary heads")
+    heads.add_argument(
+        "--heads",
+        nargs="*",
+        default=["inception_4a", "inception_4d"],
+        metavar="ENDPOINT",
+        help="where they hang; nothing after --heads for none "
+        "(default: inception_4a inception_4d)",
+    )
+    heads.add_argument(
+        "--aux-weight",
+        type=float,
+        default=0.3,
+        help="of each head's loss (default: 0.3)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains and leaves a run directory."""
+    check_at_least(options, {"epochs": 1, "batch_size": 1})
+    if not options.learning_rate > 0:
+        raise ValueError(
+            f"--learning-rate must be above 0. Received: {options.learning_rate}"
+        )
+    with quiet_start():
+        import keras
+        import tensorflow as tf
+
+        import keras_inception as ki
+        from keras_inception import data, training
+
+    source = data.find(options.data, seed=options.seed)
+    small = source.picture_side < 112
+    architecture = ki.ARCHITECTURES[
+        options.architecture or ("googlenet_small" if small else "googlenet")
+    ]
+    side = options.image_size
+    if side is None and architecture is ki.GOOGLENET_SMALL:
+        side = 32 if source.picture_side <= 40 else 64
+    side = side or 224
+    keras.utils.set_random_seed(options.seed)
+    tf.config.experimental.enable_op_determinism()
+    model = ki.GoogLeNet(
+        (side, side, 3),
+        classes=len(source.class_names),
+        auxiliary=options.heads,
+        architecture=architecture,
+        width=options.width,
+        batch_norm=options.batch_norm,
+    )
+    model.class_names = source.class_names
+    pictures = data.load(source, side, options.batch_size, seed=options.seed)
+    steps = options.epochs * len(pictures.train)
+    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
+    model.compile(
+        keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
+        loss_weights=options.aux_weight,
+    )
+    run = training.RunDirectory(
+        options.runs / (options.name or source.name), overwrite=options.overwrite
+    )
+    heads = ", ".join(model.heads) or "none"
+    print(
+        f"{source.name}: {len(source.train)} pictures to learn from, "
+        f"{len(source.validation)} held out, {len(source.class_names)} classes\n"
+        f"{architecture.name} at {side}x{side}: {model.count_params():,} parameters, "
+        f"auxiliary heads: {heads}"
+    )
+    config = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in vars(options).items()
+        if key not in ("run", "overwrite")
+    } | {
+        "architecture": architecture.name,
+        "image_size": side,
+        "class_names": source.class_names,
+        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+    }
+    result = training.train(
+        model,
+        pictures.train,
+        pictures.validation,
+        run,
+        epochs=options.epochs,
+        config=config,
+    )
+    print(
+        f"best: {training.MONITOR} {result[training.MONITOR]:.4f} in epoch "
+        f"{result['best_epoch']}, after {result['seconds']:.0f} s\n"
+        f"wrote {run.model}"
+    )

@@ -1,0 +1,308 @@
+"""Training with heads: labels, losses, weights, saving."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import CLASSES, tiny_googlenet
+
+import keras_inception as ki
+
+OUTPUTS = ("main", "aux_4a", "aux_4d")
+
+
+def evaluate(model, *data, **arguments):
+    return model.evaluate(*data, verbose=0, return_dict=True, **arguments)
+
+
+def test_fit_on_plain_labels_logs_every_output(model, pictures):
+    history = model.fit(*pictures, validation_data=pictures, verbose=0).history
+    names = ["loss", *(f"{o}_{m}" for o in OUTPUTS for m in ("loss", "accuracy"))]
+    assert set(history) == {*names, *(f"val_{name}" for name in names)}
+
+
+def test_log_names_do_not_change_without_heads(pictures):
+    model = tiny_googlenet(auxiliary=())
+    model.compile("sgd")
+    history = model.fit(*pictures, validation_data=pictures, verbose=0).history
+    assert set(history) == {
+        f"{prefix}{name}"
+        for prefix in ("", "val_")
+        for name in ("loss", "main_loss", "main_accuracy")
+    }
+
+
+def test_loss_is_main_plus_three_tenths_of_each_head(model, pictures):
+    logs = evaluate(model, *pictures)
+    # the crossentropies by hand, from the probabilities
+    images, labels = pictures
+    probabilities = model.predict(images, verbose=0)
+    by_hand = {
+        name: -np.mean(np.log(p[np.arange(len(labels)), labels]))
+        for name, p in probabilities.items()
+    }
+    for name in OUTPUTS:
+        assert logs[f"{name}_loss"] == pytest.approx(by_hand[name], rel=1e-5)
+    expected = by_hand["main"] + 0.3 * (by_hand["aux_4a"] + by_hand["aux_4d"])
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    assert logs["loss"] == pytest.approx(
+        logs["main_loss"] + 0.3 * (logs["aux_4a_loss"] + logs["aux_4d_loss"]), abs=1e-6
+    )
+
+
+def test_the_explicit_form_equals_the_short_one(model, pictures):
+    images, labels = pictures
+    short = evaluate(model, images, labels)
+    model.compile(
+        "sgd",
+        loss=dict.fromkeys(OUTPUTS, "sparse_categorical_crossentropy"),
+        loss_weights={"main": 1.0, "aux_4a": 0.3, "aux_4d": 0.3},
+        metrics={name: ["accuracy"] for name in OUTPUTS},
+    )
+    assert evaluate(model, images, dict.fromkeys(OUTPUTS, labels)) == short
+
+
+def test_weights_by_name_reach_their_heads(model, pictures):
+    model.compile("sgd", loss_weights={"aux_4a": 0.5, "aux_4d": 0.125})
+    logs = evaluate(model, *pictures)
+    expected = (
+        logs["main_loss"] + 0.5 * logs["aux_4a_loss"] + 0.125 * logs["aux_4d_loss"]
+    )
+    assert logs["loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_hot_labels(model, pictures):
+    images, labels = pictures
+    sparse = evaluate(model, images, labels)
+    model.compile("sgd", loss="categorical_crossentropy")
+    one_hot = evaluate(model, images, np.eye(CLASSES)[labels])
+    assert one_hot == pytest.approx(sparse, rel=1e-5)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_logits_get_the_loss_for_logits(pictures, one_hot):
+    images, labels = pictures
+    softmax = tiny_googlenet()
+    logits = tiny_googlenet(classifier_activation=None)
+    logits.set_weights(softmax.get_weights())
+    loss = "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
+    labels = np.eye(CLASSES)[labels] if one_hot else labels
+    for model in (softmax, logits):
+        model.compile("sgd", loss=loss)
+    a, b = evaluate(softmax, images, labels), evaluate(logits, images, labels)
+    assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+def test_class_weight_and_sample_weight_reach_every_head(model, pictures):
+    images, labels = pictures
+    class_weight = {0: 0.0, 1: 2.0, 2: 0.5}
+    sample_weight = np.array([class_weight[label] for label in labels])
+    by_sample = evaluate(model, images, labels, sample_weight=sample_weight)
+    probabilities = model.predict(images, verbose=0)
+    for name, p in probabilities.items():
+        losses = -np.log(p[np.arange(len(labels)), labels]) * sample_weight
+        assert by_sample[f"{name}_loss"] == pytest.approx(losses.mean(), rel=1e-5)
+
+    def trained(**weights):
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        for layer in copy.layers:  # the same step twice must not differ by dropout
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
+        copy.compile(keras.optimizers.SGD(0.01))
+        copy.fit(images, labels, batch_size=8, verbose=0, **weights)
+        return copy.get_weights()
+
+    for a, b in zip(
+        trained(class_weight=class_weight),
+        trained(sample_weight=sample_weight),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_the_trunk_after_4a_gets_no_gradient_from_aux_4a(pictures):
+    model = tiny_googlenet()
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(pictures[0])["aux_4a"][:, 0])
+    trunk = [
+        v for v in model.trainable_variables if not v.path.startswith(("aux_", "main_"))
+    ]
+    gradients = tape.gradient(loss, [v.value for v in trunk])
+    reached = {v.path.split("/")[0] for v, g in zip(trunk, gradients) if g is not None}
+    # modules 3a, 3b and 4a with six convolutions each, and the stem's three
+    assert len(reached) == 3 + 3 * 6
+    assert {name[:12] for name in reached if name.startswith("inception")} == {
+        "inception_3a",
+        "inception_3b",
+        "inception_4a",
+    }
+
+
+def test_every_parameter_gets_a_gradient(pictures):
+    model = tiny_googlenet()
+    with tf.GradientTape() as tape:
+        loss = sum(tf.reduce_sum(p[:, 0]) for p in model(pictures[0]).values())
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    assert all(gradient is not None for gradient in gradients)
+
+
+class SetWeight(keras.callbacks.Callback):
+    """Takes aux_4a's loss away from the second epoch on."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            self.model.auxiliary_weights["aux_4a"].assign(0.0)
+
+
+def test_weights_change_while_training_without_tracing_anew(pictures):
+    model = tiny_googlenet()
+    model.compile(keras.optimizers.SGD(0.0))
+    history = model.fit(*pictures, epochs=2, verbose=0, callbacks=[SetWeight()]).history
+    for epoch, weight in enumerate((0.3, 0.0)):
+        logs = {name: values[epoch] for name, values in history.items()}
+        expected = (
+            logs["main_loss"] + weight * logs["aux_4a_loss"] + 0.3 * logs["aux_4d_loss"]
+        )
+        assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    assert model.train_function.experimental_get_tracing_count() == 1
+
+
+def test_loss_weights_are_no_parameters(model):
+    before = tiny_googlenet().count_params()
+    assert model.count_params() == before
+    assert not any("loss_weight" in v.path for v in model.variables)
+
+
+def test_keras_file_keeps_everything(model, pictures, tmp_path):
+    model.class_names = ["ant", "bee", "cat"]
+    model.compile("sgd", loss_weights={"aux_4a": 0.5, "aux_4d": 0.25})
+    model.fit(*pictures, verbose=0)
+    model.auxiliary_weights["aux_4d"].assign(0.125)
+    expected = evaluate(model, *pictures)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    assert "pickle" not in " ".join(zipfile.ZipFile(path).namelist())
+    again = keras.saving.load_model(path, safe_mode=True)
+    assert type(again) is ki.DeeplySupervised
+    assert again.class_names == ["ant", "bee", "cat"]
+    assert again.heads == ["aux_4a", "aux_4d"]
+    assert evaluate(again, *pictures) == expected
+    weights = {name: float(v) for name, v in again.auxiliary_weights.items()}
+    assert weights == {"aux_4a": 0.5, "aux_4d": 0.125}
+    iterations = [int(m.optimizer.iterations) for m in (again, model)]
+    assert iterations[0] == iterations[1]
+    again.fit(*pictures, verbose=0)
+
+
+def test_clone_of_a_compiled_model(model, pictures):
+    clone = keras.models.clone_model(model)
+    assert type(clone) is ki.DeeplySupervised
+    clone.set_weights(model.get_weights())
+    assert evaluate(clone, *pictures) == evaluate(model, *pictures)
+
+
+def test_weights_files_fit_compiled_and_uncompiled_models(model, tmp_path):
+    path = tmp_path / "model.weights.h5"
+    model.save_weights(path)
+    fresh = tiny_googlenet()
+    fresh.load_weights(path)
+    for a, b in zip(fresh.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    fresh.save_weights(path)
+    model.load_weights(path)
+
+
+def test_coarse_head_learns_superclasses(pictures, tmp_path):
+    images, labels = pictures
+    coarse = ki.AuxiliaryHead("inception_4a", superclasses=["pet", "tool", "pet"])
+    model = tiny_googlenet(auxiliary=(coarse, "inception_4d"))
+    assert model.output["aux_4a"].shape == (None, 2)
+    model.compile("sgd")
+    sparse = evaluate(model, images, labels)
+    p = model.predict(images, verbose=0)["aux_4a"]
+    own = np.array([0, 1, 0])[labels]
+    by_hand = -np.mean(np.log(p[np.arange(len(own)), own]))
+    assert sparse["aux_4a_loss"] == pytest.approx(by_hand, rel=1e-5)
+    model.compile("sgd", loss="categorical_crossentropy")
+    one_hot = evaluate(model, images, np.eye(CLASSES)[labels])
+    assert one_hot == pytest.approx(sparse, rel=1e-5)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert again.get_layer("aux_4a").superclass_names == ["pet", "tool"]
+    assert evaluate(again, images, np.eye(CLASSES)[labels]) == one_hot
+
+
+def test_detached_model_shares_weights_and_answers_alike(model, pictures):
+    main = ki.detach_auxiliary(model)
+    images = pictures[0]
+    np.testing.assert_array_equal(
+        main.predict(images, verbose=0), model.predict(images, verbose=0)["main"]
+    )
+    kernel = "conv1_7x7_s2"
+    assert main.get_layer(kernel) is model.get_layer(kernel)
+    assert not any(layer.name.startswith("aux") for layer in main.layers)
+    with pytest.raises(ValueError, match="main"):
+        ki.detach_auxiliary(main)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss_weights": {"aux_4a": 0.3}}, "leaves out: 'aux_4d'"),
+        ({"loss_weights": {"aux_4a": 1, "aux_4d": 1, "Main": 1}}, "no output.*'Main'"),
+        ({"loss_weights": [1, 0.3, 0.3]}, "a list's order"),
+        ({"loss_weights": -0.3}, "at least 0"),
+        ({"loss_weights": float("nan")}, "at least 0"),
+        ({"loss_weights": "much"}, "at least 0"),
+        ({"loss": {"main": "mse"}}, "leaves out: 'aux_4a', 'aux_4d'"),
+        ({"loss": ["mse", "mse", "mse"]}, "dict by name"),
+        ({"metrics": {"mian": "accuracy"}}, "'mian'"),
+    ],
+)
+def test_compile_names_what_is_wrong(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model.compile("sgd", **arguments)
+
+
+def test_labels_by_name_must_be_whole(model, pictures):
+    images, labels = pictures
+    with pytest.raises(ValueError, match="leaves out: 'aux_4a', 'aux_4d'"):
+        model.fit(images, {"main": labels}, verbose=0)
+    with pytest.raises(ValueError, match="one array for every output"):
+        model.fit(images, (labels, labels, labels), verbose=0)
+
+
+def test_metric_instances_are_not_shared(model, pictures):
+    top2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
+    model.compile("sgd", metrics=["accuracy", top2])
+    logs = evaluate(model, *pictures)
+    assert {f"{name}_top_2" for name in OUTPUTS} <= set(logs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dropout": 1.0}, "dropout"),
+        ({"units": 0}, "units"),
+        ({"name": "main"}, "name of its own"),
+        ({"superclasses": ["a", "a", "a"]}, "at least two"),
+        ({"superclasses": ["a", 1, "b"]}, "all names or all numbers"),
+    ],
+)
+def test_heads_refuse_bad_numbers(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ki.AuxiliaryHead("inception_4a", **arguments)
+
+
+def test_superclasses_must_be_one_per_class():
+    head = ki.AuxiliaryHead("inception_4a", superclasses=["a", "b"])
+    with pytest.raises(ValueError, match="each of the 3 classes"):
+        tiny_googlenet(auxiliary=(head,))
+
+
+def test_auxiliary_weights_need_compile():
+    with pytest.raises(ValueError, match="not compiled"):
+        _ = tiny_googlenet().auxiliary_weights
