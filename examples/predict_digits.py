@@ -24,9 +24,8 @@ def main(directory: str) -> None:
     for picture, label in zip(pixels[:8], labels[:8], strict=True):
         answer = classify(image_bytes=tf.io.encode_png(picture)[None])
         best, score = answer["classes"][0, 0].numpy(), answer["scores"][0, 0].numpy()
-        print(
-            f"  true {source.class_names[label]}   predicted {best.decode()} ({score:.3f})"
-        )
+        truth = source.class_names[label]
+        print(f"  true {truth}   predicted {best.decode()} ({score:.3f})")
 
 
 if __name__ == "__main__":

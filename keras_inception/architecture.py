@@ -98,7 +98,7 @@ class Architecture:
         return Architecture, tuple(fields)
 
 
-# Outputs at 224x224. The paper's columns "#3x3 reduce" and "#5x5 reduce" are 3x3r, 5x5r.
+# Outputs at 224x224; 3x3r and 5x5r are the columns "#3x3 reduce" and "#5x5 reduce".
 # fmt: off
 GOOGLENET = Architecture(
     name="googlenet",

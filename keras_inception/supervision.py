@@ -340,10 +340,10 @@ class DeeplySupervised(keras.Model):
             return None
         # Keras cannot serialize the variables: their present values take their place.
         config = dict(self._compile_config.config)
-        config["loss_weights"] = {
-            name: float(keras.ops.convert_to_numpy(weight))
-            for name, weight in config["loss_weights"].items()
+        values = {
+            name: float(weight.value) for name, weight in self.auxiliary_weights.items()
         }
+        config["loss_weights"] = config["loss_weights"] | values
         return keras.saving.serialize_keras_object(config)
 
     def compile_from_config(self, config):

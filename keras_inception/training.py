@@ -173,9 +173,8 @@ class Progress(keras.callbacks.Callback):
             f"{name} {logs[f'val_{name}_accuracy']:.3f}" for name in self.model.output
         )
         start = "\r\033[K" if self.stream.isatty() else ""
-        self._print(
-            f"{start}{self._label} {logs['loss']:>7.3f}   {accuracies}  {seconds:5.1f} s"
-        )
+        loss = f"{logs['loss']:>7.3f}"
+        self._print(f"{start}{self._label} {loss}   {accuracies}  {seconds:5.1f} s")
 
     def _print(self, text, end="\n"):
         print(text, end=end, file=self.stream, flush=True)

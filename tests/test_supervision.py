@@ -131,7 +131,11 @@ def test_the_trunk_after_4a_gets_no_gradient_from_aux_4a(pictures):
         v for v in model.trainable_variables if not v.path.startswith(("aux_", "main_"))
     ]
     gradients = tape.gradient(loss, [v.value for v in trunk])
-    reached = {v.path.split("/")[0] for v, g in zip(trunk, gradients) if g is not None}
+    reached = {
+        v.path.split("/")[0]
+        for v, gradient in zip(trunk, gradients, strict=True)
+        if gradient is not None
+    }
     # modules 3a, 3b and 4a with six convolutions each, and the stem's three
     assert len(reached) == 3 + 3 * 6
     assert {name[:12] for name in reached if name.startswith("inception")} == {
@@ -158,16 +162,29 @@ class SetWeight(keras.callbacks.Callback):
 
 
 def test_weights_change_while_training_without_tracing_anew(pictures):
+    traced = []
+
+    def loss(y_true, y_pred):
+        traced.append(y_pred)  # runs when the step is traced, not when it is run
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+
+    class CountTraces(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            counts.append(len(traced))
+
+    counts = []
     model = tiny_googlenet()
-    model.compile(keras.optimizers.SGD(0.0))
-    history = model.fit(*pictures, epochs=2, verbose=0, callbacks=[SetWeight()]).history
+    model.compile(keras.optimizers.SGD(0.0), loss=loss)
+    history = model.fit(
+        *pictures, epochs=2, verbose=0, callbacks=[SetWeight(), CountTraces()]
+    ).history
+    assert counts[0] == counts[1] > 0
     for epoch, weight in enumerate((0.3, 0.0)):
         logs = {name: values[epoch] for name, values in history.items()}
         expected = (
             logs["main_loss"] + weight * logs["aux_4a_loss"] + 0.3 * logs["aux_4d_loss"]
         )
         assert logs["loss"] == pytest.approx(expected, rel=1e-5)
-    assert model.train_function.experimental_get_tracing_count() == 1
 
 
 def test_loss_weights_are_no_parameters(model):
@@ -211,8 +228,6 @@ def test_weights_files_fit_compiled_and_uncompiled_models(model, tmp_path):
     fresh.load_weights(path)
     for a, b in zip(fresh.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    fresh.save_weights(path)
-    model.load_weights(path)
 
 
 def test_coarse_head_learns_superclasses(pictures, tmp_path):
