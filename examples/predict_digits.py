@@ -3,15 +3,15 @@
 python examples/predict_digits.py saved_models/digits
 """
 
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from keras_inception_cli.common import quiet_start
 
-import tensorflow as tf
+with quiet_start():
+    import tensorflow as tf
 
-import keras_inception as ki
+    import keras_inception as ki
 
 
 def main(directory: str) -> None:

@@ -15,15 +15,18 @@ DATA_HELP = (
 def quiet_start():
     """Holds back what TensorFlow writes to stderr while it is imported.
 
-    Its first lines (which instructions the processor has) come before any log level
-    can be set. If the block fails they are shown after all.
+    Its first lines (which instructions the processor has, that there is no GPU) come
+    before or in spite of any log level. If the block fails they are shown after all.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         saved = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
             yield
+            if "tensorflow" in sys.modules:  # looks for GPUs, and says so
+                sys.modules["tensorflow"].config.list_physical_devices()
         except BaseException:
             held.seek(0)
             os.write(saved, held.read())

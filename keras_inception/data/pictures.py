@@ -4,6 +4,7 @@ One way for training, evaluation, prediction and the exported model, so that non
 them can differ from another: `decode` (or `read_file`), then `fit_square`.
 """
 
+import os
 import warnings
 from pathlib import Path
 
@@ -64,8 +65,9 @@ def read_file(path: tf.Tensor, native: tf.Tensor) -> tf.Tensor:
     return tf.cond(native, lambda: decode(tf.io.read_file(path)), by_pillow)
 
 
-def _decode_with_pillow(path: bytes) -> np.ndarray:
-    with Image.open(path.decode()) as picture:
+def _decode_with_pillow(path: bytes | np.ndarray) -> np.ndarray:
+    path = np.asarray(path).item()  # outside of a graph it comes as an array
+    with Image.open(os.fsdecode(path)) as picture:
         return np.asarray(picture.convert("RGB"))
 
 

@@ -1,0 +1,61 @@
+"""The core on every backend, in processes of their own: a backend can't be changed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TRAIN_A_STEP = """
+import sys
+import keras, numpy as np
+import keras_inception as ki
+
+assert keras.backend.backend() == {backend!r}
+model = ki.GoogLeNet((32, 32, 3), classes=3, width=0.0625)
+model.compile(keras.optimizers.SGD(0.01))
+images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+labels = np.array([0, 1, 2, 0])
+before = [w.copy() for w in model.get_weights()]
+model.fit(images, labels, verbose=0, class_weight={{0: 1.0, 1: 2.0, 2: 0.5}})
+assert any((a != b).any() for a, b in zip(before, model.get_weights()))
+
+logs = model.evaluate(images, labels, verbose=0, return_dict=True)
+expected = logs["main_loss"] + 0.3 * (logs["aux_4a_loss"] + logs["aux_4d_loss"])
+assert abs(logs["loss"] - expected) < 1e-6, (logs, expected)
+
+class Silence(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.auxiliary_weights["aux_4a"].assign(float(epoch == 0))
+
+model.compile(keras.optimizers.SGD(0.0), loss_weights=0.3)
+logs = model.fit(images, labels, verbose=0, epochs=2, callbacks=[Silence()]).history
+second = logs["main_loss"][1] + 0.3 * logs["aux_4d_loss"][1]
+assert abs(logs["loss"][1] - second) < 1e-6, logs
+first = logs["main_loss"][0] + logs["aux_4a_loss"][0] + 0.3 * logs["aux_4d_loss"][0]
+assert abs(logs["loss"][0] - first) < 1e-6, logs
+
+sum(ki.multiply_adds(ki.detach_auxiliary(model)).values())
+if {backend!r} != "tensorflow":
+    assert "tensorflow" not in sys.modules
+
+model.save({path!r})
+again = keras.saving.load_model({path!r})
+a, b = model.predict(images, verbose=0), again.predict(images, verbose=0)
+for name in ("main", "aux_4a", "aux_4d"):
+    np.testing.assert_allclose(a[name], b[name], atol=1e-6)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_trains_a_step_and_round_trips(backend, tmp_path):
+    if backend != "tensorflow":
+        pytest.importorskip(backend)
+    code = TRAIN_A_STEP.format(backend=backend, path=str(tmp_path / "m.keras"))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

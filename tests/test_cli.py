@@ -1,0 +1,197 @@
+"""The commands as a person types them, in one process."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import keras_inception_cli
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """A folder of red and blue pictures, easy to learn."""
+    root = tmp_path_factory.mktemp("colours")
+    random = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (root / name).mkdir()
+        for index in range(20):
+            pixels = random.integers(0, 60, (24, 24, 3)).astype("uint8")
+            pixels[..., channel] += 180
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, colours):
+    """A finished run and its export, made by the commands."""
+    root = tmp_path_factory.mktemp("workplace")
+    arguments = ["--runs", root / "runs", "--name", "colours", "--width", "0.125"]
+    assert (
+        command("train", colours, *arguments, "--epochs", "3", "--batch-size", 8) == 0
+    )
+    model = root / "runs/colours/model.keras"
+    assert command("export", model, "--saved-models", root / "saved") == 0
+    return root
+
+
+def command(*words):
+    return keras_inception_cli.main([str(word) for word in words])
+
+
+def test_train_leaves_a_run_directory(workplace, colours):
+    run = workplace / "runs/colours"
+    names = {"config.json", "history.csv", "model.keras", "result.json", "tensorboard"}
+    assert {entry.name for entry in run.iterdir()} == names
+    config = json.loads((run / "config.json").read_text())
+    assert config["class_names"] == ["blue", "red"]
+    assert config["architecture"] == "googlenet_small"
+    assert config["data"] == str(colours)
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert {"val_main_accuracy", "aux_4a_loss", "val_aux_4d_accuracy"} <= set(rows[0])
+    result = json.loads((run / "result.json").read_text())
+    best = max(float(row["val_main_accuracy"]) for row in rows)
+    assert result["val_main_accuracy"] == pytest.approx(best)
+    events = list(run.rglob("events.out.tfevents.*"))
+    assert len(events) == 2  # training and validation
+    model = keras.saving.load_model(run / "model.keras")
+    assert model.class_names == ["blue", "red"]
+
+
+def test_progress_shows_every_output(workplace, colours, capsys, tmp_path):
+    arguments = ["--runs", tmp_path, "--width", "0.125", "--batch-size", "8"]
+    arguments += ["--epochs", "2", "--no-batch-norm"]
+    assert command("train", colours, *arguments, "--heads", "inception_3b") == 0
+    lines = capsys.readouterr().out.splitlines()
+    epochs = [line for line in lines if line.strip().startswith(("1/2", "2/2"))]
+    assert len(epochs) == 2
+    assert all("main 0." in x or "main 1." in x for x in epochs)
+    assert all("aux_3b" in x for x in epochs)
+
+
+def test_evaluate_prints_and_writes_every_output(workplace, colours, capsys, tmp_path):
+    model = workplace / "runs/colours/model.keras"
+    assert command("evaluate", model, colours, "--json", tmp_path / "out.json") == 0
+    out = capsys.readouterr().out
+    assert "8 held-out pictures" in out
+    for name in ("main", "aux_4a", "aux_4d"):
+        assert name in out
+    figures = json.loads((tmp_path / "out.json").read_text())
+    result = json.loads((workplace / "runs/colours/result.json").read_text())
+    assert figures["main_accuracy"] == pytest.approx(result["val_main_accuracy"])
+
+
+def test_keras_file_and_export_predict_alike(workplace, colours, capsys):
+    images = [colours / "red/0.png", colours / "blue/0.png"]
+    answers = []
+    for model in ("runs/colours/model.keras", "saved/colours", "saved/colours/1"):
+        assert command("predict", workplace / model, *images, "--json") == 0
+        lines = capsys.readouterr().out.splitlines()
+        answers.append([json.loads(line)["classes"] for line in lines])
+    for other in answers[1:]:
+        for a, b in zip(answers[0], other, strict=True):
+            assert list(a) == list(b)
+            assert list(a.values()) == pytest.approx(list(b.values()), abs=1e-5)
+    assert command("predict", workplace / "saved/colours", images[0], "--top", 1) == 0
+    line = capsys.readouterr().out.strip()
+    assert line.startswith(f"{images[0]}: ")
+    assert "," not in line
+
+
+def test_export_makes_the_next_version(workplace, capsys):
+    model = workplace / "runs/colours/model.keras"
+    saved = workplace / "again"
+    for version in (1, 2):
+        assert command("export", model, "--saved-models", saved, "--name", "x") == 0
+        assert capsys.readouterr().out == f"wrote {saved / 'x' / str(version)}\n"
+    signatures = tf.saved_model.load(saved / "x/2").signatures
+    assert "serving_bytes" in signatures
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "{tmp}/nothing"], "There is no folder"),
+        (["train", "{tmp}/single"], "at least two classes"),
+        (["train", "{tmp}/empty"], "class 'b' has no pictures"),
+        (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are no picture"),
+        (["train", "digits", "--heads", "inception_7x"], "no endpoint 'inception_7x'"),
+        (["train", "digits", "--image-size", "8"], "at least 16x16"),
+        (["train", "digits", "--epochs", "0"], "--epochs must be at least 1"),
+        (["train", "digits", "--aux-weight", "-1"], "at least 0"),
+        (["train", "digits", "--width", "0"], "greater than 0"),
+        (["train", "digits", "--learning-rate", "0"], "--learning-rate must be above"),
+        (["evaluate", "{tmp}/none.keras", "digits"], "There is no model"),
+        (["evaluate", "{tmp}/bad/a/x.jpg", "digits"], "is no .keras model"),
+        (["predict", "{tmp}/empty", "x.png"], "no exported model"),
+        (["export", "{tmp}/none.keras"], "There is no model"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_status(tmp_path, capsys, words, message):
+    for name in ("single/a", "empty/a", "empty/b", "bad/a", "bad/b"):
+        (tmp_path / name).mkdir(parents=True)
+        if name != "empty/b":
+            Image.new("RGB", (20, 20)).save(tmp_path / name / "0.png")
+            Image.new("RGB", (20, 20)).save(tmp_path / name / "1.png")
+    (tmp_path / "bad/a/x.jpg").write_text("these are words")
+    words = [word.format(tmp=tmp_path) for word in words]
+    if words[0] == "train":
+        words += ["--runs", str(tmp_path / "runs")]
+    assert command(*words) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("keras-inception: error: ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_finished_run_is_not_overwritten(workplace, colours, capsys):
+    words = ["train", colours, "--runs", workplace / "runs", "--name", "colours"]
+    before = (workplace / "runs/colours/result.json").read_text()
+    assert command(*words) == 1
+    assert "holds a finished run" in capsys.readouterr().err
+    assert (workplace / "runs/colours/result.json").read_text() == before
+
+
+def test_a_folder_that_is_no_run_is_never_deleted(tmp_path, colours, capsys):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/thesis.tex").write_text("years")
+    words = ["train", colours, "--runs", tmp_path, "--name", "precious", "--overwrite"]
+    assert command(*words) == 1
+    assert "is no training run" in capsys.readouterr().err
+    assert (tmp_path / "precious/thesis.tex").exists()
+
+
+def test_other_classes_are_refused(workplace, capsys):
+    model = workplace / "runs/colours/model.keras"
+    assert command("evaluate", model, "digits") == 1
+    assert "must be the same" in capsys.readouterr().err
+
+
+def test_help_comes_without_keras():
+    code = (
+        "import sys, keras_inception_cli\n"
+        "try: keras_inception_cli.main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'keras', 'tensorflow', 'numpy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_process_is_quiet_and_fails_with_a_status(tmp_path):
+    words = [sys.executable, "-m", "keras_inception_cli", "train", tmp_path / "none"]
+    started = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert time.monotonic() - started < 60
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "There is no folder" in done.stderr

@@ -1,0 +1,28 @@
+"""The examples in the docstrings run and give what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+
+import keras_inception as ki
+
+MODULES = ["keras_inception"] + [
+    module.name
+    for module in pkgutil.walk_packages(ki.__path__, "keras_inception.")
+    if not module.ispkg or module.name.count(".") == 1
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(name)
+    public = {public: getattr(ki, public) for public in ki.__all__}
+    names = vars(module) | public | {"np": np, "ki": ki}
+    finder = doctest.DocTestFinder()
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for test in finder.find(module, name, extraglobs=names):
+        runner.run(test)
+    assert runner.failures == 0
