@@ -38,7 +38,7 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     Example:
     >>> y = LocalResponseNormalization()(np.ones((1, 4, 4, 8), "float32"))
-    >>> y.shape
+    >>> tuple(y.shape)
     (1, 4, 4, 8)
     """
 

@@ -10,9 +10,7 @@ import pytest
 import keras_inception as ki
 
 MODULES = ["keras_inception"] + [
-    module.name
-    for module in pkgutil.walk_packages(ki.__path__, "keras_inception.")
-    if not module.ispkg or module.name.count(".") == 1
+    module.name for module in pkgutil.walk_packages(ki.__path__, "keras_inception.")
 ]
 
 
