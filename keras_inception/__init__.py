@@ -10,10 +10,12 @@ TensorFlow and are imported when they are first used.
 
 import importlib
 
+from keras_inception import weights
 from keras_inception.architecture import (
     ARCHITECTURES,
     AUXILIARY_ENDPOINTS,
     GOOGLENET,
+    GOOGLENET_SLIM,
     GOOGLENET_SMALL,
     GOOGLENET_TORCHVISION,
     Architecture,
@@ -33,6 +35,7 @@ __all__ = [
     "ARCHITECTURES",
     "AUXILIARY_ENDPOINTS",
     "GOOGLENET",
+    "GOOGLENET_SLIM",
     "GOOGLENET_SMALL",
     "GOOGLENET_TORCHVISION",
     "Architecture",
@@ -44,6 +47,7 @@ __all__ = [
     "detach_auxiliary",
     "export",
     "multiply_adds",
+    "weights",
 ]
 
 

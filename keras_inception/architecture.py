@@ -12,11 +12,16 @@ from typing import NamedTuple
 
 
 class Conv(NamedTuple):
-    """A convolution with ReLU; its output is `ceil(input / strides)` wide."""
+    """A convolution with ReLU; its output is `ceil(input / strides)` wide.
+
+    `padding` is `"even"`, as Caffe and torch pad, or `"same"`, as TensorFlow does: with
+    strides the odd pixel goes to the bottom and the right.
+    """
 
     filters: int
     size: int
     strides: int = 1
+    padding: str = "even"
 
 
 class MaxPool(NamedTuple):
@@ -178,12 +183,31 @@ def _torchvision(paper: Architecture) -> Architecture:
     )
 
 
+def _slim(torchvision: Architecture) -> Architecture:
+    """TF-Slim's `inception_v1`, from which torchvision's weights were ported.
+
+    Its first convolution is padded as TensorFlow pads: one pixel further left and up.
+    """
+    first = torchvision.rows["conv1_7x7_s2"]._replace(padding="same")
+    return dataclasses.replace(
+        torchvision,
+        name="googlenet_slim",
+        rows={**torchvision.rows, "conv1_7x7_s2": first},
+    )
+
+
 GOOGLENET_SMALL = _small(GOOGLENET)
 GOOGLENET_TORCHVISION = _torchvision(GOOGLENET)
+GOOGLENET_SLIM = _slim(GOOGLENET_TORCHVISION)
 
 ARCHITECTURES = MappingProxyType(
     {
         architecture.name: architecture
-        for architecture in (GOOGLENET, GOOGLENET_SMALL, GOOGLENET_TORCHVISION)
+        for architecture in (
+            GOOGLENET,
+            GOOGLENET_SMALL,
+            GOOGLENET_TORCHVISION,
+            GOOGLENET_SLIM,
+        )
     }
 )

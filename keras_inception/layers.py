@@ -94,7 +94,9 @@ def build_row(x, row: table.Row, name: str, *, width: float, batch_norm: bool):
     match row:
         case table.Conv():
             filters = scaled(row.filters, width)
-            return convolution(x, filters, row.size, row.strides, name, batch_norm)
+            return convolution(
+                x, filters, row.size, row.strides, name, batch_norm, row.padding
+            )
         case table.Inception():
             return inception_module(x, row, name, width=width, batch_norm=batch_norm)
         case table.MaxPool():
@@ -120,20 +122,29 @@ def scaled(filters: int, width: float) -> int:
     return max(1, round(filters * width))
 
 
-def convolution(x, filters: int, size: int, strides: int, name: str, batch_norm: bool):
+def convolution(
+    x,
+    filters: int,
+    size: int,
+    strides: int,
+    name: str,
+    batch_norm: bool,
+    padding: str = "even",
+):
     """Convolution and ReLU, with batch normalisation between them if asked.
 
     The convolution's layer is called `name`; with `batch_norm` the layers `NAME_bn` and
-    `NAME_relu` follow it.
+    `NAME_relu` follow it. `padding`: see `architecture.Conv`.
     """
-    if strides > 1:
+    pad_first = strides > 1 and padding == "even"
+    if pad_first:
         # "same" would pad more at the bottom and the right; Caffe and torch pad evenly.
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     x = keras.layers.Conv2D(
         filters,
         size,
         strides,
-        padding="same" if strides == 1 else "valid",
+        padding="valid" if pad_first else "same",
         activation=None if batch_norm else "relu",
         use_bias=not batch_norm,
         kernel_initializer="he_normal",

@@ -1,0 +1,225 @@
+"""Reads a PyTorch checkpoint or a safetensors file without torch, running no code.
+
+A `.pth` is a pickle, and unpickling runs what the file asks for. `_Restricted` knows
+only what a dictionary of tensors is made of and refuses everything else by name. Both
+of torch's containers are read: the zip file written since 1.6 and the older stream,
+which torchvision's GoogLeNet of 2019 is.
+"""
+
+import collections
+import io
+import json
+import math
+import pickle
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# torch/serialization.py: what the older container starts with
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+BFLOAT16 = "bfloat16"  # which NumPy lacks: the upper half of a float32
+
+STORAGE_TYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": BFLOAT16,
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "?",
+}
+SAFETENSORS_TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": BFLOAT16,
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U8": "<u1",
+    "BOOL": "?",
+}
+
+
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a `.pth`, `.pt` or `.safetensors` file by name.
+
+    Args:
+        path: A file with one dictionary of tensors (a state dict).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is cut short, is of another kind, or is a pickle that
+            holds anything but a dictionary of tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        read = _read_zip if zipfile.is_zipfile(path) else _read_legacy
+        content = read(path)
+    except _NotAllowed as error:
+        raise ValueError(f"{path} {error} It was not loaded.") from None
+    # what a broken pickle can raise is open-ended, but it is never this program's error
+    except Exception as error:
+        raise ValueError(
+            f"{path} can't be read as a PyTorch or safetensors file: it is cut short "
+            f"or of another kind ({type(error).__name__}: {error})."
+        ) from None
+    if not isinstance(content, dict) or not all(
+        isinstance(value, np.ndarray) for value in content.values()
+    ):
+        raise ValueError(
+            f"{path} holds no plain dictionary of tensors; save model.state_dict()."
+        )
+    return dict(content)
+
+
+class _NotAllowed(Exception):
+    pass
+
+
+class _Storage(NamedTuple):
+    """A run of numbers that tensors are views of; its bytes may come later."""
+
+    key: str
+    dtype: str
+    size: int
+
+
+class _StorageType(NamedTuple):
+    dtype: str
+
+
+class _View(NamedTuple):
+    """A tensor: the storage, where it starts, its shape and strides in elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def _rebuild_tensor(storage, offset, shape, strides, *_):
+    return _View(storage, int(offset), tuple(shape), tuple(strides))
+
+
+class _Restricted(pickle.Unpickler):
+    """Unpickles dictionaries of tensors and nothing else."""
+
+    def find_class(self, module, name):
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda data, *_: data
+        if module == "torch" and name in STORAGE_TYPES:
+            return _StorageType(STORAGE_TYPES[name])
+        raise _NotAllowed(
+            f"is a pickle that asks for {module}.{name}, which a dictionary of tensors "
+            "has no use for: it may run code of its own."
+        )
+
+    def persistent_load(self, reference):
+        kind, storage_type, key, _, size, *_ = reference
+        if kind != "storage" or not isinstance(storage_type, _StorageType):
+            raise ValueError(f"unknown reference {reference!r}")
+        return _Storage(str(key), storage_type.dtype, int(size))
+
+
+def _read_zip(path: Path):
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise ValueError("there is no data.pkl inside")
+        folder = pickles[0].removesuffix("data.pkl")
+        content = _Restricted(io.BytesIO(archive.read(pickles[0]))).load()
+        return _with_arrays(
+            content, lambda storage: archive.read(f"{folder}data/{storage.key}")
+        )
+
+
+def _read_legacy(path: Path):
+    with path.open("rb") as file:
+        if _Restricted(file).load() != LEGACY_MAGIC:
+            raise ValueError("it does not start as torch's files do")
+        _Restricted(file).load()  # version of the container
+        _Restricted(file).load()  # the machine that wrote it
+        content = _Restricted(file).load()
+        keys = _Restricted(file).load()
+        types = {view.storage.key: view.storage for view in _views(content)}
+        pieces = {}
+        for key in keys:
+            storage = types[str(key)]
+            file.read(8)  # the number of elements, which the pickle has told
+            pieces[storage.key] = file.read(storage.size * _width(storage.dtype))
+    return _with_arrays(content, lambda storage: pieces[storage.key])
+
+
+def _views(content):
+    return [value for value in content.values() if isinstance(value, _View)]
+
+
+def _with_arrays(content, bytes_of):
+    """The unpickled dictionary with arrays in the place of views."""
+    if not isinstance(content, dict):
+        return content
+    storages = {}
+    arrays = {}
+    for name, value in content.items():
+        if isinstance(value, _View):
+            storage = value.storage
+            if storage.key not in storages:
+                storages[storage.key] = _array(bytes_of(storage), storage.dtype)
+            value = _strided(storages[storage.key], value)
+        arrays[str(name)] = value
+    return arrays
+
+
+def _strided(numbers: np.ndarray, view: _View) -> np.ndarray:
+    last = view.offset + sum(
+        (side - 1) * stride
+        for side, stride in zip(view.shape, view.strides, strict=True)
+    )
+    if min((view.offset, *view.shape, *view.strides)) < 0 or last >= numbers.size:
+        raise ValueError("a tensor reaches beyond its storage")
+    strides = [stride * numbers.itemsize for stride in view.strides]
+    return np.lib.stride_tricks.as_strided(
+        numbers[view.offset :], view.shape, strides, writeable=False
+    )
+
+
+def _width(dtype: str) -> int:
+    return 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
+
+
+def _array(data: bytes, dtype: str) -> np.ndarray:
+    if dtype == BFLOAT16:
+        upper = np.frombuffer(data, "<u2").astype("<u4")
+        return (upper << 16).view("<f4")
+    return np.frombuffer(data, dtype)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """github.com/huggingface/safetensors: a length, a JSON header, the numbers."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], entry["shape"]
+        begin, end = (start + offset for offset in entry["data_offsets"])
+        if end > len(data) or end - begin != math.prod(shape) * _width(dtype):
+            raise ValueError(f"tensor {name} does not lie inside the file")
+        tensors[name] = _array(data[begin:end], dtype).reshape(shape)
+    return tensors

@@ -1,0 +1,251 @@
+"""OpenCV reads the same .caffemodel and a network description written here."""
+
+import struct
+
+import numpy as np
+import pytest
+from comparing import endpoints, relative_difference
+
+import keras_inception as ki
+from keras_inception.architecture import (
+    Conv,
+    Dropout,
+    GlobalAveragePool,
+    Inception,
+    LocalResponseNorm,
+    MaxPool,
+)
+
+cv2 = pytest.importorskip("cv2")
+
+CLASSES = 7
+V1, PRESENT = 2, 100  # fields of NetParameter that hold layers
+
+
+class Network:
+    """BVLC's network as a prototxt and random blobs, from the table of the paper."""
+
+    def __init__(self):
+        self.random = np.random.default_rng(3)
+        self.text = ['name: "GoogleNet"', 'input: "data"']
+        self.text += [f"input_dim: {dim}" for dim in (1, 3, 224, 224)]
+        self.blobs: dict[str, list[np.ndarray]] = {}
+        self.tops = {}  # our stage to the name of its blob
+        top, channels = "data", 3
+        for stage, row in ki.GOOGLENET.rows.items():
+            top, channels = self.row(stage, row, top, channels)
+            self.tops[stage] = top
+            if stage in ("inception_4a", "inception_4d"):
+                self.head(stage, top, channels)
+        self.dense("loss3/classifier", top, channels, CLASSES)
+        self.softmax("main", "loss3/classifier")
+
+    def layer(self, name, kind, bottoms, parameters=""):
+        bottoms = "".join(f' bottom: "{bottom}"' for bottom in bottoms)
+        self.text.append(
+            f'layer {{ name: "{name}" type: "{kind}"{bottoms} top: "{name}" '
+            f"{parameters} }}"
+        )
+        return name
+
+    def conv(self, name, bottom, channels, filters, size, stride=1):
+        # values of a few units in every layer: He's initialisation, and for the first
+        # one pixels of about a hundred
+        spread = (2 / (channels * size * size)) ** 0.5
+        spread *= 0.02 if bottom == "data" else 1
+        kernel = self.random.normal(0, spread, (filters, channels, size, size))
+        self.blobs[name] = [kernel, self.random.normal(0.1, 0.1, filters)]
+        top = self.layer(
+            name,
+            "Convolution",
+            [bottom],
+            f"convolution_param {{ num_output: {filters} kernel_size: {size} "
+            f"stride: {stride} pad: {size // 2} }}",
+        )
+        return self.layer(f"{name}_relu", "ReLU", [top])
+
+    def dense(self, name, bottom, inputs, outputs):
+        kernel = self.random.normal(0, (1 / inputs) ** 0.5, (outputs, inputs))
+        self.blobs[name] = [kernel, self.random.normal(0, 0.1, outputs)]
+        parameters = f"inner_product_param {{ num_output: {outputs} }}"
+        return self.layer(name, "InnerProduct", [bottom], parameters)
+
+    def pool(self, name, bottom, kind, size, stride, pad=0):
+        return self.layer(
+            name,
+            "Pooling",
+            [bottom],
+            f"pooling_param {{ pool: {kind} kernel_size: {size} stride: {stride} "
+            f"pad: {pad} }}",
+        )
+
+    def softmax(self, name, bottom):
+        self.tops[name] = self.layer(name, "Softmax", [bottom])
+
+    def row(self, stage, row, top, channels):
+        group, _, rest = stage.partition("_")
+        name = f"{group}/{rest}"
+        match row:
+            case Conv():
+                filters, size, stride = row.filters, row.size, row.strides
+                return self.conv(name, top, channels, filters, size, stride), filters
+            case MaxPool():
+                return self.pool(name, top, "MAX", row.size, row.strides), channels
+            case LocalResponseNorm():
+                parameters = (
+                    f"lrn_param {{ local_size: {row.size} alpha: {row.alpha} "
+                    f"beta: {row.beta} }}"
+                )
+                return self.layer(name, "LRN", [top], parameters), channels
+            case GlobalAveragePool():
+                return self.pool(name, top, "AVE", 7, 1), channels
+            case Dropout():
+                return top, channels
+            case Inception():
+                return self.inception(stage, row, top, channels)
+
+    def inception(self, stage, row, top, channels):
+        def conv(part, bottom, channels, filters, size):
+            return self.conv(f"{stage}/{part}", bottom, channels, filters, size)
+
+        three = conv("3x3_reduce", top, channels, row.reduce_3x3, 1)
+        five = conv("5x5_reduce", top, channels, row.reduce_5x5, 1)
+        pool = self.pool(f"{stage}/pool", top, "MAX", 3, 1, 1)
+        branches = [
+            conv("1x1", top, channels, row.conv_1x1, 1),
+            conv("3x3", three, row.reduce_3x3, row.conv_3x3, 3),
+            conv("5x5", five, row.reduce_5x5, row.conv_5x5, 5),
+            conv("pool_proj", pool, channels, row.pool_proj, 1),
+        ]
+        filters = row.conv_1x1 + row.conv_3x3 + row.conv_5x5 + row.pool_proj
+        return self.layer(f"{stage}/output", "Concat", branches), filters
+
+    def head(self, stage, top, channels):
+        loss = {"inception_4a": "loss1", "inception_4d": "loss2"}[stage]
+        pool = self.pool(f"{loss}/ave_pool", top, "AVE", 5, 3)
+        conv = self.conv(f"{loss}/conv", pool, channels, 128, 1)
+        fc = self.dense(f"{loss}/fc", conv, 2048, 1024)
+        fc = self.layer(f"{loss}/relu_fc", "ReLU", [fc])
+        self.dense(f"{loss}/classifier", fc, 1024, CLASSES)
+        self.softmax(f"aux_{stage.removeprefix('inception_')}", f"{loss}/classifier")
+
+    def write(self, path, layers=PRESENT):
+        """The blobs as a .caffemodel, its layers in the first format or today's."""
+        name_field, blobs_field = {V1: (4, 6), PRESENT: (1, 7)}[layers]
+        net = field(1, b"GoogleNet")
+        net += field(layers, field(name_field, b"data"))  # a layer without weights
+        for name, blobs in self.blobs.items():
+            content = field(name_field, name.encode())
+            for blob in blobs:
+                content += field(blobs_field, message(blob, layers))
+            net += field(layers, content)
+        path.write_bytes(net)
+        return path
+
+
+def varint(number):
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    return bytes(data) + bytes([number])
+
+
+def field(number, content: bytes):
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def message(blob, layers):
+    """A BlobProto: num, channels, height and width in the old days, then a shape."""
+    if layers == V1:
+        old = [1] * (4 - blob.ndim) + list(blob.shape)
+        shape = b"".join(
+            varint(n << 3) + varint(dim) for n, dim in enumerate(old, start=1)
+        )
+    else:
+        shape = field(7, field(1, b"".join(varint(dim) for dim in blob.shape)))
+    return shape + field(5, struct.pack(f"<{blob.size}f", *blob.ravel()))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Network()
+
+
+@pytest.fixture(scope="module")
+def caffemodel(network, tmp_path_factory):
+    return network.write(tmp_path_factory.mktemp("caffe") / "bvlc.caffemodel")
+
+
+def test_every_endpoint_and_output_equals_opencvs(network, caffemodel):
+    images = np.random.default_rng(1).integers(0, 256, (1, 224, 224, 3))
+    images = images.astype("float32")
+    prototxt = caffemodel.with_suffix(".prototxt")
+    prototxt.write_text("\n".join(network.text))
+    theirs = cv2.dnn.readNetFromCaffe(str(prototxt), str(caffemodel))
+    # fused layers would hide endpoints
+    theirs.enableFusion(False)
+    theirs.enableWinograd(False)
+    mean = np.array([104, 117, 123], "float32")  # of B, G, R
+    theirs.setInput((images[..., ::-1] - mean).transpose(0, 3, 1, 2))
+    tops = dict(network.tops)
+    values = dict(zip(tops, theirs.forward(list(tops.values())), strict=True))
+
+    model = ki.weights.load_caffe(caffemodel)
+    ours = endpoints(model, ki.GOOGLENET, images)
+
+    assert list(model.output) == ["main", "aux_4a", "aux_4d"]
+    assert set(values) == set(ours)
+    for name, value in values.items():
+        if value.ndim == 4:
+            value = value.transpose(0, 2, 3, 1).reshape(ours[name].shape)
+        assert relative_difference(ours[name], value) < 1e-4, name
+
+
+def test_layers_of_the_first_format_give_the_same_weights(
+    network, caffemodel, tmp_path
+):
+    old = ki.weights.load_caffe(network.write(tmp_path / "v1.caffemodel", V1))
+    new = ki.weights.load_caffe(caffemodel)
+    for one, other in zip(old.get_weights(), new.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_without_heads_gives_a_model_without(network, tmp_path):
+    bare = Network.__new__(Network)
+    bare.blobs = {
+        name: blobs
+        for name, blobs in network.blobs.items()
+        if not name.startswith(("loss1", "loss2"))
+    }
+    model = ki.weights.load_caffe(bare.write(tmp_path / "bare.caffemodel"))
+    assert list(model.output) == ["main"]
+
+
+def test_faults_are_named_and_nothing_is_loaded(network, caffemodel, tmp_path):
+    faulty = Network.__new__(Network)
+    faulty.blobs = dict(network.blobs)
+    del faulty.blobs["inception_4b/5x5"]
+    faulty.blobs["fire2/squeeze1x1"] = [np.zeros((2, 2, 1, 1))]
+    faulty.blobs["conv1/7x7_s2"] = [np.zeros((64, 1, 7, 7)), np.zeros(64)]
+    with pytest.raises(ValueError, match="Nothing was loaded") as raised:
+        ki.weights.load_caffe(faulty.write(tmp_path / "faulty.caffemodel"))
+    message = str(raised.value)
+    assert "lacks inception_4b/5x5[0], inception_4b/5x5[1]" in message
+    assert "has fire2/squeeze1x1[0], which have no place" in message
+    assert "conv1/7x7_s2[0] (64, 1, 7, 7) (does not fit (7, 7, 3, 64)" in message
+
+
+def test_files_cut_short_or_of_another_kind_are_refused(caffemodel, tmp_path):
+    data = caffemodel.read_bytes()
+    cut = tmp_path / "cut.caffemodel"
+    for kept in (100_000, len(data) - 7, len(data) // 2):
+        cut.write_bytes(data[:kept])
+        with pytest.raises(ValueError, match=r"cut\.caffemodel can't be read"):
+            ki.weights.load_caffe(cut)
+    for content in (b"", b"PK\x03\x04 a zip file, say", b"\x89PNG\r\n\x1a\n" * 9):
+        cut.write_bytes(content)
+        with pytest.raises(ValueError, match=r"can't be read|is not BVLC's GoogLeNet"):
+            ki.weights.load_caffe(cut)
+    with pytest.raises(FileNotFoundError, match="no weights file"):
+        ki.weights.load_caffe(tmp_path / "nowhere.caffemodel")

@@ -1,0 +1,200 @@
+"""A checkpoint with TF-Slim's names, and its network in TensorFlow's own operations."""
+
+import numpy as np
+import pytest
+from comparing import endpoints, relative_difference
+
+import keras_inception as ki
+
+tf = pytest.importorskip("tensorflow")
+
+# tf-slim's nets/inception_v1.py: stage, and the widths in its order of definition
+MODULES = {
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "MaxPool_4a_3x3": 3,
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "MaxPool_5a_2x2": 2,
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+OURS = {
+    "Conv2d_1a_7x7": "conv1_7x7_s2",
+    "Conv2d_2b_1x1": "conv2_3x3_reduce",
+    "Conv2d_2c_3x3": "conv2_3x3",
+    "Mixed_3b": "inception_3a",
+    "Mixed_3c": "inception_3b",
+    "MaxPool_4a_3x3": "pool3_3x3_s2",
+    "Mixed_4b": "inception_4a",
+    "Mixed_4c": "inception_4b",
+    "Mixed_4d": "inception_4c",
+    "Mixed_4e": "inception_4d",
+    "Mixed_4f": "inception_4e",
+    "MaxPool_5a_2x2": "pool4_3x3_s2",
+    "Mixed_5b": "inception_5a",
+    "Mixed_5c": "inception_5b",
+    "Predictions": "main",
+}
+CLASSES = 1001
+
+
+class Slim:
+    """The network as slim's source has it; its variables are drawn as they come up."""
+
+    def __init__(self):
+        self.random = np.random.default_rng(5)
+        self.variables = {}
+
+    def variable(self, name, shape, low, high):
+        if name not in self.variables:
+            value = self.random.uniform(low, high, shape).astype("float32")
+            self.variables[name] = value
+        return self.variables[name]
+
+    def conv(self, x, filters, size, scope, stride=1):
+        scope = f"InceptionV1/{scope}"
+        fan_in = size * size * int(x.shape[-1])
+        limit = (6 / fan_in) ** 0.5
+        shape = (size, size, int(x.shape[-1]), filters)
+        x = tf.nn.conv2d(
+            x, self.variable(f"{scope}/weights", shape, -limit, limit), stride, "SAME"
+        )
+        norm = f"{scope}/BatchNorm"
+        x = tf.nn.batch_normalization(
+            x,
+            self.variable(f"{norm}/moving_mean", (filters,), -0.2, 0.2),
+            self.variable(f"{norm}/moving_variance", (filters,), 0.5, 1.5),
+            self.variable(f"{norm}/beta", (filters,), -0.1, 0.3),
+            None,  # slim's networks have no gamma
+            0.001,
+        )
+        return tf.nn.relu(x)
+
+    def module(self, x, scope, widths):
+        def conv(x, filters, size, name):
+            return self.conv(x, filters, size, f"{scope}/{name}")
+
+        one, reduce_three, three, reduce_five, five, pool = widths
+        # a slip of slim's pen
+        last = "Conv2d_0a_3x3" if scope == "Mixed_5b" else "Conv2d_0b_3x3"
+        b1 = conv(x, reduce_three, 1, "Branch_1/Conv2d_0a_1x1")
+        b2 = conv(x, reduce_five, 1, "Branch_2/Conv2d_0a_1x1")
+        b3 = tf.nn.max_pool2d(x, 3, 1, "SAME")
+        return tf.concat(
+            [
+                conv(x, one, 1, "Branch_0/Conv2d_0a_1x1"),
+                conv(b1, three, 3, "Branch_1/Conv2d_0b_3x3"),
+                conv(b2, five, 3, f"Branch_2/{last}"),
+                conv(b3, pool, 1, "Branch_3/Conv2d_0b_1x1"),
+            ],
+            3,
+        )
+
+    def __call__(self, images):
+        ends = {}
+        x = (images / 255 - 0.5) * 2
+        ends["Conv2d_1a_7x7"] = x = self.conv(x, 64, 7, "Conv2d_1a_7x7", 2)
+        x = tf.nn.max_pool2d(x, 3, 2, "SAME")
+        ends["Conv2d_2b_1x1"] = x = self.conv(x, 64, 1, "Conv2d_2b_1x1")
+        ends["Conv2d_2c_3x3"] = x = self.conv(x, 192, 3, "Conv2d_2c_3x3")
+        x = tf.nn.max_pool2d(x, 3, 2, "SAME")
+        for scope, what in MODULES.items():
+            if isinstance(what, int):
+                x = tf.nn.max_pool2d(x, what, 2, "SAME")
+            else:
+                x = self.module(x, scope, what)
+            ends[scope] = x
+        x = tf.nn.avg_pool2d(x, 7, 1, "VALID")
+        scope = "InceptionV1/Logits/Conv2d_0c_1x1"
+        kernel = self.variable(f"{scope}/weights", (1, 1, 1024, CLASSES), -0.05, 0.05)
+        bias = self.variable(f"{scope}/biases", (CLASSES,), -1, 1)
+        logits = tf.squeeze(tf.nn.conv2d(x, kernel, 1, "SAME"), [1, 2]) + bias
+        return ends | {"Logits": logits, "Predictions": tf.nn.softmax(logits)}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def slim():
+    return Slim()
+
+
+@pytest.fixture(scope="module")
+def theirs(slim, images):
+    return {name: value.numpy() for name, value in slim(tf.constant(images)).items()}
+
+
+def write(variables, path):
+    """A checkpoint as TensorFlow 1 wrote it, with what training leaves in it."""
+    first = next(iter(variables))
+    extra = {"global_step": np.int64(7), f"{first}/Momentum": variables[first]}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        saved = {
+            name: tf.compat.v1.get_variable(name, initializer=tf.constant(value))
+            for name, value in (variables | extra).items()
+        }
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver(saved).save(session, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(slim, theirs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("slim") / "inception_v1.ckpt"
+    return write(slim.variables, path)
+
+
+def test_every_endpoint_and_output_equals_slims(checkpoint, theirs, images):
+    model = ki.weights.load_slim(checkpoint)
+    ours = endpoints(model, ki.GOOGLENET_SLIM, images)
+    assert list(model.output) == ["main"]
+    for name, stage in OURS.items():
+        assert relative_difference(ours[stage], theirs[name]) < 1e-4, name
+    assert model.class_names[:2] == ["background", "tench (n01440764)"]
+
+
+def test_the_background_class_can_be_dropped(checkpoint, theirs, images):
+    model = ki.weights.load_slim(checkpoint, drop_background=True)
+    expected = tf.nn.softmax(theirs["Logits"][:, 1:]).numpy()
+    ours = model.predict(images, verbose=0)["main"]
+    assert relative_difference(ours, expected) < 1e-4
+    assert model.class_names[0] == "tench (n01440764)"
+
+
+def test_faults_are_named(slim, checkpoint, tmp_path):
+    variables = dict(slim.variables)
+    del variables["InceptionV1/Mixed_5b/Branch_2/Conv2d_0a_3x3/weights"]
+    variables["InceptionV1/Mixed_9z/weights"] = np.zeros(2, "float32")
+    with pytest.raises(ValueError, match="Nothing was loaded") as raised:
+        ki.weights.load_slim(write(variables, tmp_path / "faulty.ckpt"))
+    assert "Mixed_5b/Branch_2/Conv2d_0a_3x3/weights" in str(raised.value)
+    assert "has InceptionV1/Mixed_9z/weights, which have no" in str(raised.value)
+
+    other = write({"InceptionV2/x": np.zeros(2, "float32")}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="is not TF-Slim's inception_v1"):
+        ki.weights.load_slim(other)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        ki.weights.load_slim(tmp_path / "nowhere.ckpt")
+
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(checkpoint.with_name(f"{checkpoint.name}.index").read_bytes()[:99])
+    with pytest.raises(ValueError, match="can't be read as a TensorFlow checkpoint"):
+        ki.weights.load_slim(cut)
+
+
+def test_classes_without_background_have_none_to_drop(slim, tmp_path):
+    variables = dict(slim.variables)
+    scope = "InceptionV1/Logits/Conv2d_0c_1x1"
+    variables[f"{scope}/weights"] = variables[f"{scope}/weights"][..., :5]
+    variables[f"{scope}/biases"] = variables[f"{scope}/biases"][:5]
+    path = write(variables, tmp_path / "flowers.ckpt")
+    with pytest.raises(ValueError, match="has 5 classes and so no background"):
+        ki.weights.load_slim(path, drop_background=True)
+    assert ki.weights.load_slim(path).class_names is None
