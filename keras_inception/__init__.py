@@ -10,7 +10,7 @@ TensorFlow and are imported when they are first used.
 
 import importlib
 
-from keras_inception import weights
+from keras_inception import fine_tuning, weights
 from keras_inception.architecture import (
     ARCHITECTURES,
     AUXILIARY_ENDPOINTS,
@@ -46,6 +46,7 @@ __all__ = [
     "data",
     "detach_auxiliary",
     "export",
+    "fine_tuning",
     "multiply_adds",
     "weights",
 ]

@@ -1,5 +1,6 @@
 """GoogLeNet as a functional Keras model with three named softmax outputs."""
 
+import os
 from collections.abc import Sequence
 
 import keras
@@ -24,6 +25,7 @@ def GoogLeNet(
     batch_norm: bool = False,
     classifier_activation: str | None = "softmax",
     name: str | None = None,
+    weights: str | os.PathLike | None = None,
 ) -> DeeplySupervised:
     """GoogLeNet (Inception v1) with its auxiliary classifiers.
 
@@ -47,6 +49,11 @@ def GoogLeNet(
             it replaces). Defaults to False, as in 2014.
         classifier_activation: `"softmax"` (default), or `None` for logits.
         name: Name of the model. Defaults to the architecture's.
+        weights: A `.keras` file of a trained GoogLeNet, or `"imagenet"` for
+            torchvision's published weights, downloaded once. The trunk is the file's,
+            whatever its architecture; the classifier and the heads are too if the file
+            has them for as many classes, else they are new. Prints which. Defaults to
+            `None`: random weights.
 
     Returns:
         A `DeeplySupervised` model, not compiled; its outputs are the dict
@@ -54,7 +61,8 @@ def GoogLeNet(
 
     Raises:
         ValueError: If the pictures are too small for the architecture, a head names no
-            endpoint, or an argument is out of its range.
+            endpoint, an argument is out of its range, or `weights` is no GoogLeNet.
+        FileNotFoundError, OSError: If `weights` is not there or can't be downloaded.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3)
@@ -63,6 +71,21 @@ def GoogLeNet(
     {'main': (None, 3), 'aux_4a': (None, 3), 'aux_4d': (None, 3)}
     """
     _check_arguments(input_shape, classes, architecture, width, classifier_activation)
+    if weights is not None:
+        # here, since the weights' importers build networks themselves
+        from keras_inception.weights.pretrained import googlenet_from
+
+        return googlenet_from(
+            weights,
+            input_shape,
+            classes,
+            auxiliary,
+            classifier_activation,
+            name,
+            architecture=architecture,
+            width=width,
+            batch_norm=batch_norm,
+        )
     inputs = keras.Input(input_shape, name="images")
     x = normalize_pixels(inputs, architecture)
     endpoints = {}

@@ -7,7 +7,13 @@ with the best val_main_accuracy), tensorboard/ and result.json.
 import argparse
 from pathlib import Path
 
-from keras_inception_cli.common import DATA_HELP, check_at_least, quiet_start
+from keras_inception_cli.common import (
+    DATA_HELP,
+    check_at_least,
+    load_model,
+    picture_side,
+    quiet_start,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +54,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="batch normalisation, which the paper's network has not (default: on)",
     )
+    tuning = parser.add_argument_group("fine-tuning a trained network")
+    tuning.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="start from this .keras file (as train and convert write), or from "
+        "'imagenet'; the network is the file's",
+    )
+    tuning.add_argument(
+        "--freeze",
+        metavar="STAGE",
+        help="this stage and all before it don't learn; inception_5b is the whole "
+        "trunk",
+    )
+    tuning.add_argument(
+        "--layer-decay",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="each stage learns at this share of the next one's rate, for example 0.8 "
+        "(default: 1)",
+    )
     heads = parser.add_argument_group("the auxiliary heads")
     heads.add_argument(
         "--heads",
@@ -77,7 +104,7 @@ def run(options: argparse.Namespace) -> None:
         import tensorflow as tf
 
         import keras_inception as ki
-        from keras_inception import data, training
+        from keras_inception import data, fine_tuning, training
 
     source = data.find(options.data, seed=options.seed)
     small = source.picture_side < 112
@@ -85,6 +112,10 @@ def run(options: argparse.Namespace) -> None:
         options.architecture or ("googlenet_small" if small else "googlenet")
     ]
     side = options.image_size
+    if options.weights:
+        architecture = ki.GOOGLENET  # stands for the file's own
+        if side is None and options.weights != "imagenet":
+            side = picture_side(load_model(options.weights))
     if side is None and architecture is ki.GOOGLENET_SMALL:
         side = 32 if source.picture_side <= 40 else 64
     side = side or 224
@@ -96,14 +127,20 @@ def run(options: argparse.Namespace) -> None:
         auxiliary=options.heads,
         architecture=architecture,
         width=options.width,
-        batch_norm=options.batch_norm,
+        batch_norm=options.batch_norm and not options.weights,
+        weights=options.weights,
     )
+    if options.freeze:
+        fine_tuning.freeze_through(model, options.freeze)
+    factors = fine_tuning.layer_decay_factors(model, options.layer_decay)
     model.class_names = source.class_names
     pictures = data.load(source, side, options.batch_size, seed=options.seed)
     steps = options.epochs * len(pictures.train)
     schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
     model.compile(
-        keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
+        fine_tuning.LayerwiseSGD(schedule, momentum=0.9, nesterov=True, factors=factors)
+        if options.layer_decay != 1
+        else keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
         loss_weights=options.aux_weight,
     )
     run = training.RunDirectory(
@@ -113,7 +150,7 @@ def run(options: argparse.Namespace) -> None:
     print(
         f"{source.name}: {len(source.train)} pictures to learn from, "
         f"{len(source.validation)} held out, {len(source.class_names)} classes\n"
-        f"{architecture.name} at {side}x{side}: {model.count_params():,} parameters, "
+        f"{model.name} at {side}x{side}: {model.count_params():,} parameters, "
         f"auxiliary heads: {heads}"
     )
     config = {
@@ -121,7 +158,7 @@ def run(options: argparse.Namespace) -> None:
         for key, value in vars(options).items()
         if key not in ("run", "overwrite")
     } | {
-        "architecture": architecture.name,
+        "architecture": model.name,
         "image_size": side,
         "class_names": source.class_names,
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},

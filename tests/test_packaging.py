@@ -42,6 +42,7 @@ def test_the_wheel_holds_the_library_and_the_command_alone(wheel):
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"keras_inception", "keras_inception_cli"}
     assert "keras_inception/py.typed" in names
+    assert "keras_inception/weights/imagenet.csv" in names
     assert "keras_inception/data/pictures.py" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

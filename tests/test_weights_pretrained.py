@@ -1,0 +1,169 @@
+"""`GoogLeNet(weights=...)`: starting from a trained network."""
+
+import functools
+import hashlib
+import http.server
+import threading
+
+import keras
+import numpy as np
+import pytest
+from conftest import CLASSES, SIDE, tiny_googlenet
+
+import keras_inception as ki
+from keras_inception.weights import pretrained
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trained") / "trained.keras"
+    model = tiny_googlenet()
+    model.class_names = ["a", "b", "c"]
+    model.save(path)
+    return path, model
+
+
+def test_the_same_classes_keep_everything(trained, pictures, capsys):
+    path, model = trained
+    again = ki.GoogLeNet((SIDE, SIDE, 3), CLASSES, weights=path)
+    for name, values in model.predict(pictures[0], verbose=0).items():
+        np.testing.assert_array_equal(
+            again.predict(pictures[0], verbose=0)[name], values
+        )
+    assert again.class_names == ["a", "b", "c"]
+    told = "weights of trained.keras: kept the trunk, main, aux_4a, aux_4d\n"
+    assert capsys.readouterr().out == told
+
+
+def test_new_classes_keep_the_trunk_and_say_so(trained, capsys):
+    path, model = trained
+    new = ki.GoogLeNet(
+        (96, 96, 3), 5, auxiliary=("inception_3b",), weights=path, name="flowers"
+    )
+    assert {name: output.shape for name, output in new.output.items()} == {
+        "main": (None, 5),
+        "aux_3b": (None, 5),
+    }
+    layer = "inception_5b_3x3"
+    np.testing.assert_array_equal(
+        new.get_layer(layer).kernel, model.get_layer(layer).kernel
+    )
+    assert new.class_names is None
+    told = "weights of trained.keras: kept the trunk; new main, aux_3b\n"
+    assert capsys.readouterr().out == told
+
+
+def test_the_new_model_trains_saves_and_loads(trained, pictures, tmp_path):
+    model = ki.GoogLeNet((SIDE, SIDE, 3), CLASSES, weights=trained[0])
+    model.compile("sgd")
+    model.fit(*pictures, verbose=0)
+    model.save(tmp_path / "tuned.keras")
+    again = keras.saving.load_model(tmp_path / "tuned.keras")
+    np.testing.assert_array_equal(
+        again.predict(pictures[0], verbose=0)["main"],
+        model.predict(pictures[0], verbose=0)["main"],
+    )
+
+
+def test_what_was_frozen_learns_again(trained, tmp_path):
+    model = ki.GoogLeNet((SIDE, SIDE, 3), CLASSES, weights=trained[0])
+    ki.fine_tuning.freeze_through(model, "inception_5b")
+    model.save(tmp_path / "first_phase.keras")
+    second = ki.GoogLeNet(
+        (SIDE, SIDE, 3), CLASSES, weights=tmp_path / "first_phase.keras"
+    )
+    assert len(second.trainable_weights) == len(trained[1].trainable_weights)
+
+
+def test_a_file_of_another_network_is_refused(trained, tmp_path):
+    shape = (SIDE, SIDE, 3)
+    with pytest.raises(ValueError, match="another network than the arguments say"):
+        ki.GoogLeNet(shape, CLASSES, width=0.25, weights=trained[0])
+    with pytest.raises(ValueError, match="leave architecture, width and batch_norm"):
+        ki.GoogLeNet(
+            shape, CLASSES, architecture=ki.GOOGLENET_SMALL, weights=trained[0]
+        )
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="is no GoogLeNet in a"):
+        ki.GoogLeNet(shape, weights=tmp_path / "other.keras")
+    with pytest.raises(FileNotFoundError, match="no weights file nowhere"):
+        ki.GoogLeNet(shape, weights="nowhere.keras")
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A stand-in for the published file on a server of this machine."""
+    torch = pytest.importorskip("torch")
+    model = ki.GoogLeNet(
+        auxiliary=(), architecture=ki.GOOGLENET_TORCHVISION, batch_norm=True
+    )
+    site = tmp_path / "site"
+    site.mkdir()
+    file = site / "googlenet-1378be20.pth"
+    torch.save(torchvision_state(model, torch), file)
+    handler = functools.partial(QuietHandler, directory=site)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/{file.name}"
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(pretrained, "IMAGENET_URL", url)
+    monkeypatch.setattr(pretrained, "IMAGENET_SHA256", checksum)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    yield file, model
+    server.shutdown()
+    server.server_close()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def torchvision_state(model, torch):
+    """A model's weights under torchvision's names, by the importer's own plan."""
+    from keras_inception.weights.placing import convolution_kernel, dense_kernel
+    from keras_inception.weights.torchvision import _plan
+
+    inverse = {
+        convolution_kernel: lambda value: value.transpose(3, 2, 0, 1),
+        dense_kernel: lambda value: value.T,
+    }
+    state = {}
+    for wanted in _plan(model, ki.GOOGLENET_TORCHVISION, convolution_kernel):
+        value = np.array(wanted.variable)
+        value = inverse.get(wanted.arrange, lambda value: value)(value)
+        state[wanted.key] = torch.tensor(value.copy())
+    return state
+
+
+def test_imagenet_is_downloaded_checked_converted_and_kept(published, tmp_path):
+    file, theirs = published
+    model = ki.GoogLeNet(weights="imagenet")
+    np.testing.assert_array_equal(
+        model.get_layer("inception_3a_1x1").kernel,
+        theirs.get_layer("inception_3a_1x1").kernel,
+    )
+    assert model.class_names[0] == "tench (n01440764)"
+    assert model.heads == ["aux_4a", "aux_4d"]  # new, as the print says
+    converted = tmp_path / "home/models/googlenet-1378be20.keras"
+    written = converted.stat().st_mtime_ns
+    file.unlink()
+    (tmp_path / "home/models" / file.name).unlink()
+    ki.GoogLeNet(weights="imagenet", auxiliary=())
+    assert converted.stat().st_mtime_ns == written
+
+
+def test_another_file_than_the_published_one_is_refused(published, monkeypatch):
+    monkeypatch.setattr(pretrained, "IMAGENET_SHA256", "12345678")
+    with pytest.raises(ValueError, match="is not the published file"):
+        ki.GoogLeNet(weights="imagenet")
+
+
+def test_without_a_network_the_error_says_what_to_put_where(monkeypatch, tmp_path):
+    url = "http://127.0.0.1:9/googlenet-1378be20.pth"  # nobody listens there
+    monkeypatch.setattr(pretrained, "IMAGENET_URL", url)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(OSError, match=f"fetch {url} and put it at {tmp_path}"):
+        ki.GoogLeNet(weights="imagenet")
+    assert not list(tmp_path.rglob("*.keras"))
