@@ -22,6 +22,7 @@ from keras_inception.architecture import (
 )
 from keras_inception.cost import multiply_adds
 from keras_inception.googlenet import GoogLeNet
+from keras_inception.gradients import GradientRow, gradient_flow
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import (
     AuxiliaryHead,
@@ -42,11 +43,13 @@ __all__ = [
     "AuxiliaryHead",
     "DeeplySupervised",
     "GoogLeNet",
+    "GradientRow",
     "LocalResponseNormalization",
     "data",
     "detach_auxiliary",
     "export",
     "fine_tuning",
+    "gradient_flow",
     "multiply_adds",
     "weights",
 ]

@@ -1,0 +1,298 @@
+"""How much gradient each stage gets, and from which loss."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_inception.gradients.stages import outputs_by_name, weights_by_stage
+from keras_inception.layers import Output
+from keras_inception.supervision import (
+    AUXILIARY_WEIGHT,
+    MAIN,
+    DeeplySupervised,
+    output_activation,
+)
+
+TOTAL = "total"
+
+
+class GradientRow(NamedTuple):
+    """What one loss sends to one stage.
+
+    Attributes:
+        stage: A stage's name, as `weights_by_stage` gives it.
+        loss: `main`, a head's name, or `total`, their sum under the loss weights.
+        norm: L2 norm of the mean loss's gradient over all of the stage's weights.
+        relative_norm: `norm` over the L2 norm of those weights.
+        zero_fraction: Share of the gradient's entries that are exactly zero.
+        cosine_to_main: Cosine of the angle between this gradient and main's; `None`
+            where either does not reach the stage, or is zero there.
+    """
+
+    stage: str
+    loss: str
+    norm: float
+    relative_norm: float
+    zero_fraction: float
+    cosine_to_main: float | None
+
+
+def gradient_flow(
+    model: keras.Model, images, labels, training: bool = False
+) -> list[GradientRow]:
+    """Measures the gradient that every loss sends to every stage of a model.
+
+    One forward pass, and one backward pass per output. Nothing of the model changes:
+    neither weights nor batch statistics nor the state of dropout. Frozen layers and
+    regularisation are left out.
+
+    Args:
+        model: A functional classifier, with auxiliary heads or without. If it is
+            compiled, its losses and loss weights count; else crossentropy and 0.3 per
+            head.
+        images: A batch of what the model takes.
+        labels: Class indices `(batch,)` or one-hot `(batch, classes)`; for a
+            `DeeplySupervised` model once for all outputs, else also a dict by output.
+        training: True: as in a training step, with dropout and the batch's own
+            statistics; False (default): as at inference.
+
+    Returns:
+        A row for each stage and loss, stages in network order, and for each stage
+        `main`, the heads in network order, `total`.
+
+    Raises:
+        ValueError: If the batch is empty, has not one label per picture, or the model's
+            outputs have no names.
+
+    Example:
+    >>> model = GoogLeNet((64, 64, 3), classes=3)
+    >>> rows = gradient_flow(model, np.zeros((2, 64, 64, 3)), np.array([0, 1]))
+    >>> rows[0].stage, rows[0].loss, rows[-1].stage, rows[-1].loss
+    ('conv1_7x7_s2', 'main', 'aux_4d', 'total')
+    """
+    return Probe(model, training)(images, labels)
+
+
+class Probe:
+    """`gradient_flow` to be called many times on one model: it is traced once.
+
+    Args:
+        model: As `gradient_flow`.
+        training: As `gradient_flow`.
+        compiled: Whether to compile the measurement, which pays from about the third
+            call on. Defaults to False.
+    """
+
+    def __init__(
+        self, model: keras.Model, training: bool = False, compiled: bool = False
+    ):
+        if not isinstance(model.output, dict) and len(model.outputs) > 1:
+            raise ValueError(
+                "gradient_flow names losses after outputs: a model with several needs "
+                f"a dict of them. Received {len(model.outputs)} unnamed outputs."
+            )
+        self.model, self.training = model, training
+        self.stages = weights_by_stage(model)
+        self.losses = _losses(model)
+        order = {id(v): i for i, v in enumerate(model.trainable_variables)}
+        self._members = {
+            stage: [order[id(variable)] for variable in variables]
+            for stage, variables in self.stages.items()
+        }
+        self._measure = _compiled(self._statistics) if compiled else self._statistics
+
+    def __call__(self, images, labels) -> list[GradientRow]:
+        """Measures one batch; see `gradient_flow`."""
+        count = len(images)
+        sizes = [len(v) for v in labels.values()] if isinstance(labels, dict) else []
+        if count == 0 or any(size != count for size in sizes or [len(labels)]):
+            raise ValueError(
+                "gradient_flow needs at least one picture and a label for each. "
+                f"Received {count} pictures and {sizes or len(labels)} labels."
+            )
+        # as fit does: pixels may come as bytes
+        images = ops.cast(ops.convert_to_tensor(images), keras.config.floatx())
+        if not isinstance(labels, dict):
+            labels = ops.convert_to_tensor(labels)
+        weights = ops.convert_to_tensor(list(self.weights_in_force().values()))
+        trainable = [v.value for v in self.model.trainable_variables]
+        others = [v.value for v in self.model.non_trainable_variables]
+        measured = self._measure(trainable, others, images, labels, weights)
+        return self._rows(*(ops.convert_to_numpy(part) for part in measured))
+
+    def weights_in_force(self) -> dict[str, float]:
+        """Each output's part in the total loss, now."""
+        weights = {
+            name: 1.0 if name == MAIN else AUXILIARY_WEIGHT for name in self.losses
+        }
+        if not self.model.compiled:
+            return weights
+        given = self.model._compile_config.config.get("loss_weights")
+        if isinstance(given, dict):
+            weights |= {
+                name: float(ops.convert_to_numpy(w)) for name, w in given.items()
+            }
+        if isinstance(self.model, DeeplySupervised):
+            heads = self.model.auxiliary_weights.items()
+            weights |= {head: float(ops.convert_to_numpy(w)) for head, w in heads}
+        return weights
+
+    def _statistics(self, trainable, others, images, labels, weights):
+        """Square norms, zeros and products with main by loss and stage; weights'."""
+        compute = functools.partial(self._compute_losses, others, images, labels)
+        main, total = None, [0.0] * len(trainable)
+        squares, zeros, products = [], [], []
+        for index, gradients in enumerate(_gradients(compute, trainable)):
+            main = gradients if index == 0 else main
+            total = [
+                so_far if g is None else so_far + weights[index] * g
+                for so_far, g in zip(total, gradients, strict=True)
+            ]
+            self._append(gradients, main, squares, zeros, products)
+        reached = [None if isinstance(g, float) else g for g in total]
+        self._append(reached, main, squares, zeros, products)
+        sizes = self._by_stage(lambda i: ops.sum(ops.square(trainable[i])))
+        return ops.stack(squares), ops.stack(zeros), ops.stack(products), sizes
+
+    def _append(self, gradients, main, squares, zeros, products):
+        def zero_count(i):
+            if gradients[i] is None:
+                return float(np.prod(self.model.trainable_variables[i].shape))
+            return ops.sum(ops.cast(gradients[i] == 0, "float32"))
+
+        def square(i):
+            return 0.0 if gradients[i] is None else ops.sum(ops.square(gradients[i]))
+
+        def product(i):
+            missing = gradients[i] is None or main[i] is None
+            return 0.0 if missing else ops.sum(gradients[i] * main[i])
+
+        squares.append(self._by_stage(square))
+        zeros.append(self._by_stage(zero_count))
+        products.append(self._by_stage(product))
+
+    def _by_stage(self, of_variable: Callable):
+        return ops.stack(
+            [
+                ops.convert_to_tensor(sum(of_variable(i) for i in members), "float32")
+                for members in self._members.values()
+            ]
+        )
+
+    def _compute_losses(self, others, images, labels, trainable) -> list:
+        outputs, _ = self.model.stateless_call(
+            trainable, others, images, training=self.training
+        )
+        if not isinstance(outputs, dict):
+            outputs = {MAIN: outputs}
+        losses = []
+        for name, (loss, own_labels) in self.losses.items():
+            own = labels[name] if isinstance(labels, dict) else own_labels(labels)
+            losses.append(ops.mean(loss(own, outputs[name])))
+        return losses
+
+    def _rows(self, squares, zeros, products, sizes) -> list[GradientRow]:
+        rows = []
+        for s, (stage, variables) in enumerate(self.stages.items()):
+            entries = sum(np.prod(variable.shape) for variable in variables)
+            for k, loss in enumerate([*self.losses, TOTAL]):
+                norm, main_norm = np.sqrt(squares[k, s]), np.sqrt(squares[0, s])
+                cosine = None
+                if norm > 0 and main_norm > 0:
+                    cosine = float(products[k, s] / norm / main_norm)
+                rows.append(
+                    GradientRow(
+                        stage,
+                        loss,
+                        float(norm),
+                        float(norm / max(np.sqrt(sizes[s]), 1e-12)),
+                        float(zeros[k, s] / entries),
+                        cosine,
+                    )
+                )
+        return rows
+
+
+def _losses(model: keras.Model) -> dict[str, tuple[Callable, Callable]]:
+    """Each output's loss function and what makes its labels, `main` first."""
+    compiled = model.loss if model.compiled else None
+    losses = {}
+    for name, tensor in outputs_by_name(model).items():
+        layer = tensor._keras_history.operation
+        given = compiled.get(name) if isinstance(compiled, dict) else compiled
+        from_logits = output_activation(layer) == "linear"
+        loss = _crossentropy(from_logits) if given is None else keras.losses.get(given)
+        own_labels = layer.own_labels if isinstance(layer, Output) else _as_they_are
+        losses[name] = (loss, own_labels)
+    if MAIN in losses:
+        losses = {MAIN: losses.pop(MAIN)} | losses
+    return losses
+
+
+def _as_they_are(labels):
+    return labels
+
+
+def _crossentropy(from_logits: bool) -> Callable:
+    def crossentropy(labels, outputs):
+        one_hot = len(labels.shape) == 2 and labels.shape[1] == outputs.shape[1] > 1
+        name = "categorical" if one_hot else "sparse_categorical"
+        loss = getattr(keras.losses, f"{name}_crossentropy")
+        return loss(labels, outputs, from_logits=from_logits)
+
+    return crossentropy
+
+
+def _gradients(compute: Callable, trainable: list) -> Iterator[list]:
+    """The gradients of each of `compute(trainable)`'s losses, one after the other.
+
+    `None` where a loss does not depend on a variable (on JAX: zeros).
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        values = [tf.convert_to_tensor(value) for value in trainable]
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            losses = compute(values)
+        for loss in losses:
+            yield tape.gradient(loss, values)
+    elif backend == "jax":
+        import jax
+        import jax.numpy as jnp
+
+        losses, pull_back = jax.vjp(
+            lambda values: jnp.stack(compute(values)), trainable
+        )
+        for row in jnp.eye(len(losses)):
+            yield pull_back(row)[0]
+    elif backend == "torch":
+        import torch
+
+        values = [value.detach().requires_grad_() for value in trainable]
+        with torch.enable_grad():
+            losses = compute(values)
+        for loss in losses:
+            yield torch.autograd.grad(
+                loss, values, retain_graph=True, allow_unused=True
+            )
+    else:
+        raise ValueError(f"gradient_flow knows no gradients on the {backend} backend.")
+
+
+def _compiled(function: Callable) -> Callable:
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, reduce_retracing=True)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
