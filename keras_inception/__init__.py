@@ -22,7 +22,7 @@ from keras_inception.architecture import (
 )
 from keras_inception.cost import multiply_adds
 from keras_inception.googlenet import GoogLeNet
-from keras_inception.gradients import GradientRow, gradient_flow
+from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import (
     AuxiliaryHead,
@@ -43,6 +43,7 @@ __all__ = [
     "AuxiliaryHead",
     "DeeplySupervised",
     "GoogLeNet",
+    "GradientFlow",
     "GradientRow",
     "LocalResponseNormalization",
     "data",

@@ -62,6 +62,30 @@ def load_model(path: str):
     return keras.saving.load_model(path)
 
 
+class Counter:
+    """Shows how far a long step of a command is, where the output is a terminal.
+
+    Args:
+        label: What is counted.
+        total: How many there are.
+    """
+
+    def __init__(self, label: str, total: int):
+        self.label, self.total = label, total
+
+    def __call__(self, done: int) -> None:
+        if sys.stdout.isatty():
+            end = "\033[K" if done < self.total else "\r\033[K"
+            print(f"\r{self.label} {done}/{self.total}", end=end, flush=True)
+
+
+def fitting_side(source, architecture) -> int:
+    """The side in pixels that suits an architecture and the size of some pictures."""
+    if architecture.name != "googlenet_small":
+        return 224
+    return 32 if source.picture_side <= 40 else 64
+
+
 def picture_side(model) -> int:
     """The side in pixels of the square pictures that a model takes."""
     height, width = model.input.shape[1:3]
@@ -75,8 +99,10 @@ def picture_side(model) -> int:
 
 def check_class_names(model, data):
     """Refuses data whose classes are not those that the model learnt."""
+    from keras_inception.gradients.stages import outputs_by_name
+
     known = getattr(model, "class_names", None)
-    classes = model.output["main"].shape[-1]
+    classes = outputs_by_name(model)["main"].shape[-1]
     if known is not None and list(known) != list(data.class_names):
         raise ValueError(
             f"The model's classes are {_some(known)}, those of the data are "

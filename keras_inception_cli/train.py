@@ -10,6 +10,7 @@ from pathlib import Path
 from keras_inception_cli.common import (
     DATA_HELP,
     check_at_least,
+    fitting_side,
     load_model,
     picture_side,
     quiet_start,
@@ -34,6 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at the start, falling to 0 along a cosine (default: 0.02)",
     )
     run.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    board = parser.add_argument_group("TensorBoard, in RUNS/NAME/tensorboard")
+    board.add_argument(
+        "--gradients",
+        action="store_true",
+        help="log after each epoch how much gradient each stage gets from each loss",
+    )
+    board.add_argument(
+        "--profile",
+        nargs=2,
+        type=int,
+        metavar=("FIRST", "LAST"),
+        help="profile these training steps (needs tensorboard-plugin-profile to view)",
+    )
     network = parser.add_argument_group("the network")
     network.add_argument(
         "--architecture",
@@ -116,9 +130,7 @@ def run(options: argparse.Namespace) -> None:
         architecture = ki.GOOGLENET  # stands for the file's own
         if side is None and options.weights != "imagenet":
             side = picture_side(load_model(options.weights))
-    if side is None and architecture is ki.GOOGLENET_SMALL:
-        side = 32 if source.picture_side <= 40 else 64
-    side = side or 224
+    side = side or fitting_side(source, architecture)
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
     model = ki.GoogLeNet(
@@ -163,6 +175,17 @@ def run(options: argparse.Namespace) -> None:
         "class_names": source.class_names,
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
+    callbacks = [
+        training.TensorBoard(
+            run.tensorboard,
+            *next(iter(pictures.validation.unbatch().batch(8).as_numpy_iterator())),
+            hparams=_hparams(config),
+            profile_steps=options.profile,
+        )
+    ]
+    if options.gradients:
+        some = next(iter(pictures.train.unbatch().batch(16).as_numpy_iterator()))
+        callbacks.append(ki.GradientFlow(*some, run.tensorboard))
     result = training.train(
         model,
         pictures.train,
@@ -170,9 +193,30 @@ def run(options: argparse.Namespace) -> None:
         run,
         epochs=options.epochs,
         config=config,
+        callbacks=callbacks,
     )
     print(
         f"best: {training.MONITOR} {result[training.MONITOR]:.4f} in epoch "
         f"{result['best_epoch']}, after {result['seconds']:.0f} s\n"
         f"wrote {run.model}"
     )
+
+
+HPARAMS = (
+    "architecture",
+    "image_size",
+    "width",
+    "batch_norm",
+    "heads",
+    "aux_weight",
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "seed",
+)
+
+
+def _hparams(config: dict) -> dict:
+    """The settings that runs are compared by in TensorBoard."""
+    values = {name: config[name] for name in HPARAMS}
+    return values | {"heads": " ".join(values["heads"]) or "none"}

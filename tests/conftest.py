@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_inception as ki
+from keras_inception.supervision import supervise
 
 SIDE, CLASSES = 64, 3
 
@@ -39,3 +40,47 @@ def model():
     model = tiny_googlenet()
     model.compile(keras.optimizers.SGD(0.01))
     return model
+
+
+def small_supervised(
+    superclasses=None, classes=CLASSES, **compile_arguments
+) -> ki.DeeplySupervised:
+    """Two dense layers on 8x8 pictures with a head between: trains in no time."""
+    images = keras.Input((8, 8, 3), name="images")
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Flatten()(x)
+    first = keras.layers.Dense(6, activation="relu", name="first")(x)
+    second = keras.layers.Dense(5, activation="relu", name="second")(first)
+    main = keras.layers.Dense(classes, activation="softmax", name="main")(second)
+    head = ki.AuxiliaryHead("first", "aux", units=4, superclasses=superclasses)
+    model = supervise(images, main, {"first": first}, [head])
+    model.compile("sgd", **compile_arguments)
+    return model
+
+
+def small_pictures(count: int = 12):
+    """Pictures for `small_supervised`, and labels."""
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (count, 8, 8, 3)).astype("float32")
+    return images, np.arange(count) % CLASSES
+
+
+def logged(directory) -> dict[str, dict[str, list]]:
+    """What event files hold: run to tag to steps (`None` where TensorBoard has none).
+
+    Read by TensorBoard's own reader.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = {}
+    for path in sorted({file.parent for file in directory.rglob("events.out.*")}):
+        events = EventAccumulator(str(path)).Reload()
+        tags = events.Tags()
+        run = str(path.relative_to(directory))
+        found[run] = {
+            tag: [event.step for event in events.Tensors(tag)]
+            for tag in tags["tensors"]
+        }
+        if tags["graph"]:
+            found[run]["graph"] = []
+    return found

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,13 +89,27 @@ for name in model.output:
         assert abs(found - norm) <= 1e-5 * max(norm, 1e-6), (stage, name, found, norm)
 """
 
+WHILE_TRAINING = """
+sys.path.insert(0, {tests!r})
+from conftest import small_pictures, small_supervised
+
+model = small_supervised()
+seen = ki.GradientFlow(*small_pictures(4), {path!r} + ".logs")
+model.fit(*small_pictures(), epochs=2, callbacks=[seen], verbose=0)
+now = ki.gradient_flow(model, *small_pictures(4))
+for row, other in zip(seen.rows, now, strict=True):
+    assert abs(row.norm - other.norm) <= 1e-4 * max(other.norm, 1e-6), (row, other)
+"""
+
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_trains_a_step_and_round_trips(backend, tmp_path):
     if backend != "tensorflow":
         pytest.importorskip(backend)
-    code = (TRAIN_A_STEP + GRADIENTS).format(
-        backend=backend, path=str(tmp_path / "m.keras")
+    code = (TRAIN_A_STEP + GRADIENTS + WHILE_TRAINING).format(
+        backend=backend,
+        path=str(tmp_path / "m.keras"),
+        tests=str(Path(__file__).parent),
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import small_supervised
 from PIL import Image
 
 import keras_inception_cli
@@ -62,7 +63,7 @@ def test_train_leaves_a_run_directory(workplace, colours):
     best = max(float(row["val_main_accuracy"]) for row in rows)
     assert result["val_main_accuracy"] == pytest.approx(best)
     events = list(run.rglob("events.out.tfevents.*"))
-    assert len(events) == 2  # training and validation
+    assert len(events) == 3  # training, validation, and the settings
     model = keras.saving.load_model(run / "model.keras")
     assert model.class_names == ["blue", "red"]
 
@@ -88,6 +89,41 @@ def test_evaluate_prints_and_writes_every_output(workplace, colours, capsys, tmp
     figures = json.loads((tmp_path / "out.json").read_text())
     result = json.loads((workplace / "runs/colours/result.json").read_text())
     assert figures["main_accuracy"] == pytest.approx(result["val_main_accuracy"])
+
+
+def test_gradients_of_a_trained_file(workplace, colours, capsys, tmp_path):
+    words = ["gradients", workplace / "runs/colours/model.keras", colours]
+    words += ["--output", tmp_path / "seen", "--pictures", 4]
+    assert command(*words) == 0
+    out = capsys.readouterr().out
+    lines = {line.split()[0] for line in out.splitlines() if line}
+    assert {"conv1_3x3", "inception_4a", "main", "aux_4d"} <= lines
+    assert "aux_4a pulls" in out
+    assert {file.name for file in (tmp_path / "seen").iterdir()} == {
+        "gradients.csv",
+        "gradients.png",
+        "report.html",
+    }
+    assert command(*words) == 1
+    assert "report.html is there already; --overwrite it" in capsys.readouterr().err
+
+
+def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
+    model = small_supervised(classes=2)
+    model.save(tmp_path / "small.keras")
+    words = ["gradients", tmp_path / "small.keras", colours, "--output", tmp_path]
+    words += ["--compare", "--steps", 3, "--batch-size", 4, "--pictures", 4]
+    assert command(*words, "--init", "gaussian") == 0
+    out = capsys.readouterr().out
+    assert "learnt from the same 3 batches" in out
+    assert (tmp_path / "comparison.png").exists()
+    assert "The weights are new: normal" in (tmp_path / "report.html").read_text()
+
+
+def test_gradients_of_an_untrained_network(colours, capsys):
+    words = ["gradients", "googlenet_small", colours, "--width", 0.0625]
+    assert command(*words, "--pictures", 2) == 0
+    assert "inception_5b" in capsys.readouterr().out
 
 
 def test_keras_file_and_export_predict_alike(workplace, colours, capsys):

@@ -1,21 +1,17 @@
 """How much gradient each stage gets, and from which loss."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_inception.gradients.stages import outputs_by_name, weights_by_stage
-from keras_inception.layers import Output
-from keras_inception.supervision import (
-    AUXILIARY_WEIGHT,
-    MAIN,
-    DeeplySupervised,
-    output_activation,
-)
+from keras_inception.gradients.autodiff import compiled_function, gradients_of
+from keras_inception.gradients.losses import losses_by_output
+from keras_inception.gradients.stages import weights_by_stage
+from keras_inception.supervision import AUXILIARY_WEIGHT, MAIN, DeeplySupervised
 
 TOTAL = "total"
 
@@ -97,16 +93,40 @@ class Probe:
             )
         self.model, self.training = model, training
         self.stages = weights_by_stage(model)
-        self.losses = _losses(model)
+        self.losses = losses_by_output(model)
         order = {id(v): i for i, v in enumerate(model.trainable_variables)}
         self._members = {
             stage: [order[id(variable)] for variable in variables]
             for stage, variables in self.stages.items()
         }
-        self._measure = _compiled(self._statistics) if compiled else self._statistics
+        self._measure, self._gradients = self._statistics, self._every_gradient
+        if compiled:
+            self._measure = compiled_function(self._measure)
+            self._gradients = compiled_function(self._gradients)
 
     def __call__(self, images, labels) -> list[GradientRow]:
         """Measures one batch; see `gradient_flow`."""
+        measured = self._measure(*self._arguments(images, labels))
+        return self._rows(*(ops.convert_to_numpy(part) for part in measured))
+
+    def gradients(self, images, labels) -> dict[tuple[str, str], np.ndarray]:
+        """The gradients themselves, for histograms.
+
+        Returns:
+            `(stage, loss)` to the gradient's entries, flat; `total` is left out, and so
+            are stages that a loss does not reach.
+        """
+        by_loss = self._gradients(*self._arguments(images, labels))
+        found = {}
+        for loss, gradients in zip(self.losses, by_loss, strict=True):
+            for stage, members in self._members.items():
+                parts = [gradients[i] for i in members if gradients[i] is not None]
+                flat = [ops.convert_to_numpy(part).ravel() for part in parts]
+                if any(part.any() for part in flat):
+                    found[stage, loss] = np.concatenate(flat)
+        return found
+
+    def _arguments(self, images, labels) -> tuple:
         count = len(images)
         sizes = [len(v) for v in labels.values()] if isinstance(labels, dict) else []
         if count == 0 or any(size != count for size in sizes or [len(labels)]):
@@ -121,8 +141,7 @@ class Probe:
         weights = ops.convert_to_tensor(list(self.weights_in_force().values()))
         trainable = [v.value for v in self.model.trainable_variables]
         others = [v.value for v in self.model.non_trainable_variables]
-        measured = self._measure(trainable, others, images, labels, weights)
-        return self._rows(*(ops.convert_to_numpy(part) for part in measured))
+        return trainable, others, images, labels, weights
 
     def weights_in_force(self) -> dict[str, float]:
         """Each output's part in the total loss, now."""
@@ -146,7 +165,7 @@ class Probe:
         compute = functools.partial(self._compute_losses, others, images, labels)
         main, total = None, [0.0] * len(trainable)
         squares, zeros, products = [], [], []
-        for index, gradients in enumerate(_gradients(compute, trainable)):
+        for index, gradients in enumerate(gradients_of(compute, trainable)):
             main = gradients if index == 0 else main
             total = [
                 so_far if g is None else so_far + weights[index] * g
@@ -157,6 +176,10 @@ class Probe:
         self._append(reached, main, squares, zeros, products)
         sizes = self._by_stage(lambda i: ops.sum(ops.square(trainable[i])))
         return ops.stack(squares), ops.stack(zeros), ops.stack(products), sizes
+
+    def _every_gradient(self, trainable, others, images, labels, weights) -> list:
+        compute = functools.partial(self._compute_losses, others, images, labels)
+        return list(gradients_of(compute, trainable))
 
     def _append(self, gradients, main, squares, zeros, products):
         def zero_count(i):
@@ -215,84 +238,3 @@ class Probe:
                     )
                 )
         return rows
-
-
-def _losses(model: keras.Model) -> dict[str, tuple[Callable, Callable]]:
-    """Each output's loss function and what makes its labels, `main` first."""
-    compiled = model.loss if model.compiled else None
-    losses = {}
-    for name, tensor in outputs_by_name(model).items():
-        layer = tensor._keras_history.operation
-        given = compiled.get(name) if isinstance(compiled, dict) else compiled
-        from_logits = output_activation(layer) == "linear"
-        loss = _crossentropy(from_logits) if given is None else keras.losses.get(given)
-        own_labels = layer.own_labels if isinstance(layer, Output) else _as_they_are
-        losses[name] = (loss, own_labels)
-    if MAIN in losses:
-        losses = {MAIN: losses.pop(MAIN)} | losses
-    return losses
-
-
-def _as_they_are(labels):
-    return labels
-
-
-def _crossentropy(from_logits: bool) -> Callable:
-    def crossentropy(labels, outputs):
-        one_hot = len(labels.shape) == 2 and labels.shape[1] == outputs.shape[1] > 1
-        name = "categorical" if one_hot else "sparse_categorical"
-        loss = getattr(keras.losses, f"{name}_crossentropy")
-        return loss(labels, outputs, from_logits=from_logits)
-
-    return crossentropy
-
-
-def _gradients(compute: Callable, trainable: list) -> Iterator[list]:
-    """The gradients of each of `compute(trainable)`'s losses, one after the other.
-
-    `None` where a loss does not depend on a variable (on JAX: zeros).
-    """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        values = [tf.convert_to_tensor(value) for value in trainable]
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            losses = compute(values)
-        for loss in losses:
-            yield tape.gradient(loss, values)
-    elif backend == "jax":
-        import jax
-        import jax.numpy as jnp
-
-        losses, pull_back = jax.vjp(
-            lambda values: jnp.stack(compute(values)), trainable
-        )
-        for row in jnp.eye(len(losses)):
-            yield pull_back(row)[0]
-    elif backend == "torch":
-        import torch
-
-        values = [value.detach().requires_grad_() for value in trainable]
-        with torch.enable_grad():
-            losses = compute(values)
-        for loss in losses:
-            yield torch.autograd.grad(
-                loss, values, retain_graph=True, allow_unused=True
-            )
-    else:
-        raise ValueError(f"gradient_flow knows no gradients on the {backend} backend.")
-
-
-def _compiled(function: Callable) -> Callable:
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, reduce_retracing=True)
-    if backend == "jax":
-        import jax
-
-        return jax.jit(function)
-    return function

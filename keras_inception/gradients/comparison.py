@@ -1,0 +1,138 @@
+"""The same network with its heads and without them, trained side by side."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_inception.gradients.flow import GradientRow, Probe
+from keras_inception.supervision import MAIN, DeeplySupervised
+
+INITIALIZERS = ("he", "gaussian")
+GAUSSIAN_STDDEV = 0.01  # Krizhevsky et al. 2012, section 5; Caffe's examples after them
+
+
+class Course(NamedTuple):
+    """What became of one network.
+
+    Attributes:
+        before: `gradient_flow` at the weights that both networks begin with.
+        after: The same after the last step.
+        main_losses: The loss of `main` alone on each training batch, in order.
+    """
+
+    before: list[GradientRow]
+    after: list[GradientRow]
+    main_losses: list[float]
+
+
+def compare_without_heads(
+    model: DeeplySupervised,
+    batches: Iterable[tuple],
+    images,
+    labels,
+    *,
+    steps: int,
+    learning_rate: float = 0.01,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> dict[str, Course]:
+    """Trains copies of a model, one with its heads and one without, step by step.
+
+    Both begin with the model's weights and learn from the same batches, by SGD with
+    momentum 0.9; the model itself is not changed.
+
+    Args:
+        model: A model with at least one head.
+        batches: `(images, labels)` to learn from; begun anew when they run out.
+        images: Pictures to measure the gradients on.
+        labels: Their labels.
+        steps: How many batches each network learns from.
+        learning_rate: Defaults to 0.01.
+        on_step: Called with the number of steps done, for progress.
+
+    Returns:
+        `{"with heads": Course, "without heads": Course}`.
+
+    Raises:
+        ValueError: If the model has no heads, or a number is out of its range.
+    """
+    if not isinstance(model, DeeplySupervised) or not model.heads:
+        raise ValueError(
+            "A comparison with and without heads needs a model with auxiliary heads; "
+            f"{model.name!r} has none."
+        )
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1. Received: {steps}")
+    with_heads, base = renewed(model), renewed(model)
+    for copy in (with_heads, base):
+        copy.set_weights(model.get_weights())
+    networks = {
+        "with heads": with_heads,
+        "without heads": DeeplySupervised(base.input, {MAIN: base.output[MAIN]}),
+    }
+    for network in networks.values():
+        network.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
+    probes = {name: Probe(network) for name, network in networks.items()}
+    before = {name: probe(images, labels) for name, probe in probes.items()}
+    losses = {name: [] for name in networks}
+    for step, (some, their_labels) in enumerate(_endless(batches, steps), start=1):
+        for name, network in networks.items():
+            # the figures of one batch, not their running mean
+            network.reset_metrics()
+            logs = network.train_on_batch(some, their_labels, return_dict=True)
+            losses[name].append(float(logs[f"{MAIN}_loss"]))
+        on_step(step)
+    return {
+        name: Course(before[name], probe(images, labels), losses[name])
+        for name, probe in probes.items()
+    }
+
+
+def renewed(model: keras.Model, init: str = "he", seed: int = 0) -> keras.Model:
+    """The same network with new weights.
+
+    Args:
+        model: A functional model.
+        init: `"he"`: every layer's own initialiser, which for this package's networks
+            is He's (2015); `"gaussian"`: what the paper's time used, a normal
+            distribution of deviation 0.01 for every kernel, biases 0.
+        seed: Chooses the weights. Defaults to 0.
+
+    Raises:
+        ValueError: If `init` is neither.
+
+    Example:
+    >>> model = GoogLeNet((64, 64, 3), classes=3, width=0.125)
+    >>> kernel = renewed(model, "gaussian").get_layer("conv2_3x3").kernel
+    >>> round(float(np.std(kernel)), 3)
+    0.01
+    """
+    if init not in INITIALIZERS:
+        raise ValueError(
+            f"init must be one of {', '.join(map(repr, INITIALIZERS))}. Received: "
+            f"{init!r}"
+        )
+    keras.utils.set_random_seed(seed)
+    new = type(model).from_config(model.get_config())
+    if init == "gaussian":
+        random = np.random.default_rng(seed)
+        for variable in new.trainable_variables:
+            if variable.name == "kernel":
+                drawn = random.normal(0, GAUSSIAN_STDDEV, variable.shape)
+                variable.assign(drawn.astype("float32"))
+            elif variable.name == "bias":
+                variable.assign(np.zeros(variable.shape, "float32"))
+    return new
+
+
+def _endless(batches: Iterable[tuple], steps: int):
+    done = 0
+    while done < steps:
+        for batch in batches:
+            if done == steps:
+                return
+            yield batch
+            done += 1
+        if done == 0:
+            raise ValueError("There are no batches to learn from.")

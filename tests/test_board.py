@@ -1,0 +1,107 @@
+"""What TensorBoard gets of a run, read back with TensorBoard's own reader."""
+
+import numpy as np
+import pytest
+from conftest import logged, small_pictures, small_supervised
+
+from keras_inception.training import TensorBoard
+from keras_inception.training.board import draw_predictions
+
+CURVES = {
+    "loss/total",
+    "loss/main",
+    "loss/aux",
+    "accuracy/main",
+    "accuracy/aux",
+}
+
+
+@pytest.fixture(scope="module")
+def log_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("board")
+    model = small_supervised(loss_weights=0.3)
+    pictures = small_pictures()
+    hparams = {"width": 0.5, "heads": "aux", "batch_norm": True}
+    board = TensorBoard(directory, pictures[0][:5], pictures[1][:5], hparams)
+    model.fit(
+        *pictures, validation_data=pictures, epochs=3, callbacks=[board], verbose=0
+    )
+    return directory
+
+
+def test_tags_are_these_and_no_others(log_dir):
+    runs = logged(log_dir)
+    assert set(runs) == {".", "train", "validation"}
+    assert set(runs["train"]) == CURVES | {
+        "loss_weight/aux",
+        "schedule/learning_rate",
+        "graph",
+    }
+    assert set(runs["validation"]) == CURVES | {"examples/predictions"}
+    assert set(runs["."]) == {
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+    }
+    for run in ("train", "validation"):
+        for tag, steps in runs[run].items():
+            assert tag == "graph" or steps == [1, 2, 3], (run, tag)
+
+
+def test_curves_hold_what_keras_logs(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tensor_util
+
+    model = small_supervised(loss_weights=0.125)
+    pictures = small_pictures()
+    history = model.fit(
+        *pictures,
+        validation_data=pictures,
+        epochs=2,
+        callbacks=[TensorBoard(tmp_path)],
+        verbose=0,
+    ).history
+    for run, tag, log in (
+        ("train", "loss/total", "loss"),
+        ("train", "accuracy/main", "main_accuracy"),
+        ("validation", "loss/aux", "val_aux_loss"),
+    ):
+        events = EventAccumulator(str(tmp_path / run)).Reload().Tensors(tag)
+        values = [float(tensor_util.make_ndarray(e.tensor_proto)) for e in events]
+        assert values == pytest.approx(history[log], rel=1e-6)
+    events = EventAccumulator(str(tmp_path / "train")).Reload()
+    weight = events.Tensors("loss_weight/aux")[0].tensor_proto
+    assert float(tensor_util.make_ndarray(weight)) == pytest.approx(0.125)
+
+
+def test_the_picture_of_predictions_tells_right_from_wrong():
+    model = small_supervised()
+    model.class_names = ["ant", "bee", "cat"]
+    images, labels = small_pictures(3)
+    said = model.predict(images, verbose=0)
+    right = {name: said[name].argmax(-1) for name in said}
+    picture = draw_predictions(model, images, labels)
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    # with the labels that the outputs give, nothing is drawn in the colour of mistakes
+    agreeing = draw_predictions(model, images, right["main"])
+    wrong = right["aux"] != right["main"]
+    assert _has_colour(agreeing, (192, 57, 43)) == wrong.any()
+    others = (right["main"] + 1) % 3
+    assert _has_colour(draw_predictions(model, images, others), (192, 57, 43))
+
+
+def _has_colour(picture, colour):
+    return bool((np.abs(picture.astype(int) - colour).max(-1) < 3).any())
+
+
+def test_coarse_heads_are_held_to_the_coarser_class():
+    model = small_supervised(superclasses=["insect", "insect", "mammal"])
+    images, labels = small_pictures(2)
+    assert draw_predictions(model, images, labels).ndim == 3
+
+
+def test_a_profile_is_written_on_request(tmp_path):
+    model = small_supervised()
+    board = TensorBoard(tmp_path, profile_steps=(2, 3))
+    model.fit(*small_pictures(), batch_size=3, callbacks=[board], verbose=0)
+    assert list(tmp_path.rglob("*.xplane.pb"))
