@@ -97,14 +97,19 @@ def _stages(model: keras.Model) -> list[str]:
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LayerwiseSGD(keras.optimizers.SGD):
-    """SGD whose learning rate is multiplied by a factor for some layers.
+    """SGD with a rate and a decay of their own for some weights, as in Caffe.
 
-    The factor scales the gradient, which for SGD, with momentum or without, is the same
-    as scaling the rate. Weight decay is not scaled.
+    The factors scale the gradient, which for SGD, with momentum or without, is the same
+    as scaling the rate.
 
     Args:
         *args: As `keras.optimizers.SGD`.
-        factors: Layer name to factor; other layers have 1.
+        factors: Layer name to a factor on its learning rate; other layers have 1.
+        bias_factor: Another factor, on the rate of biases. Defaults to 1.
+        kernel_decay: L2 penalty whose gradient, `kernel_decay * kernel`, is added to
+            that of kernels before momentum, as Caffe and torch do; no other weights
+            decay. (Keras's own `weight_decay` acts beside the momentum, which for the
+            same number is ten times less at momentum 0.9.) Defaults to 0.
         **kwargs: As `keras.optimizers.SGD`.
 
     Example:
@@ -112,23 +117,45 @@ class LayerwiseSGD(keras.optimizers.SGD):
     >>> model.compile(LayerwiseSGD(0.01, factors=layer_decay_factors(model, 0.8)))
     """
 
-    def __init__(self, *args, factors: Mapping[str, float] | None = None, **kwargs):
+    def __init__(
+        self,
+        *args,
+        factors: Mapping[str, float] | None = None,
+        bias_factor: float = 1.0,
+        kernel_decay: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         self.factors = dict(factors or {})
+        self.bias_factor, self.kernel_decay = bias_factor, kernel_decay
 
     def apply(self, grads, trainable_variables=None):
         variables = trainable_variables
         if variables is None:
             variables = self._trainable_variables
-        scaled = []
-        for gradient, variable in zip(grads, variables, strict=True):
-            # "inception_3a_1x1/kernel", behind the model's name for some layers
-            layer = variable.path.split("/")[-2]
-            factor = self.factors.get(layer, 1.0)
-            if gradient is not None and factor != 1.0:
-                gradient = gradient * factor
-            scaled.append(gradient)
-        return super().apply(scaled, trainable_variables)
+        pairs = zip(grads, variables, strict=True)
+        return super().apply(
+            [self._own(gradient, variable) for gradient, variable in pairs],
+            trainable_variables,
+        )
+
+    def _own(self, gradient, variable):
+        if gradient is None:
+            return None
+        # "inception_3a_1x1/kernel", behind the model's name for some layers
+        layer, kind = variable.path.split("/")[-2:]
+        if kind == "kernel" and self.kernel_decay:
+            gradient = gradient + self.kernel_decay * keras.ops.cast(
+                variable, gradient.dtype
+            )
+        factor = self.factors.get(layer, 1.0)
+        if kind == "bias":
+            factor *= self.bias_factor
+        return gradient if factor == 1.0 else gradient * factor
 
     def get_config(self):
-        return super().get_config() | {"factors": self.factors}
+        return super().get_config() | {
+            "factors": self.factors,
+            "bias_factor": self.bias_factor,
+            "kernel_decay": self.kernel_decay,
+        }

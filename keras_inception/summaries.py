@@ -71,3 +71,33 @@ class Summaries:
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+
+
+def cut_back(log_dir: str | Path, last_step: int) -> None:
+    """Removes what was logged behind a step, before a run goes on from there.
+
+    A killed run may have logged more than its checkpoint knows, and will log it again.
+
+    Args:
+        log_dir: The directory whose event files, at any depth, are cut.
+        last_step: The last step that is kept.
+    """
+    import tensorflow as tf
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    for path in Path(log_dir).rglob("events.out.tfevents.*"):
+        kept, surplus = [], False
+        try:
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                behind = Event.FromString(record).step > last_step
+                surplus = surplus or behind
+                if not behind:
+                    kept.append(record)
+        except tf.errors.DataLossError:  # killed while it wrote the last record
+            surplus = True
+        if surplus:
+            partial = path.with_name(f".partial-{path.name}")
+            with tf.io.TFRecordWriter(str(partial)) as writer:
+                for record in kept:
+                    writer.write(record)
+            partial.replace(path)

@@ -83,17 +83,16 @@ class GradientFlow(keras.callbacks.Callback):
         # Opened here, not before: tuners copy callbacks, and no copy has open files.
         self._summaries = Summaries(self.log_dir / "gradients")
         self._probe = Probe(self.model, self.training, compiled=True)
-        self._step = 0
-        self._measured_at = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self._measured_at is None:  # a resumed run begins at a later epoch
-            self._measure(epoch if self.every_steps is None else 0)
+        if epoch == 0:
+            self._measure(0)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step += 1
-        if self.every_steps is not None and self._step % self.every_steps == 0:
-            self._measure(self._step)
+        if self.every_steps is not None:
+            step = int(self.model.optimizer.iterations)
+            if step % self.every_steps == 0:
+                self._measure(step)
 
     def on_epoch_end(self, epoch, logs=None):
         if self.every_steps is None and (epoch + 1) % self.every_epochs == 0:
@@ -120,4 +119,3 @@ class GradientFlow(keras.callbacks.Callback):
             for (stage, loss), values in gradients.items():
                 self._summaries.histogram(loss, f"gradient/{stage}", values, step)
         self._summaries.flush()
-        self._measured_at = step

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from keras_inception.gradients.flow import TOTAL, GradientRow
 from keras_inception.supervision import MAIN
 
-SHRUNK = 10  # a gradient that lost less than this on its way has not vanished
+SHRUNK, VANISHED = 10, 1000  # how many times weaker at the weakest stage
 
 
 def by_loss(rows: Sequence[GradientRow]) -> dict[str, dict[str, GradientRow]]:
@@ -79,8 +79,8 @@ def _where_main_shrinks(main: dict[str, GradientRow], trunk: list[str]) -> str:
         return (
             f"The gradient of the main loss shrinks on its way back: {sizes}, "
             f"{main[weakest].norm:.2g} at {weakest}, {times(ratio)} less; the "
-            f"first stage, {first}, gets {main[first].norm:.2g}. Stages with so little "
-            "gradient hardly learn from the main loss."
+            f"first stage, {first}, gets {main[first].norm:.2g}."
+            + (" With so little a stage hardly learns." if ratio >= VANISHED else "")
         )
     return (
         f"The gradient of the main loss has not vanished: {sizes}, "

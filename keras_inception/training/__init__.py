@@ -1,15 +1,35 @@
-"""Training runs: their directory, their progress, what TensorBoard shows of them."""
+"""Training runs: recipes, their directory and checkpoints, what watches and shows."""
 
+from keras_inception.training.alarms import Alarms, DivergenceError
 from keras_inception.training.board import TensorBoard
-from keras_inception.training.callbacks import MONITOR, KeepBest, Progress
-from keras_inception.training.run import RunDirectory, train, write_json
+from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progress
+from keras_inception.training.checkpoint import load_checkpoint, save_checkpoint
+from keras_inception.training.heads_over_time import AuxiliarySchedule
+from keras_inception.training.recipes import RECIPES, Recipe, learning_rate, optimizer
+from keras_inception.training.run import (
+    RunDirectory,
+    balanced_class_weights,
+    train,
+    write_json,
+)
 
 __all__ = [
     "MONITOR",
+    "RECIPES",
+    "Alarms",
+    "AuxiliarySchedule",
+    "DivergenceError",
+    "History",
     "KeepBest",
     "Progress",
+    "Recipe",
     "RunDirectory",
     "TensorBoard",
+    "balanced_class_weights",
+    "learning_rate",
+    "load_checkpoint",
+    "optimizer",
+    "save_checkpoint",
     "train",
     "write_json",
 ]

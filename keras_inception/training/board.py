@@ -63,6 +63,10 @@ class TensorBoard(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._summaries = Summaries(self.log_dir)
         self._step = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch > 0:
+            return  # and a resumed run has these already
         if self.hparams:
             self._write_hparams()
         if keras.backend.backend() == "tensorflow":

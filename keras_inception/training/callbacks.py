@@ -1,29 +1,68 @@
 """What watches a run: the best model kept, a line per epoch."""
 
-import os
+import csv
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
 from keras_inception.supervision import MAIN
+from keras_inception.training.checkpoint import averaged_weights, write_whole
 
 MONITOR = f"val_{MAIN}_accuracy"  # never val_loss, which contains the heads
+
+
+class History(keras.callbacks.Callback):
+    """Writes what each epoch brought to `history.csv`, a line per epoch.
+
+    Args:
+        path: The file, written anew after each epoch, whole or not at all.
+        rows: The epochs before, if the run is resumed.
+    """
+
+    def __init__(self, path: str | Path, rows: Sequence[dict] = ()):
+        super().__init__()
+        self.path = Path(path)
+        self.rows = list(rows)
+
+    def on_train_begin(self, logs=None):
+        if self.rows:  # without the epochs that a kill left behind the checkpoint
+            self._write()
+
+    def on_epoch_end(self, epoch, logs=None):
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        self.rows.append({"epoch": epoch} | figures)
+        self._write()
+
+    def _write(self):
+        def write(partial):
+            with partial.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.rows[0])
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+        write_whole(self.path, write)
 
 
 class KeepBest(keras.callbacks.Callback):
     """Saves the model when `val_main_accuracy` rises, whole or not at all.
 
+    With averaged weights (`use_ema`) they are what is saved.
+
     Args:
         path: A file that ends in `.keras`.
+        value: The best value so far, if the run is resumed.
+        epoch: The epoch, from 1, that brought it.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(
+        self, path: str | Path, value: float | None = None, epoch: int | None = None
+    ):
         super().__init__()
         self.path = Path(path)
-        self.value = None
-        self.epoch = None
+        self.value, self.epoch = value, epoch
 
     def on_epoch_end(self, epoch, logs=None):
         value = logs[MONITOR]
@@ -31,9 +70,8 @@ class KeepBest(keras.callbacks.Callback):
             return
         self.value, self.epoch = float(value), epoch + 1
         # ModelCheckpoint writes in place: a kill while it writes costs the old file too
-        partial = self.path.with_name(f".partial-{self.path.name}")
-        self.model.save(partial)
-        os.replace(partial, self.path)
+        with averaged_weights(self.model):
+            write_whole(self.path, self.model.save)
 
 
 class Progress(keras.callbacks.Callback):

@@ -1,10 +1,11 @@
-"""A training run on disk: its directory, its progress, the best model.
+"""A training run on disk: its directory, and `fit` inside it.
 
-`train` runs `fit` inside a run directory:
+`train` leaves these files behind:
 
     runs/NAME/config.json   every choice that made the run
               history.csv   a line per epoch, every output's loss and accuracy
               model.keras   the epoch with the best `val_main_accuracy`
+              latest.keras  the last finished epoch: where a killed run goes on
               tensorboard/  for `tensorboard --logdir runs`
               result.json   written last: the run is complete
 """
@@ -12,12 +13,21 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from keras_inception.summaries import cut_back
 from keras_inception.supervision import DeeplySupervised
-from keras_inception.training.callbacks import MONITOR, KeepBest, Progress
+from keras_inception.training.alarms import Alarms
+from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progress
+from keras_inception.training.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+    write_whole,
+)
 
 
 class RunDirectory:
@@ -26,22 +36,42 @@ class RunDirectory:
     Args:
         path: `runs/NAME`; made if it is not there.
         overwrite: Whether to delete an earlier run of this name. Defaults to False.
+        resume: Whether to go on with the run that is there. Defaults to False.
 
     Raises:
-        FileExistsError: If the directory holds a run and `overwrite` is False, or
-            holds something that is no run.
+        FileExistsError: If the directory holds a run that is neither to be overwritten
+            nor resumed, is finished though it shall be resumed, or is no run.
+        FileNotFoundError: If there is no run to resume.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False):
+    def __init__(
+        self, path: str | Path, *, overwrite: bool = False, resume: bool = False
+    ):
         self.path = Path(path)
         self.config = self.path / "config.json"
         self.history = self.path / "history.csv"
         self.model = self.path / "model.keras"
+        self.latest = self.path / "latest.keras"
         self.tensorboard = self.path / "tensorboard"
         self.result = self.path / "result.json"
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if resume:
+            self._check_resumable()
+        elif self.path.exists() and (
+            not self.path.is_dir() or any(self.path.iterdir())
+        ):
             self._make_way(overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def _check_resumable(self):
+        if not self.config.is_file():
+            raise FileNotFoundError(
+                f"There is no run to resume in {self.path}: it has no config.json. "
+                "Give the --name of a run that was begun, or leave --resume out."
+            )
+        if self.result.is_file():
+            raise FileExistsError(
+                f"{self.path} holds a finished run; there is nothing to resume."
+            )
 
     def _make_way(self, overwrite: bool):
         if not self.config.is_file():
@@ -50,19 +80,43 @@ class RunDirectory:
                 "place."
             )
         if not overwrite:
-            state = "a finished" if self.result.is_file() else "an unfinished"
+            finished = self.result.is_file()
             raise FileExistsError(
-                f"{self.path} holds {state} run. Give this one another --name, or "
-                "--overwrite the old one."
+                f"{self.path} holds {'a finished' if finished else 'an unfinished'} "
+                f"run. Give this one another --name, or --overwrite the old one"
+                f"{'.' if finished else ', or --resume it.'}"
             )
         shutil.rmtree(self.path)
+
+    def checkpoint(self) -> tuple[keras.Model, dict] | None:
+        """The model and the state to go on from; `None` before the first epoch ends."""
+        return load_checkpoint(self.latest) if self.latest.is_file() else None
+
+    def check_room(self, model: keras.Model) -> None:
+        """Refuses a disk that can't hold the run's models.
+
+        Raises:
+            OSError: If the directory can't be written, or there is too little room for
+                the best model, the latest and the one that is being written.
+        """
+        probe = self.path / ".partial-probe"
+        write_whole(probe, lambda partial: partial.write_bytes(b"0" * 4096))
+        probe.unlink()
+        variables = [*model.variables, *model.optimizer.variables]
+        need = 3 * sum(4 * int(np.prod(v.shape)) for v in variables)
+        free = shutil.disk_usage(self.path).free
+        if free < need:
+            raise OSError(
+                f"{self.path} has {free / 1e6:,.0f} MB of room, but this run needs "
+                f"about {need / 1e6:,.0f} MB for its models. Free some, or give "
+                "another --runs."
+            )
 
 
 def write_json(path: Path, content: dict) -> None:
     """Writes a JSON file whole or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    text = json.dumps(content, indent=2) + "\n"
+    write_whole(path, lambda partial: partial.write_text(text))
 
 
 def train(
@@ -74,8 +128,15 @@ def train(
     epochs: int,
     config: dict,
     callbacks=(),
+    class_weight: dict[int, float] | None = None,
+    report: Callable[[], dict] = dict,
+    state: dict | None = None,
 ) -> dict:
     """Fits a compiled model inside a run directory.
+
+    After each epoch everything that the next one depends on is in `latest.keras`. A run
+    that is killed goes on at the beginning of the epoch it was in: with the model and
+    the state of `run.checkpoint()`, and `train_data` in the order of that epoch.
 
     Args:
         model: A compiled `DeeplySupervised` model.
@@ -83,35 +144,110 @@ def train(
             `data.load`.
         validation_data: The same, held out.
         run: Where everything is written.
-        epochs: Passes over `train_data`.
+        epochs: Passes over `train_data`, those before a kill included.
         config: What made this run, for `config.json`.
         callbacks: More Keras callbacks, for example `TensorBoard(run.tensorboard)`.
+        class_weight: A weight for the losses of each class, as `fit` takes them.
+        report: Called at the end; what it returns goes into `result.json` as well.
+        state: Of the checkpoint that `model` comes from; `None` (default): a new run.
 
     Returns:
         What `result.json` holds: the best epoch (from 1), its `val_main_accuracy`, the
         number of epochs and the seconds.
+
+    Raises:
+        OSError: If the directory can't hold the run, before anything is trained.
+        DivergenceError: If a loss is no number any more.
     """
-    write_json(run.config, config)
-    best = KeepBest(run.model)
-    started = time.perf_counter()
-    history = model.fit(
+    run.check_room(model)
+    if state is None:
+        # of a run that was killed before its first epoch ended
+        shutil.rmtree(run.tensorboard, ignore_errors=True)
+        write_json(run.config, config)
+        state = {"epochs": 0, "history": [], "best": {}, "alarms": {}, "seconds": 0.0}
+    elif run.tensorboard.is_dir():
+        cut_back(run.tensorboard, state["epochs"])
+    history = History(run.history, state["history"])
+    best = KeepBest(run.model, **state["best"])
+    alarms = Alarms(state=state["alarms"])
+    started = time.perf_counter() - state["seconds"]
+
+    def present_state(epoch: int) -> dict:
+        return {
+            "epochs": epoch + 1,
+            "history": history.rows,
+            "best": {"value": best.value, "epoch": best.epoch},
+            "alarms": alarms.state,
+            "seconds": time.perf_counter() - started,
+        }
+
+    model.fit(
         train_data,
         validation_data=validation_data,
+        initial_epoch=state["epochs"],
         epochs=epochs,
         verbose=0,
         shuffle=False,  # the pipeline's matter
+        class_weight=class_weight,
         callbacks=[
-            best,
-            keras.callbacks.CSVLogger(run.history),
-            Progress(),
+            *_averaging(model),
+            history,
             *callbacks,
+            Progress(),
+            alarms,
+            best,
+            # last, so that what it remembers has been written
+            KeepLatest(run.latest, present_state),
         ],
     )
     result = {
         "best_epoch": best.epoch,
         MONITOR: best.value,
-        "epochs": len(history.epoch),
+        "epochs": len(history.rows),
         "seconds": round(time.perf_counter() - started, 1),
-    }
+    } | report()
     write_json(run.result, result)
     return result
+
+
+class KeepLatest(keras.callbacks.Callback):
+    """Writes the checkpoint after each epoch.
+
+    Args:
+        path: A file that ends in `.keras`.
+        state: Called with the epoch, from 0; what it returns is kept with the model.
+    """
+
+    def __init__(self, path: str | Path, state: Callable[[int], dict]):
+        super().__init__()
+        self.path, self.state = Path(path), state
+
+    def on_epoch_end(self, epoch, logs=None):
+        save_checkpoint(self.model, self.path, self.state(epoch))
+
+
+def _averaging(model: keras.Model) -> list[keras.callbacks.Callback]:
+    """Validation on the averaged weights, if the optimizer averages them."""
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return (
+        [keras.callbacks.SwapEMAWeights()] if getattr(inner, "use_ema", False) else []
+    )
+
+
+def balanced_class_weights(labels: np.ndarray) -> dict[int, float]:
+    """Weights that let every class count alike, however many pictures it has.
+
+    Args:
+        labels: Class index of each picture, `(pictures,)`.
+
+    Returns:
+        For each class that occurs, pictures / (classes * pictures of the class): the
+        mean over the pictures is 1.
+
+    Example:
+    >>> balanced_class_weights(np.array([0, 0, 0, 1]))
+    {0: 0.6666666666666666, 1: 2.0}
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    weights = len(labels) / (len(classes) * counts)
+    return dict(zip(classes.tolist(), weights.tolist(), strict=True))

@@ -1,0 +1,110 @@
+"""Checkpoints from which a killed run goes on as if nothing had happened."""
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+STATE, SEEDS = "run_state.json", "run_seeds.npz"
+
+
+def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
+    """Writes a `.keras` file that also holds what training needs to go on.
+
+    Keras saves weights, optimizer and compile arguments; the states of dropout's random
+    generators and `state` are added. The file appears by rename, whole or not at all.
+
+    Args:
+        model: A compiled model.
+        path: A file that ends in `.keras`.
+        state: What else the run must remember; JSON.
+
+    Raises:
+        OSError: If the file can't be written; what was there before is intact.
+    """
+    path = Path(path)
+    seeds = io.BytesIO()
+    np.savez(seeds, **{str(i): np.asarray(v) for i, v in enumerate(_seeds(model))})
+
+    def write(partial):
+        model.save(partial)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.writestr(SEEDS, seeds.getvalue())
+            archive.writestr(STATE, json.dumps(state))
+
+    write_whole(path, write)
+
+
+def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
+    """A checkpoint's model, compiled as it was, and the run's state.
+
+    Raises:
+        ValueError: If the file is no checkpoint.
+    """
+    path = Path(path)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no checkpoint of a run.")
+    with zipfile.ZipFile(path) as archive:
+        if STATE not in archive.namelist():
+            raise ValueError(
+                f"{path} is a model but no checkpoint: it does not say where its run "
+                "was. A run's checkpoint is its latest.keras."
+            )
+        state = json.loads(archive.read(STATE))
+        seeds = np.load(io.BytesIO(archive.read(SEEDS)))
+    model = keras.saving.load_model(path)
+    for index, variable in enumerate(_seeds(model)):
+        variable.assign(seeds[str(index)])
+    return model, state
+
+
+def _seeds(model: keras.Model) -> list[keras.Variable]:
+    """The states of the random generators, which Keras does not save."""
+    return [v for v in model.variables if "seed_generator_state" in v.path]
+
+
+def write_whole(path: Path, write) -> None:
+    """Lets `write(partial)` make a file beside `path`, and renames it into place.
+
+    Raises:
+        OSError: If it could not be written; nothing of it is left, and what was at
+            `path` is intact.
+    """
+    # of the same ending, since Keras tells formats by it
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written ({error.strerror or error}); what it held "
+            "before is intact. Free some space and go on with --resume."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model):
+    """Within the block the model has its averaged weights, if its optimizer has them.
+
+    Polyak's average, as the paper's section 6: `use_ema` of Keras's optimizers.
+    """
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not getattr(inner, "use_ema", False):
+        yield
+        return
+    swap = keras.callbacks.SwapEMAWeights()
+    swap.set_model(model)
+    swap.on_test_begin()
+    try:
+        yield
+    finally:
+        swap.on_test_end()

@@ -1,0 +1,80 @@
+"""The heads' weights in the loss, changed while a model trains."""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import keras
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {
+        "constant": lambda done: 1.0,
+        "linear": lambda done: 1.0 - done,  # Wang et al. 2015, arXiv 1505.02496
+        "cosine": lambda done: (1.0 + math.cos(math.pi * done)) / 2,
+    }
+)
+
+
+class AuxiliarySchedule(keras.callbacks.Callback):
+    """Lets the heads' loss weights fall from what they were compiled with towards 0.
+
+    The weights are set before each epoch, without tracing the model anew: in epoch `e`
+    of `n`, counted from 0, to `start * schedule(e / n)`.
+
+    Args:
+        schedule: `"constant"`, `"linear"` or `"cosine"` for every head, or a dict by
+            head; heads that it leaves out stay constant.
+        start: Each head's weight at the start. Defaults to what it is when training
+            begins; a resumed run gives what the first one began with.
+
+    Raises:
+        ValueError: If a schedule is unknown; when training begins, if a head is.
+
+    Example:
+    >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=("inception_4a",))
+    >>> model.compile("sgd", loss_weights=0.3)
+    >>> images, labels = np.zeros((2, 64, 64, 3)), np.array([0, 1])
+    >>> fall = AuxiliarySchedule("linear")
+    >>> history = model.fit(images, labels, epochs=3, callbacks=[fall], verbose=0)
+    >>> round(float(model.auxiliary_weights["aux_4a"]), 3)
+    0.1
+    """
+
+    def __init__(
+        self,
+        schedule: str | Mapping[str, str],
+        start: Mapping[str, float] | None = None,
+    ):
+        super().__init__()
+        named = schedule if isinstance(schedule, Mapping) else {"every head": schedule}
+        for head, name in named.items():
+            if name not in SCHEDULES:
+                raise ValueError(
+                    f"The schedule of {head} must be one of {', '.join(SCHEDULES)}. "
+                    f"Received: {name!r}"
+                )
+        self.schedule = schedule
+        self.start = start
+
+    def on_train_begin(self, logs=None):
+        weights = self.model.auxiliary_weights
+        if isinstance(self.schedule, Mapping):
+            unknown = sorted(set(self.schedule) - set(weights))
+            if unknown:
+                raise ValueError(
+                    f"There is no head {', '.join(unknown)} to schedule. Heads: "
+                    f"{', '.join(weights) or 'none'}"
+                )
+        if self.start is None:
+            self.start = {
+                head: float(keras.ops.convert_to_numpy(weight))
+                for head, weight in weights.items()
+            }
+
+    def on_epoch_begin(self, epoch, logs=None):
+        done = epoch / self.params["epochs"]
+        for head, weight in self.model.auxiliary_weights.items():
+            name = self.schedule
+            if isinstance(name, Mapping):
+                name = name.get(head, "constant")
+            weight.assign(self.start[head] * SCHEDULES[name](done))

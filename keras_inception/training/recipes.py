@@ -1,0 +1,189 @@
+"""Recipes: how to train, as data. `--recipe paper` is the row of this name."""
+
+import dataclasses
+from types import MappingProxyType
+from typing import NamedTuple
+
+import keras
+
+from keras_inception.fine_tuning import LayerwiseSGD
+
+
+class Steps(NamedTuple):
+    """The rate is multiplied by `factor` every `epochs` epochs, at once."""
+
+    factor: float
+    epochs: float
+
+
+class Polynomial(NamedTuple):
+    """The rate falls to 0 as `(1 - done)^power` (Caffe's "poly")."""
+
+    power: float
+
+
+class Cosine(NamedTuple):
+    """The rate falls to 0 along half a cosine, after rising over `warm_up` epochs."""
+
+    warm_up: float = 0.0
+
+
+Schedule = Steps | Polynomial | Cosine
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. SGD with momentum 0.9 in every one of them.
+
+    Attributes:
+        learning_rate: At the start.
+        schedule: How the rate changes.
+        epochs: Passes over the pictures.
+        batch_size: Pictures per step.
+        batch_norm: Whether the network has batch normalisation.
+        nesterov: Whether the momentum is Nesterov's.
+        weight_decay: L2 penalty on kernels, none on biases and batch normalisation.
+        bias_rate: The biases' learning rate in parts of the kernels'.
+        polyak: Momentum of the average of the weights that is validated and kept;
+            `None`: the weights themselves.
+        layer_decay: See `fine_tuning.layer_decay_factors`; 1 for none.
+        aux_weight: Each head's weight in the loss.
+        aux_schedule: What becomes of it: `"constant"`, `"linear"`, `"cosine"`.
+        augment: What training does to the pictures; `None`: what fits their size.
+        source: Where the numbers come from.
+    """
+
+    learning_rate: float
+    schedule: Schedule
+    epochs: int
+    batch_size: int
+    batch_norm: bool
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    bias_rate: float = 1.0
+    polyak: float | None = None
+    layer_decay: float = 1.0
+    aux_weight: float = 0.3
+    aux_schedule: str = "constant"
+    augment: str | None = None
+    source: str = ""
+
+
+MOMENTUM = 0.9
+
+RECIPES = MappingProxyType(
+    {
+        "paper": Recipe(
+            learning_rate=0.01,
+            schedule=Steps(0.96, 8),
+            epochs=250,
+            batch_size=32,
+            batch_norm=False,
+            polyak=0.9999,
+            augment="paper",
+            source="arXiv 1409.4842, section 6: momentum 0.9, -4 % every 8 epochs, "
+            "Polyak averaging. It tells neither rate, batch size nor length: the first "
+            "two are Caffe's, the length ends at a third of the rate",
+        ),
+        "caffe-quick": Recipe(
+            learning_rate=0.01,
+            schedule=Polynomial(0.5),
+            epochs=60,
+            batch_size=32,
+            batch_norm=False,
+            weight_decay=2e-4,
+            bias_rate=2.0,
+            augment="basic",
+            source="models/bvlc_googlenet/quick_solver.prototxt and train_val.prototxt "
+            "of Caffe: 2.4 million steps of 32 are 60 epochs of ImageNet",
+        ),
+        "small": Recipe(
+            learning_rate=0.02,
+            schedule=Cosine(),
+            epochs=10,
+            batch_size=32,
+            batch_norm=True,
+            nesterov=True,
+            weight_decay=5e-4,
+            source="tried on pictures of 32 to 64 pixels; see docs/training.md",
+        ),
+        "finetune": Recipe(
+            learning_rate=0.002,
+            schedule=Cosine(),
+            epochs=15,
+            batch_size=32,
+            batch_norm=True,
+            nesterov=True,
+            weight_decay=1e-4,
+            layer_decay=0.8,
+            source="docs/fine-tuning.md",
+        ),
+    }
+)
+
+
+def learning_rate(
+    rate: float, schedule: Schedule, epochs: int, steps_per_epoch: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A recipe's schedule as Keras knows it.
+
+    Args:
+        rate: The rate at the start.
+        schedule: How it changes.
+        epochs: Passes over the pictures, for schedules that end at 0.
+        steps_per_epoch: Batches in a pass.
+
+    Example:
+    >>> rate = learning_rate(0.01, Steps(0.96, 8), epochs=250, steps_per_epoch=100)
+    >>> [round(float(rate(step)), 4) for step in (0, 799, 800, 1600)]
+    [0.01, 0.01, 0.0096, 0.0092]
+    """
+    schedules, total = keras.optimizers.schedules, epochs * steps_per_epoch
+    match schedule:
+        case Steps():
+            every = max(1, round(schedule.epochs * steps_per_epoch))
+            return schedules.ExponentialDecay(
+                rate, every, schedule.factor, staircase=True
+            )
+        case Polynomial():
+            return schedules.PolynomialDecay(rate, total, 0.0, schedule.power)
+        case Cosine():
+            warm_up = round(schedule.warm_up * steps_per_epoch)
+            if not warm_up:
+                return schedules.CosineDecay(rate, total)
+            return schedules.CosineDecay(
+                0.0, total - warm_up, warmup_target=rate, warmup_steps=warm_up
+            )
+    raise TypeError(f"Unknown kind of schedule: {schedule!r}")
+
+
+def optimizer(
+    recipe: Recipe,
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    factors: dict[str, float] | None = None,
+    **options,
+) -> LayerwiseSGD:
+    """A recipe's optimizer.
+
+    Args:
+        recipe: Rate, schedule, decay, averaging.
+        epochs: Passes over the pictures.
+        steps_per_epoch: Batches in a pass.
+        factors: Layer name to a factor on its rate; others have 1.
+        **options: Keras's own, for example `global_clipnorm` or
+            `gradient_accumulation_steps`.
+    """
+    rate = learning_rate(recipe.learning_rate, recipe.schedule, epochs, steps_per_epoch)
+    return LayerwiseSGD(
+        rate,
+        momentum=MOMENTUM,
+        nesterov=recipe.nesterov,
+        factors=factors,
+        bias_factor=recipe.bias_rate,
+        kernel_decay=recipe.weight_decay,
+        use_ema=recipe.polyak is not None,
+        ema_momentum=recipe.polyak or 0.99,
+        **options,
+    )
