@@ -14,9 +14,11 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_inception.supervision import MAIN, DeeplySupervised
 
@@ -77,6 +79,8 @@ def train(
     epochs: int,
     config: dict,
     callbacks=(),
+    class_weight: dict[int, float] | None = None,
+    report: Callable[[], dict] = dict,
 ) -> dict:
     """Fits a compiled model inside a run directory.
 
@@ -89,6 +93,8 @@ def train(
         epochs: Passes over `train_data`.
         config: What made this run, for `config.json`.
         callbacks: More Keras callbacks.
+        class_weight: A weight for the losses of each class, as `fit` takes them.
+        report: Called at the end; what it returns goes into `result.json` as well.
 
     Returns:
         What `result.json` holds: the best epoch (from 1), its `val_main_accuracy`, the
@@ -103,6 +109,7 @@ def train(
         epochs=epochs,
         verbose=0,
         shuffle=False,  # the pipeline's matter
+        class_weight=class_weight,
         callbacks=[
             best,
             keras.callbacks.CSVLogger(run.history),
@@ -116,9 +123,28 @@ def train(
         MONITOR: best.value,
         "epochs": len(history.epoch),
         "seconds": round(time.perf_counter() - started, 1),
-    }
+    } | report()
     write_json(run.result, result)
     return result
+
+
+def balanced_class_weights(labels: np.ndarray) -> dict[int, float]:
+    """Weights that let every class count alike, however many pictures it has.
+
+    Args:
+        labels: Class index of each picture, `(pictures,)`.
+
+    Returns:
+        For each class that occurs, pictures / (classes * pictures of the class): the
+        mean over the pictures is 1.
+
+    Example:
+    >>> balanced_class_weights(np.array([0, 0, 0, 1]))
+    {0: 0.6666666666666666, 1: 2.0}
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    weights = len(labels) / (len(classes) * counts)
+    return dict(zip(classes.tolist(), weights.tolist(), strict=True))
 
 
 class KeepBest(keras.callbacks.Callback):

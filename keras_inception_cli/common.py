@@ -7,7 +7,8 @@ import tempfile
 
 DATA_HELP = (
     "'digits' (embedded handwritten digits), or a folder: train/ and val/ with a "
-    "folder of pictures per class, or just a folder of pictures per class"
+    "folder of pictures per class, or just a folder of pictures per class; or "
+    "tfds:NAME[:VERSION] (TensorFlow Datasets)"
 )
 
 
@@ -44,6 +45,45 @@ def check_at_least(options, least: dict[str, int]) -> None:
                 f"--{name.replace('_', '-')} must be at least {value}. Received: "
                 f"{getattr(options, name)}"
             )
+
+
+def add_data_arguments(parser) -> None:
+    """Declares how DATA is found, for the commands that take it."""
+    parser.add_argument(
+        "--max-bad-fraction",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of a folder's files that may be no pictures or damaged: they are skipped "
+        "and named (default: 0.01)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where TensorFlow Datasets keeps records (default: ~/tensorflow_datasets)",
+    )
+    parser.add_argument(
+        "--cache",
+        action="store_true",
+        help="write a folder's pictures as records into --data-dir once, and read them "
+        "from there",
+    )
+
+
+def find_data(options):
+    """What DATA names, found and checked; tells what was skipped."""
+    from keras_inception import data
+
+    source = data.find(
+        options.data,
+        seed=options.seed,
+        max_bad_fraction=options.max_bad_fraction,
+        data_dir=options.data_dir,
+        cache=options.cache,
+    )
+    if source.bad:
+        print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
+    return source
 
 
 def load_model(path: str):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from keras_inception_cli.common import (
     DATA_HELP,
+    add_data_arguments,
     check_at_least,
+    find_data,
     load_model,
     picture_side,
     quiet_start,
@@ -34,6 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at the start, falling to 0 along a cosine (default: 0.02)",
     )
     run.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    pictures = parser.add_argument_group("the pictures")
+    pictures.add_argument(
+        "--augment",
+        choices=("none", "basic", "paper"),
+        help="what training does to them: nothing; shift and mirror; the paper's crops "
+        "of 8 to 100 %% of the area, other light and mirror (default: basic below 112 "
+        "pixels, else paper)",
+    )
+    pictures.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="whether basic and paper mirror (default: yes, but not digits)",
+    )
+    pictures.add_argument(
+        "--class-weights",
+        choices=("balanced",),
+        help="let every class count alike, however many pictures it has",
+    )
+    add_data_arguments(pictures)
     network = parser.add_argument_group("the network")
     network.add_argument(
         "--architecture",
@@ -106,7 +127,7 @@ def run(options: argparse.Namespace) -> None:
         import keras_inception as ki
         from keras_inception import data, fine_tuning, training
 
-    source = data.find(options.data, seed=options.seed)
+    source = find_data(options)
     small = source.picture_side < 112
     architecture = ki.ARCHITECTURES[
         options.architecture or ("googlenet_small" if small else "googlenet")
@@ -134,7 +155,14 @@ def run(options: argparse.Namespace) -> None:
         fine_tuning.freeze_through(model, options.freeze)
     factors = fine_tuning.layer_decay_factors(model, options.layer_decay)
     model.class_names = source.class_names
-    pictures = data.load(source, side, options.batch_size, seed=options.seed)
+    pictures = data.load(
+        source,
+        side,
+        options.batch_size,
+        seed=options.seed,
+        augment=options.augment,
+        mirror=options.mirror,
+    )
     steps = options.epochs * len(pictures.train)
     schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
     model.compile(
@@ -149,7 +177,8 @@ def run(options: argparse.Namespace) -> None:
     heads = ", ".join(model.heads) or "none"
     print(
         f"{source.name}: {len(source.train)} pictures to learn from, "
-        f"{len(source.validation)} held out, {len(source.class_names)} classes\n"
+        f"{len(source.validation)} held out, {len(source.class_names)} classes, "
+        f"augmentation: {pictures.augmentation}\n"
         f"{model.name} at {side}x{side}: {model.count_params():,} parameters, "
         f"auxiliary heads: {heads}"
     )
@@ -160,6 +189,7 @@ def run(options: argparse.Namespace) -> None:
     } | {
         "architecture": model.name,
         "image_size": side,
+        "augment": pictures.augmentation,
         "class_names": source.class_names,
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
@@ -170,7 +200,18 @@ def run(options: argparse.Namespace) -> None:
         run,
         epochs=options.epochs,
         config=config,
+        callbacks=[
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: pictures.bad.check()
+            )
+        ],
+        class_weight=training.balanced_class_weights(source.train.labels)
+        if options.class_weights
+        else None,
+        report=lambda: {"bad_pictures": pictures.bad.report()},
     )
+    if pictures.bad:
+        print(f"skipped {len(pictures.bad)} bad pictures: {pictures.bad.listed()}")
     print(
         f"best: {training.MONITOR} {result[training.MONITOR]:.4f} in epoch "
         f"{result['best_epoch']}, after {result['seconds']:.0f} s\n"
