@@ -17,8 +17,8 @@ AUGMENTATIONS = ("none", "basic", "paper")
 AREA = (0.08, 1.0)  # share of the picture, evenly drawn (section 6)
 ASPECT = (3 / 4, 4 / 3)  # width to height (section 6)
 CROP_ATTEMPTS = 10
-# Factors of brightness, contrast and saturation, and the turn of the hue in circles. The
-# paper names Howard (arXiv 1312.5402) and no figures; these are of his order.
+# Factors of brightness, contrast and saturation, and the turn of the hue in circles.
+# The paper refers to Howard (arXiv 1312.5402) and gives no figures: these are ours.
 LIGHT = (0.6, 1.4)
 HUE = 0.05
 SHIFT = 1 / 8  # of the side; 4 of 32 pixels, as is usual for small pictures
@@ -160,7 +160,7 @@ def _resized(picture: tf.Tensor, method: tf.Tensor, side: int) -> tf.Tensor:
 
 
 def _shifted(picture: tf.Tensor, draws: tf.Tensor, side: int) -> tf.Tensor:
-    """A square shifted by up to `SHIFT` each way; what comes in is the edge mirrored."""
+    """A square shifted by up to `SHIFT` each way; mirrored at the edge it leaves."""
     most = int(side * SHIFT)
     if not most:
         return picture

@@ -1,8 +1,8 @@
 """tf.data pipelines over a source: for training, for validation, and whole pictures.
 
-No operation in them has a state of its own that TensorFlow does not know to be harmless:
-where operations must be deterministic, as in `train`, tf.data runs a pipeline with
-Python or a variable in it one picture at a time.
+No operation in them has a state of its own that TensorFlow does not know to be
+harmless: where operations must be deterministic, as in `train`, tf.data runs a pipeline
+with Python or a variable in it one picture at a time.
 """
 
 from collections.abc import Callable, Iterator
@@ -87,6 +87,7 @@ def pipeline(
         image_size: Side in pixels.
         batch_size: Pictures per batch; the last batch may be smaller.
     """
+    batches = _batches(split, batch_size)
     dataset = _in_order(
         source, split, lambda *element: fit_square(source.read(*element), image_size)
     )
@@ -98,20 +99,25 @@ def pipeline(
             lambda _, window: window.batch(batch_size),
             window_size=batch_size,
         )
-        dataset = dataset.repeat().take(_batches(split, batch_size))
+        dataset = dataset.repeat().take(batches)
     else:
         dataset = dataset.batch(batch_size)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
     dataset = dataset.map(lambda place, images, labels: (images, labels))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def whole_pictures(source: Source, split: Split) -> Iterator[tuple[np.ndarray, int]]:
-    """Every picture of a split as it is, uint8 `(height, width, 3)`, and its label.
+def whole_pictures(
+    source: Source, split: Split
+) -> Iterator[tuple[np.ndarray, int, str]]:
+    """Every picture of a split as it is, uint8 `(height, width, 3)`, label and name.
 
-    A picture that can't be decoded is left out and named in `source.bad`.
+    The name is the file's path, or the picture's number where there are no files. A
+    picture that can't be decoded is left out and named in `source.bad`.
     """
-    for _, picture, label in _in_order(source, split, source.read).prefetch(2):
-        yield picture.numpy(), int(label)
+    dataset = _in_order(source, split, source.read)
+    for place, picture, label in dataset.prefetch(2):
+        yield picture.numpy(), int(label), split.name_of(int(place))
 
 
 def draw_per_pass(seed: int, first_pass: int = 0) -> tf.data.Dataset:

@@ -27,8 +27,8 @@ def find(
     Args:
         spec: `"digits"`; a folder: either `train/` and `val/` (or `validation/`) with a
             folder of pictures per class in each, or a folder of pictures per class, of
-            which a stratified share is held out; or `"tfds:NAME"`, `"tfds:NAME:VERSION"`
-            or `"tfds:NAME/CONFIG:VERSION"`, a dataset of TensorFlow Datasets.
+            which a stratified share is held out; or a dataset of TensorFlow Datasets,
+            `"tfds:NAME"`, `"tfds:NAME:VERSION"` or `"tfds:NAME/CONFIG:VERSION"`.
         seed: Chooses what is held out. Defaults to 0.
         validation_share: How much of each class is held out. Defaults to 0.2.
         max_bad_fraction: The share of a folder's files that may be bad: they are

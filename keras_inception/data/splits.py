@@ -28,6 +28,11 @@ class Split:
         """The examples at these positions."""
         return Split(tuple(part[index] for part in self.elements), self.labels[index])
 
+    def name_of(self, position: int) -> str:
+        """The file at a position, or the position if pictures come from no files."""
+        first = self.elements[0]
+        return str(first[position] if first.dtype.kind == "U" else position)
+
     def examples(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
         """`(position, *element, label)` of every example.
 
