@@ -10,9 +10,10 @@ import argparse
 import os
 import sys
 
-from keras_inception_cli import convert, evaluate, export, predict, train
+from keras_inception_cli import convert, data, evaluate, export, predict, train
 
 COMMANDS = {
+    "data": data,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,

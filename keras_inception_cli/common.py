@@ -1,5 +1,6 @@
 """What several commands share."""
 
+import argparse
 import contextlib
 import os
 import sys
@@ -70,6 +71,22 @@ def add_data_arguments(parser) -> None:
     )
 
 
+def add_augmentation_arguments(parser) -> None:
+    """Declares what is done to pictures, for the commands that show or learn them."""
+    parser.add_argument(
+        "--augment",
+        choices=("none", "basic", "paper"),
+        help="what training does to them: nothing; shift and mirror; the paper's crops "
+        "of 8 to 100 %% of the area, other light and mirror (default: basic below 112 "
+        "pixels, else paper)",
+    )
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="whether basic and paper mirror (default: yes, but not digits)",
+    )
+
+
 def find_data(options):
     """What DATA names, found and checked; tells what was skipped."""
     from keras_inception import data
@@ -84,6 +101,12 @@ def find_data(options):
     if source.bad:
         print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
     return source
+
+
+def show_progress(line: str) -> None:
+    """Writes a line over the last one, on a terminal alone; an empty one ends it."""
+    if sys.stderr.isatty():
+        print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
 
 
 def load_model(path: str):

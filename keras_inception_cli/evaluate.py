@@ -8,7 +8,6 @@ main outputs together as well.
 import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 
 from keras_inception_cli import common
@@ -154,8 +153,6 @@ def _counted(pictures, count: int, names: list[str]):
     """Counts them on a terminal while they pass, and keeps their names."""
     for picture, label, name in pictures:
         names.append(name)
-        if sys.stderr.isatty():
-            print(f"\rpicture {len(names)}/{count}\033[K", end="", file=sys.stderr)
+        common.show_progress(f"picture {len(names)}/{count}")
         yield picture, label
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    common.show_progress("")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keras_inception_cli.common import (
     DATA_HELP,
+    add_augmentation_arguments,
     add_data_arguments,
     check_at_least,
     find_data,
@@ -37,18 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--seed", type=int, default=0, help="(default: 0)")
     pictures = parser.add_argument_group("the pictures")
-    pictures.add_argument(
-        "--augment",
-        choices=("none", "basic", "paper"),
-        help="what training does to them: nothing; shift and mirror; the paper's crops "
-        "of 8 to 100 %% of the area, other light and mirror (default: basic below 112 "
-        "pixels, else paper)",
-    )
-    pictures.add_argument(
-        "--mirror",
-        action=argparse.BooleanOptionalAction,
-        help="whether basic and paper mirror (default: yes, but not digits)",
-    )
+    add_augmentation_arguments(pictures)
     pictures.add_argument(
         "--class-weights",
         choices=("balanced",),
@@ -128,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception import data, fine_tuning, training
 
     source = find_data(options)
-    small = source.picture_side < 112
+    small = source.image_size < 224
     architecture = ki.ARCHITECTURES[
         options.architecture or ("googlenet_small" if small else "googlenet")
     ]
@@ -138,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
         if side is None and options.weights != "imagenet":
             side = picture_side(load_model(options.weights))
     if side is None and architecture is ki.GOOGLENET_SMALL:
-        side = 32 if source.picture_side <= 40 else 64
+        side = min(64, source.image_size)
     side = side or 224
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()

@@ -1,4 +1,4 @@
-"""Crop positions worked out by hand, and evaluations of models whose answers are known."""
+"""Crop positions worked out by hand; evaluations of models with known answers."""
 
 import keras
 import numpy as np
@@ -167,7 +167,8 @@ def test_an_ensemble_of_one_is_the_model_and_of_two_the_mean(pictures):
 
 
 def test_logits_and_nothing_are_refused(pictures):
-    logits = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten()])
+    inputs = keras.Input((16, 16, 3))
+    logits = keras.Model(inputs, keras.layers.Flatten()(inputs))
     with pytest.raises(ValueError, match="no probabilities"):
         list(evaluation.predict_crops([logits], pictures))
     with pytest.raises(ValueError, match="At least one model"):

@@ -15,6 +15,7 @@ from keras_inception.data.augmentation import (
     default_augmentation,
 )
 from keras_inception.data.bad_pictures import BadPictures
+from keras_inception.data.contact_sheet import draw_contact_sheet
 from keras_inception.data.pictures import fit_square, load_picture
 from keras_inception.data.pipelines import (
     pipeline,
@@ -32,6 +33,7 @@ __all__ = [
     "Split",
     "augmented",
     "default_augmentation",
+    "draw_contact_sheet",
     "find",
     "fit_square",
     "load",

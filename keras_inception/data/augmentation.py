@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.data.pictures import Window, fit_square
+from keras_inception.data.splits import SMALL
 
 AUGMENTATIONS = ("none", "basic", "paper")
 
@@ -37,7 +38,7 @@ def default_augmentation(picture_side: int) -> str:
 
     A crop of 8 % of a 32-pixel picture is 9 pixels wide: nothing to learn from.
     """
-    return "basic" if picture_side < 112 else "paper"
+    return "basic" if picture_side < SMALL else "paper"
 
 
 def augmented(

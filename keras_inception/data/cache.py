@@ -4,6 +4,7 @@ Many small files are slow to open, the more so over a network; records are read 
 to end. Every picture is decoded once while they are written, so that none is bad.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -122,7 +123,8 @@ def _write(tfds, root, config: str, listing: Listing, bad: BadPictures) -> None:
     builder = _builder_class()(
         listing, metadata, data_dir=root, config=tfds.core.BuilderConfig(name=config)
     )
-    builder.download_and_prepare()
+    with contextlib.redirect_stdout(io.StringIO()):  # speaks of downloading
+        builder.download_and_prepare()
 
 
 @functools.cache
@@ -182,5 +184,3 @@ def _encoded(path):
         picture.convert("RGB").save(file, "PNG")
     file.seek(0)
     return file
-
-

@@ -63,7 +63,7 @@ class RecordSplit:
             key: Two integers that the order is a function of, or `None`: the files in
                 another order, several read in turn, and blocks of records shuffled.
         """
-        paths, skips, takes = (tf.constant(column) for column in zip(*self.files))
+        paths, skips, takes = map(tf.constant, zip(*self.files, strict=True))
         starts = tf.cumsum(tf.cast(takes, tf.int64), exclusive=True)
 
         def examples_of(file):

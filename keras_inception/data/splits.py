@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_inception.data.bad_pictures import BadPictures
 
+SMALL = 112  # pictures with a shorter side below this get the small network
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -88,6 +90,12 @@ class Source:
     @property
     def picture_side(self) -> int:
         return int(np.median(self.sizes.min(axis=1)))
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels that suits a network: 32, 64 or 224."""
+        side = self.picture_side
+        return 32 if side <= 40 else 64 if side < SMALL else 224
 
 
 def stratified(split: Split, *, seed: int, share: float) -> tuple[Split, Split]:

@@ -14,7 +14,7 @@ _DIGITS_AND_LETTERS = ("mnist", "svhn", "binary_alpha_digits", "quickdraw", "omn
 def find_dataset(
     spec: str, data_dir: str | Path | None, *, validation_share: float
 ) -> Source:
-    """Finds a dataset in `data_dir`; if it is not there, TFDS downloads and prepares it.
+    """Finds a dataset in `data_dir`, where TFDS puts it first if it is not there.
 
     Args:
         spec: `NAME`, `NAME:VERSION`, `NAME/CONFIG` or `NAME/CONFIG:VERSION`.

@@ -32,11 +32,11 @@ def crop_geometry(height: int, width: int, crops: int, side: int = 224) -> list[
     """Where the crops of a picture lie.
 
     - 1: the largest centred square, resized: as in validation, prediction and export.
-    - 10: the shorter side is resized to 256; of the centred square the four corners
+    - 10: the shorter side is resized to 256; of the centred square four corners
       and the centre, and their mirror images (Krizhevsky et al. 2012, section 4.1).
-    - 144: the shorter side is resized to 256, 288, 320 and 352; of the left, the centred
-      and the right square (top, centred, bottom of a portrait) the four corners, the
-      centre and the whole square resized, and their mirror images: 4 x 3 x 6 x 2.
+    - 144: the shorter side is resized to 256, 288, 320 and 352; of the left, centred
+      and right square (top, centred, bottom of a portrait) the four corners, the centre
+      and the whole square resized, and their mirror images: 4 x 3 x 6 x 2.
 
     The sizes are those of the paper for crops of 224 pixels, and in proportion for
     other networks.

@@ -11,7 +11,7 @@ _MOST_COUNTED = 20  # classes whose counts still fit into the cells
 
 
 def draw_confusion(evaluation: Evaluation, path: str | Path) -> None:
-    """Draws the confusion table: rows are true classes, columns what they were taken for.
+    """Draws the confusion table: true classes in rows, predicted ones in columns.
 
     Colours are shares of the row, so that rare classes are seen as well; numbers are
     counts of pictures.
