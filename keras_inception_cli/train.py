@@ -183,6 +183,15 @@ def run(options: argparse.Namespace) -> None:
         "class_names": source.class_names,
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
+
+    def stop_if_bad(batch, logs):
+        if pictures.bad.too_many:
+            model.stop_training = True
+
+    def report():
+        pictures.bad.check()
+        return {"bad_pictures": pictures.bad.report()}
+
     result = training.train(
         model,
         pictures.train,
@@ -190,15 +199,11 @@ def run(options: argparse.Namespace) -> None:
         run,
         epochs=options.epochs,
         config=config,
-        callbacks=[
-            keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda batch, logs: pictures.bad.check()
-            )
-        ],
+        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=stop_if_bad)],
         class_weight=training.balanced_class_weights(source.train.labels)
         if options.class_weights
         else None,
-        report=lambda: {"bad_pictures": pictures.bad.report()},
+        report=report,
     )
     if pictures.bad:
         print(f"skipped {len(pictures.bad)} bad pictures: {pictures.bad.listed()}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_inception.data.pictures import UNREADABLE, load_picture
+from keras_inception.data.pictures import examine, load_picture
 
 
 class BadPictures:
@@ -39,9 +39,14 @@ class BadPictures:
         """Names a bad file."""
         self.faults.setdefault(str(path), fault)
 
+    @property
+    def too_many(self) -> bool:
+        """Whether more are bad than `max_fraction` allows."""
+        return len(self) > self.max_fraction * self.total
+
     def check(self) -> None:
         """Raises a `ValueError` that names bad files if there are too many of them."""
-        if len(self) > self.max_fraction * self.total:
+        if self.too_many:
             raise ValueError(
                 f"{len(self)} of {self.total} files are no pictures or damaged, more "
                 f"than {self.max_fraction:.1%}; mend or remove them, or allow more "
@@ -105,8 +110,13 @@ class BadPictures:
                     self._add_if_damaged(path_of(draw, missing))
 
     def _add_if_damaged(self, path: str) -> None:
-        if path not in self.faults:
+        if path in self.faults:
+            return
+        _, _, fault = examine(path)
+        if fault is None:
             try:
                 load_picture(path, 1)
-            except (ValueError, OSError) as error:
-                self.add(path, str(error).removeprefix(UNREADABLE.format(path)))
+            except ValueError:
+                fault = "its contents are damaged"
+        if fault is not None:
+            self.add(path, fault)

@@ -40,7 +40,7 @@ def draw_contact_sheet(
 
     augmentation = augment or default_augmentation(source.picture_side)
     rows = []
-    for element, label in _one_of_each_class(source):
+    for position, element, label in _one_of_each_class(source):
         views = [
             augmented(
                 augmentation,
@@ -49,7 +49,9 @@ def draw_contact_sheet(
                     *element, window, side
                 ),
                 image_size,
-                tf.constant([seed, view], tf.int64),
+                tf.random.fold_in(
+                    tf.constant([seed, view], tf.int64), position, alg="philox"
+                ),
                 mirror=source.mirror if mirror is None else mirror,
             )
             for view in range(_VIEWS)
@@ -70,10 +72,10 @@ def draw_contact_sheet(
     return augmentation
 
 
-def _one_of_each_class(source: Source) -> list[tuple[tuple, int]]:
+def _one_of_each_class(source: Source) -> list[tuple[int, tuple, int]]:
     wanted = set(range(min(_MOST_CLASSES, len(source.class_names))))
     found = []
-    for _, *element, label in source.train.examples():
+    for position, *element, label in source.train.examples():
         if not wanted:
             break
         if int(label) in wanted:
@@ -82,5 +84,5 @@ def _one_of_each_class(source: Source) -> list[tuple[tuple, int]]:
             except tf.errors.OpError:
                 continue  # damaged: the next of its class
             wanted.remove(int(label))
-            found.append((tuple(element), int(label)))
-    return sorted(found, key=lambda row: row[1])
+            found.append((int(position), tuple(element), int(label)))
+    return sorted(found, key=lambda row: row[-1])

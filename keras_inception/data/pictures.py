@@ -16,8 +16,6 @@ from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
-UNREADABLE = "{} can't be read as a picture: "
-
 # Decoded and as float32 such a picture takes 1.2 GB, and several are read at a time. A
 # file of a few kilobytes can claim to hold more: a decompression bomb.
 MAX_PIXELS = 100_000_000
@@ -197,4 +195,4 @@ def load_picture(path: str | Path, side: int) -> np.ndarray:
             return fit_square(picture, side).numpy()
         except tf.errors.OpError:
             fault = "its contents are damaged"
-    raise ValueError(UNREADABLE.format(path) + fault)
+    raise ValueError(f"{path} can't be read as a picture: {fault}")
