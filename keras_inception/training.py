@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_inception.supervision import MAIN, DeeplySupervised
 
@@ -126,25 +125,6 @@ def train(
     } | report()
     write_json(run.result, result)
     return result
-
-
-def balanced_class_weights(labels: np.ndarray) -> dict[int, float]:
-    """Weights that let every class count alike, however many pictures it has.
-
-    Args:
-        labels: Class index of each picture, `(pictures,)`.
-
-    Returns:
-        For each class that occurs, pictures / (classes * pictures of the class): the
-        mean over the pictures is 1.
-
-    Example:
-    >>> balanced_class_weights(np.array([0, 0, 0, 1]))
-    {0: 0.6666666666666666, 1: 2.0}
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    weights = len(labels) / (len(classes) * counts)
-    return dict(zip(classes.tolist(), weights.tolist(), strict=True))
 
 
 class KeepBest(keras.callbacks.Callback):

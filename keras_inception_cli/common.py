@@ -87,7 +87,7 @@ def add_augmentation_arguments(parser) -> None:
     )
 
 
-def find_data(options):
+def find_data(options, *, tell: bool = True):
     """What DATA names, found and checked; tells what was skipped."""
     from keras_inception import data
 
@@ -98,7 +98,7 @@ def find_data(options):
         data_dir=options.data_dir,
         cache=options.cache,
     )
-    if source.bad:
+    if tell and source.bad:
         print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
     return source
 

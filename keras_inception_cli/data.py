@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
 
     # more than are allowed are listed before they are an error
     allowed, options.max_bad_fraction = options.max_bad_fraction, 1.0
-    source = common.find_data(options)
+    source = common.find_data(options, tell=False)
     if not options.quick and source.may_be_damaged:
         for split in (source.train, source.validation):
             for number, _ in enumerate(data.whole_pictures(source, split), 1):

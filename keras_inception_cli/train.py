@@ -200,7 +200,7 @@ def run(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         config=config,
         callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=stop_if_bad)],
-        class_weight=training.balanced_class_weights(source.train.labels)
+        class_weight=data.balanced_class_weights(source.train.labels)
         if options.class_weights
         else None,
         report=report,

@@ -23,7 +23,7 @@ from keras_inception.data.pipelines import (
     whole_pictures,
 )
 from keras_inception.data.sources import find
-from keras_inception.data.splits import Source, Split
+from keras_inception.data.splits import Source, Split, balanced_class_weights
 
 __all__ = [
     "AUGMENTATIONS",
@@ -32,6 +32,7 @@ __all__ = [
     "Source",
     "Split",
     "augmented",
+    "balanced_class_weights",
     "default_augmentation",
     "draw_contact_sheet",
     "find",

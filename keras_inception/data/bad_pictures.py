@@ -29,7 +29,7 @@ class BadPictures:
         self.faults: dict[str, str] = {}
         self.total = 0
         self.max_fraction = max_fraction
-        self._gaps = []  # (file that a pipeline writes, how its lines are understood)
+        self._gaps: list[_Gaps] = []
 
     def __len__(self) -> int:
         self._read_gaps()
@@ -79,13 +79,11 @@ class BadPictures:
                 and the example's place in it, from 0.
             path_of: Gives the file of a draw and a place.
         """
-        directory = Path(tempfile.mkdtemp(prefix="keras-inception-"))
-        weakref.finalize(self, shutil.rmtree, directory, True)
-        log = directory / "gaps.txt"
-        self._gaps.append((log, path_of))
+        gaps = _Gaps(path_of)
+        self._gaps.append(gaps)
 
         def tell(last, draw, place):
-            tf.print(draw, last, place, output_stream=f"file://{log}")
+            tf.print(draw, last, place, output_stream=f"file://{gaps.log}")
             return place
 
         def look(last, example):
@@ -96,18 +94,14 @@ class BadPictures:
             with tf.control_dependencies([seen]):
                 return place, (draw, tf.identity(place), *rest)
 
-        return dataset.ignore_errors().scan(tf.constant(-1, tf.int64), look)
+        dataset = dataset.ignore_errors().scan(tf.constant(-1, tf.int64), look)
+        dataset.gaps = gaps  # whichever of the two lives longer needs the file
+        return dataset
 
     def _read_gaps(self) -> None:
-        for log, path_of in self._gaps:
-            if not log.exists():
-                continue
-            reading = log.with_suffix(".reading")
-            log.replace(reading)  # what is printed from now on goes to a new file
-            for line in reading.read_text().splitlines():
-                draw, last, place = map(int, line.split())
-                for missing in range(last + 1, place):
-                    self._add_if_damaged(path_of(draw, missing))
+        for gaps in self._gaps:
+            for path in gaps.read():
+                self._add_if_damaged(path)
 
     def _add_if_damaged(self, path: str) -> None:
         if path in self.faults:
@@ -120,3 +114,25 @@ class BadPictures:
                 fault = "its contents are damaged"
         if fault is not None:
             self.add(path, fault)
+
+
+class _Gaps:
+    """A file that a pipeline prints gaps to; removed with the last reference."""
+
+    def __init__(self, path_of: Callable[[int, int], str]):
+        directory = Path(tempfile.mkdtemp(prefix="keras-inception-"))
+        weakref.finalize(self, shutil.rmtree, directory, True)
+        self.log = directory / "gaps.txt"
+        self._path_of = path_of
+
+    def read(self) -> list[str]:
+        """The files of the gaps since the last reading."""
+        if not self.log.exists():
+            return []
+        reading = self.log.with_suffix(".reading")
+        self.log.replace(reading)  # what is printed from now on goes to a new file
+        paths = []
+        for line in reading.read_text().splitlines():
+            draw, last, place = map(int, line.split())
+            paths += [self._path_of(draw, gap) for gap in range(last + 1, place)]
+        return paths

@@ -37,7 +37,7 @@ def find_cached(
     Raises:
         ValueError: As `find_folder`.
     """
-    tfds = records.quiet_tfds()
+    tfds = records.import_tfds()
     root = records.records_directory(data_dir)
     slug = re.sub(r"\W+", "_", listing.root.resolve().name.lower()).strip("_")
     config = f"{slug or 'pictures'}-{_fingerprint(listing)[:12]}"
@@ -72,7 +72,7 @@ def find_cached(
         labels = np.array([label for _, label in listing.train])
         held_out = np.zeros_like(good)
         held_out[good] = stratified_mask(
-            labels[good], seed=seed, share=validation_share
+            labels[good], listing.class_names, seed=seed, share=validation_share
         )
         validation = split("train", listing.train, held_out)
         good &= ~held_out
@@ -130,7 +130,7 @@ def _write(tfds, root, config: str, listing: Listing, bad: BadPictures) -> None:
 @functools.cache
 def _builder_class():
     """The builder; made where it is needed, as TFDS must be imported for it."""
-    tfds = records.quiet_tfds()
+    tfds = records.import_tfds()
 
     class KerasInceptionFolder(tfds.core.GeneratorBasedBuilder):
         """Pictures of class folders, as their files are."""

@@ -94,7 +94,9 @@ def find_folder(
     validation = everything.take(np.flatnonzero(good & ~learnt))
     check_classes(listing, train)
     if listing.validation is None:
-        train, validation = stratified(train, seed=seed, share=validation_share)
+        train, validation = stratified(
+            train, listing.class_names, seed=seed, share=validation_share
+        )
     read, read_window = readers(every_native=bool(native[good].all()))
     return Source(
         listing.root.resolve().name,

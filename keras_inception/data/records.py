@@ -139,7 +139,7 @@ def measure(split: RecordSplit, most: int = 256) -> np.ndarray:
     return np.array(sizes)
 
 
-def quiet_tfds():
+def import_tfds():
     """TensorFlow Datasets, which is imported where it is needed alone."""
     import tensorflow_datasets as tfds
 
@@ -148,4 +148,4 @@ def quiet_tfds():
 
 def records_directory(data_dir: str | Path | None) -> Path:
     """Where records are kept: what was given, else where TFDS keeps its own."""
-    return Path(data_dir or quiet_tfds().core.constants.DATA_DIR).expanduser()
+    return Path(data_dir or import_tfds().core.constants.DATA_DIR).expanduser()

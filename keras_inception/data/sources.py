@@ -73,12 +73,13 @@ def _digits(seed: int, validation_share: float) -> Source:
     grey = np.round(bunch.images * (255 / 16)).astype("uint8")
     pictures = np.repeat(grey[..., None], 3, axis=-1)
     labels = bunch.target.astype("int32")
+    names = [str(digit) for digit in range(10)]
     train, validation = stratified(
-        Split((pictures,), labels), seed=seed, share=validation_share
+        Split((pictures,), labels), names, seed=seed, share=validation_share
     )
     return Source(
         "digits",
-        [str(digit) for digit in range(10)],
+        names,
         train,
         validation,
         tf.identity,

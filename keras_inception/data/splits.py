@@ -98,17 +98,21 @@ class Source:
         return 32 if side <= 40 else 64 if side < SMALL else 224
 
 
-def stratified(split: Split, *, seed: int, share: float) -> tuple[Split, Split]:
+def stratified(
+    split: Split, class_names: list[str], *, seed: int, share: float
+) -> tuple[Split, Split]:
     """Parts examples in two, the same share of every class in the second part.
 
     Raises:
         ValueError: If a class has a single example, which can't be on both sides.
     """
-    held_out = stratified_mask(split.labels, seed=seed, share=share)
+    held_out = stratified_mask(split.labels, class_names, seed=seed, share=share)
     return split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
 
 
-def stratified_mask(labels: np.ndarray, *, seed: int, share: float) -> np.ndarray:
+def stratified_mask(
+    labels: np.ndarray, class_names: list[str], *, seed: int, share: float
+) -> np.ndarray:
     """Which examples are held out: the same share of every class, at least one.
 
     Raises:
@@ -121,8 +125,27 @@ def stratified_mask(labels: np.ndarray, *, seed: int, share: float) -> np.ndarra
         if len(members) < 2:
             raise ValueError(
                 "Every class needs at least two pictures, one to learn from and one "
-                f"to hold out. Class {label} has a single one."
+                f"to hold out. {class_names[label]!r} has a single good one."
             )
         count = min(max(1, round(len(members) * share)), len(members) - 1)
         held_out[members[:count]] = True
     return held_out
+
+
+def balanced_class_weights(labels: np.ndarray) -> dict[int, float]:
+    """Weights that let every class count alike, however many pictures it has.
+
+    Args:
+        labels: Class index of each picture, `(pictures,)`.
+
+    Returns:
+        For each class that occurs, pictures / (classes * pictures of the class): the
+        mean over the pictures is 1.
+
+    Example:
+    >>> balanced_class_weights(np.array([0, 0, 0, 1]))
+    {0: 0.6666666666666666, 1: 2.0}
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    weights = len(labels) / (len(classes) * counts)
+    return dict(zip(classes.tolist(), weights.tolist(), strict=True))

@@ -27,7 +27,7 @@ def find_dataset(
         ValueError: If it has no pictures with one label each, or the name leaves a
             choice.
     """
-    tfds = records.quiet_tfds()
+    tfds = records.import_tfds()
     root = records.records_directory(data_dir)
     directory = _prepared(root, spec) or _fetched(tfds, spec, root)
     info = tfds.builder_from_directory(directory).info
