@@ -10,7 +10,7 @@ TensorFlow and are imported when they are first used.
 
 import importlib
 
-from keras_inception import fine_tuning, weights
+from keras_inception import evaluation, fine_tuning, weights
 from keras_inception.architecture import (
     ARCHITECTURES,
     AUXILIARY_ENDPOINTS,
@@ -48,6 +48,7 @@ __all__ = [
     "LocalResponseNormalization",
     "data",
     "detach_auxiliary",
+    "evaluation",
     "export",
     "fine_tuning",
     "gradient_flow",

@@ -10,9 +10,18 @@ import argparse
 import os
 import sys
 
-from keras_inception_cli import convert, evaluate, export, gradients, predict, train
+from keras_inception_cli import (
+    convert,
+    data,
+    evaluate,
+    export,
+    gradients,
+    predict,
+    train,
+)
 
 COMMANDS = {
+    "data": data,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,

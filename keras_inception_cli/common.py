@@ -1,5 +1,6 @@
 """What several commands share."""
 
+import argparse
 import contextlib
 import os
 import sys
@@ -7,7 +8,8 @@ import tempfile
 
 DATA_HELP = (
     "'digits' (embedded handwritten digits), or a folder: train/ and val/ with a "
-    "folder of pictures per class, or just a folder of pictures per class"
+    "folder of pictures per class, or just a folder of pictures per class; or "
+    "tfds:NAME[:VERSION] (TensorFlow Datasets)"
 )
 
 
@@ -44,6 +46,67 @@ def check_at_least(options, least: dict[str, int]) -> None:
                 f"--{name.replace('_', '-')} must be at least {value}. Received: "
                 f"{getattr(options, name)}"
             )
+
+
+def add_data_arguments(parser) -> None:
+    """Declares how DATA is found, for the commands that take it."""
+    parser.add_argument(
+        "--max-bad-fraction",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of a folder's files that may be no pictures or damaged: they are skipped "
+        "and named (default: 0.01)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where TensorFlow Datasets keeps records (default: ~/tensorflow_datasets)",
+    )
+    parser.add_argument(
+        "--cache",
+        action="store_true",
+        help="write a folder's pictures as records into --data-dir once, and read them "
+        "from there",
+    )
+
+
+def add_augmentation_arguments(parser) -> None:
+    """Declares what is done to pictures, for the commands that show or learn them."""
+    parser.add_argument(
+        "--augment",
+        choices=("none", "basic", "paper"),
+        help="what training does to them: nothing; shift and mirror; the paper's crops "
+        "of 8 to 100 %% of the area, other light and mirror (default: basic below 112 "
+        "pixels, else paper)",
+    )
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="whether basic and paper mirror (default: yes, but not digits)",
+    )
+
+
+def find_data(options, *, tell: bool = True):
+    """What DATA names, found and checked; tells what was skipped."""
+    from keras_inception import data
+
+    source = data.find(
+        options.data,
+        seed=options.seed,
+        max_bad_fraction=options.max_bad_fraction,
+        data_dir=options.data_dir,
+        cache=options.cache,
+    )
+    if tell and source.bad:
+        print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
+    return source
+
+
+def show_progress(line: str) -> None:
+    """Writes a line over the last one, on a terminal alone; an empty one ends it."""
+    if sys.stderr.isatty():
+        print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
 
 
 def load_model(path: str):
@@ -83,7 +146,7 @@ def fitting_side(source, architecture) -> int:
     """The side in pixels that suits an architecture and the size of some pictures."""
     if architecture.name != "googlenet_small":
         return 224
-    return 32 if source.picture_side <= 40 else 64
+    return min(64, source.image_size)
 
 
 def picture_side(model) -> int:

@@ -1,6 +1,12 @@
-"""Measure a trained model's outputs on held-out pictures."""
+"""Measure trained models on held-out pictures.
+
+Prints loss and accuracy of every output of each MODEL. With --crops, --output or
+several MODELs, which vote by the mean of their probabilities, top-1 and top-5 of the
+main outputs together as well.
+"""
 
 import argparse
+import csv
 import json
 from pathlib import Path
 
@@ -9,8 +15,14 @@ from keras_inception_cli import common
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `evaluate` takes."""
-    parser.add_argument("model", metavar="MODEL", help="a .keras file")
+    parser.add_argument("models", metavar="MODEL", nargs="+", help="a .keras file")
     parser.add_argument("data", metavar="DATA", help=common.DATA_HELP)
+    parser.add_argument(
+        "--crops",
+        type=int,
+        choices=(1, 10, 144),
+        help="squares that each picture is judged by (default: 1, the centred one)",
+    )
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the held-out share (default: 0)"
@@ -18,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures there as well"
     )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write evaluation.json, predictions.csv, per_class.csv, confusion.csv, "
+        "confusion.png and mistakes.png there",
+    )
+    common.add_data_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -26,24 +46,113 @@ def run(options: argparse.Namespace) -> None:
     with common.quiet_start():
         from keras_inception import data
 
-    model = common.load_model(options.model)
-    if not isinstance(model.output, dict):
-        raise ValueError(f"{options.model} has no named outputs to evaluate.")
-    pictures = data.load(
-        options.data,
-        common.picture_side(model),
-        options.batch_size,
-        seed=options.seed,
-    )
-    common.check_class_names(model, pictures)
-    if not model.compiled:
-        model.compile()
-    figures = model.evaluate(pictures.validation, verbose=0, return_dict=True)
-    print(f"{len(pictures.source.validation)} held-out pictures")
-    print("output      loss  accuracy")
-    for name in model.output:
-        loss, accuracy = figures[f"{name}_loss"], figures[f"{name}_accuracy"]
-        print(f"{name:<8} {loss:>7.4f}    {accuracy:.4f}")
+    models = [common.load_model(path) for path in options.models]
+    for model, path in zip(models, options.models, strict=True):
+        if not isinstance(model.output, dict):
+            raise ValueError(f"{path} has no named outputs to evaluate.")
+    source = common.find_data(options)
+    by_model = {}
+    for path, model in zip(options.models, models, strict=True):
+        side = common.picture_side(model)
+        pictures = data.load(source, side, options.batch_size, augment="none")
+        common.check_class_names(model, pictures)
+        if not model.compiled:
+            model.compile()
+        figures = model.evaluate(pictures.validation, verbose=0, return_dict=True)
+        by_model[path] = {name: float(value) for name, value in figures.items()}
+    source.bad.check()
+    print(f"{len(source.validation)} held-out pictures")
+    for path, model in zip(options.models, models, strict=True):
+        if len(models) > 1:
+            print(path)
+        print("output      loss  accuracy")
+        for name in model.output:
+            loss, accuracy = (
+                by_model[path][f"{name}_{x}"] for x in ("loss", "accuracy")
+            )
+            print(f"{name:<8} {loss:>7.4f}    {accuracy:.4f}")
+    written = by_model[options.models[0]] if len(models) == 1 else {"models": by_model}
+    if options.crops or options.output or len(models) > 1:
+        written |= _together(models, source, options)
     if options.json:
-        figures = {name: float(value) for name, value in figures.items()}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        options.json.write_text(json.dumps(written, indent=2) + "\n")
+    if options.output:
+        text = json.dumps(written, indent=2) + "\n"
+        (options.output / "evaluation.json").write_text(text)
+        print(f"wrote {options.output}")
+
+
+def _together(models, source, options) -> dict:
+    """Top-1 and top-5 of the main outputs, averaged over crops and models."""
+    from keras_inception import data, evaluation
+
+    crops = options.crops or 1
+    names = []
+    pictures = _counted(
+        data.whole_pictures(source, source.validation), len(source.validation), names
+    )
+    found = evaluation.evaluate(
+        models, pictures, source.class_names, crops, options.batch_size
+    )
+    of = f", {len(models)} models together" if len(models) > 1 else ""
+    print(
+        f"main, {crops} crop{'s' * (crops > 1)}{of}: "
+        f"top-1 {found.top(1):.4f}  top-5 {found.top(5):.4f}"
+    )
+    figures = {
+        "crops": crops,
+        "top_1": found.top(1),
+        "top_5": found.top(5),
+        "pictures": len(found.labels),
+    }
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        _write_tables(found, names, options.output)
+        evaluation.draw_confusion(found, options.output / "confusion.png")
+        evaluation.draw_mistakes(found, options.output / "mistakes.png")
+    return figures
+
+
+def _write_tables(found, pictures: list[str], directory: Path) -> None:
+    names = found.class_names
+
+    def write(name, header, rows):
+        with (directory / name).open("w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+
+    best = found.probabilities.max(axis=1)
+    write(
+        "predictions.csv",
+        ("picture", "true", "predicted", "probability"),
+        (
+            (picture, names[label], names[predicted], f"{probability:.6f}")
+            for picture, label, predicted, probability in zip(
+                pictures, found.labels, found.predicted, best, strict=True
+            )
+        ),
+    )
+    counts = found.confusion.sum(axis=1)
+    write(
+        "per_class.csv",
+        ("class", "pictures", "accuracy"),
+        (
+            (name, count, f"{accuracy:.6f}" if count else "")
+            for name, count, accuracy in zip(
+                names, counts, found.per_class_accuracy, strict=True
+            )
+        ),
+    )
+    write(
+        "confusion.csv",
+        ("true \\ predicted", *names),
+        ((name, *row) for name, row in zip(names, found.confusion, strict=True)),
+    )
+
+
+def _counted(pictures, count: int, names: list[str]):
+    """Counts them on a terminal while they pass, and keeps their names."""
+    for picture, label, name in pictures:
+        names.append(name)
+        common.show_progress(f"picture {len(names)}/{count}")
+        yield picture, label
+    common.show_progress("")

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin with new weights: today's, or the paper's time's (deviation 0.01)",
     )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    common.add_data_arguments(parser)
     untrained = parser.add_argument_group("an untrained network")
     untrained.add_argument(
         "--width", type=float, default=1.0, help="times the filters (default: 1)"
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception import data, gradients
         from keras_inception.gradients import report
 
-    source = data.find(options.data, seed=options.seed)
+    source = common.find_data(options)
     model = _model(options, source)
     if options.init:
         model = gradients.renewed(model, options.init, options.seed)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from keras_inception_cli.common import (
     DATA_HELP,
+    add_augmentation_arguments,
+    add_data_arguments,
     check_at_least,
+    find_data,
     fitting_side,
     load_model,
     picture_side,
@@ -48,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("FIRST", "LAST"),
         help="profile these training steps (needs tensorboard-plugin-profile to view)",
     )
+    pictures = parser.add_argument_group("the pictures")
+    add_augmentation_arguments(pictures)
+    pictures.add_argument(
+        "--class-weights",
+        choices=("balanced",),
+        help="let every class count alike, however many pictures it has",
+    )
+    add_data_arguments(pictures)
     network = parser.add_argument_group("the network")
     network.add_argument(
         "--architecture",
@@ -120,8 +131,8 @@ def run(options: argparse.Namespace) -> None:
         import keras_inception as ki
         from keras_inception import data, fine_tuning, training
 
-    source = data.find(options.data, seed=options.seed)
-    small = source.picture_side < 112
+    source = find_data(options)
+    small = source.image_size < 224
     architecture = ki.ARCHITECTURES[
         options.architecture or ("googlenet_small" if small else "googlenet")
     ]
@@ -146,7 +157,14 @@ def run(options: argparse.Namespace) -> None:
         fine_tuning.freeze_through(model, options.freeze)
     factors = fine_tuning.layer_decay_factors(model, options.layer_decay)
     model.class_names = source.class_names
-    pictures = data.load(source, side, options.batch_size, seed=options.seed)
+    pictures = data.load(
+        source,
+        side,
+        options.batch_size,
+        seed=options.seed,
+        augment=options.augment,
+        mirror=options.mirror,
+    )
     steps = options.epochs * len(pictures.train)
     schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
     model.compile(
@@ -161,7 +179,8 @@ def run(options: argparse.Namespace) -> None:
     heads = ", ".join(model.heads) or "none"
     print(
         f"{source.name}: {len(source.train)} pictures to learn from, "
-        f"{len(source.validation)} held out, {len(source.class_names)} classes\n"
+        f"{len(source.validation)} held out, {len(source.class_names)} classes, "
+        f"augmentation: {pictures.augmentation}\n"
         f"{model.name} at {side}x{side}: {model.count_params():,} parameters, "
         f"auxiliary heads: {heads}"
     )
@@ -172,6 +191,7 @@ def run(options: argparse.Namespace) -> None:
     } | {
         "architecture": model.name,
         "image_size": side,
+        "augment": pictures.augmentation,
         "class_names": source.class_names,
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
@@ -186,6 +206,15 @@ def run(options: argparse.Namespace) -> None:
     if options.gradients:
         some = next(iter(pictures.train.unbatch().batch(16).as_numpy_iterator()))
         callbacks.append(ki.GradientFlow(*some, run.tensorboard))
+
+    def stop_if_bad(batch, logs):
+        if pictures.bad.too_many:
+            model.stop_training = True
+
+    def report():
+        pictures.bad.check()
+        return {"bad_pictures": pictures.bad.report()}
+
     result = training.train(
         model,
         pictures.train,
@@ -193,8 +222,17 @@ def run(options: argparse.Namespace) -> None:
         run,
         epochs=options.epochs,
         config=config,
-        callbacks=callbacks,
+        callbacks=[
+            *callbacks,
+            keras.callbacks.LambdaCallback(on_train_batch_end=stop_if_bad),
+        ],
+        class_weight=data.balanced_class_weights(source.train.labels)
+        if options.class_weights
+        else None,
+        report=report,
     )
+    if pictures.bad:
+        print(f"skipped {len(pictures.bad)} bad pictures: {pictures.bad.listed()}")
     print(
         f"best: {training.MONITOR} {result[training.MONITOR]:.4f} in epoch "
         f"{result['best_epoch']}, after {result['seconds']:.0f} s\n"

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -124,6 +126,91 @@ def test_gradients_of_an_untrained_network(colours, capsys):
     words = ["gradients", "googlenet_small", colours, "--width", 0.0625]
     assert command(*words, "--pictures", 2) == 0
     assert "inception_5b" in capsys.readouterr().out
+
+
+def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
+    model = workplace / "runs/colours/model.keras"
+    words = ["evaluate", model, colours, "--crops", 10]
+    assert command(*words, "--output", tmp_path / "look") == 0
+    out = capsys.readouterr().out
+    assert "main, 10 crops: top-1" in out
+    assert "aux_4a" in out
+    names = {"evaluation.json", "predictions.csv", "per_class.csv", "confusion.csv"}
+    names |= {"confusion.png", "mistakes.png"}
+    assert {path.name for path in (tmp_path / "look").iterdir()} == names
+    with (tmp_path / "look/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    right = sum(row["true"] == row["predicted"] for row in rows) / 8
+    ten = json.loads((tmp_path / "look/evaluation.json").read_text())
+    assert ten["top_1"] == right
+    assert all(row["true"] in row["picture"] for row in rows)  # the class's folder
+    with (tmp_path / "look/per_class.csv").open() as file:
+        assert [row["pictures"] for row in csv.DictReader(file)] == ["4", "4"]
+    words = ["evaluate", model, model, colours, "--json", tmp_path / "out.json"]
+    assert command(*words) == 0
+    assert "1 crop, 2 models together" in capsys.readouterr().out
+    both = json.loads((tmp_path / "out.json").read_text())
+    alone = both["models"][str(model)]
+    assert both["top_1"] == pytest.approx(alone["main_accuracy"])
+    assert both["top_5"] == 1  # of two classes
+    assert alone["main_loss"] == pytest.approx(ten["main_loss"])
+
+
+def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
+    shutil.copytree(colours, tmp_path / "some")
+    (tmp_path / "some/red/0.png").write_bytes(b"")
+    damaged = sorted((tmp_path / "some/blue").iterdir())[:3]
+    for path in damaged:
+        contents = bytearray(path.read_bytes())
+        contents[len(contents) // 2] ^= 0xFF
+        path.write_bytes(contents)
+    words = ["train", tmp_path / "some", "--runs", tmp_path / "runs", "--epochs", 1]
+    words += ["--width", "0.125", "--batch-size", 8, "--class-weights", "balanced"]
+    assert command(*words, "--max-bad-fraction", 0.05) == 1
+    error = capsys.readouterr().err
+    # training stops as soon as three are known, of the four that there are
+    assert re.search("[34] of 40 files are no pictures or damaged", error)
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs/some/result.json").exists()
+    assert command(*words, "--max-bad-fraction", 0.1, "--overwrite") == 0
+    result = json.loads((tmp_path / "runs/some/result.json").read_text())
+    assert {entry["file"] for entry in result["bad_pictures"]} == {
+        str(tmp_path / "some/red/0.png"),
+        *map(str, damaged),
+    }
+    assert "skipped 4 bad pictures" in capsys.readouterr().out
+    config = json.loads((tmp_path / "runs/some/config.json").read_text())
+    assert config["augment"] == "basic"
+
+
+def test_data_tells_and_draws(colours, tmp_path, capsys):
+    shutil.copytree(colours, tmp_path / "some")
+    for index in range(3, 20):
+        (tmp_path / f"some/red/{index}.png").unlink()
+    (tmp_path / "some/blue/0.png").write_text("words")
+    words = ["data", tmp_path / "some", "--output", tmp_path / "sheet.png"]
+    assert command(*words, "--json", tmp_path / "out.json") == 1  # 1 of 23 is too many
+    captured = capsys.readouterr()
+    assert "17 pictures to learn from, 5 held out" in captured.out
+    assert "blue/0.png: its contents are no picture" in captured.out
+    assert "7.5 times" in captured.out
+    assert "--class-weights balanced" in captured.out
+    assert "width: 24 to 24 pixels, median 24" in captured.out
+    assert captured.err.count("\n") == 1
+    assert command(*words, "--max-bad-fraction", 0.1, "--quick") == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        # two rows of eight squares
+        assert 3 < sheet.width / sheet.height < 5
+        pixels = np.asarray(sheet.convert("RGB")).reshape(-1, 3).astype(int)
+    red = (pixels[:, 0] > 150) & (pixels[:, 2] < 90)
+    blue = (pixels[:, 2] > 150) & (pixels[:, 0] < 90)
+    assert red.mean() > 0.2
+    assert blue.mean() > 0.2
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["classes"]["red"] == {"train": 2, "held_out": 1}
+    assert len(figures["bad_pictures"]) == 1
 
 
 def test_keras_file_and_export_predict_alike(workplace, colours, capsys):

@@ -5,7 +5,9 @@ them can differ from another: `decode` (or `read_file`), then `fit_square`.
 """
 
 import os
+import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,14 @@ import tensorflow as tf
 from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+# Decoded and as float32 such a picture takes 1.2 GB, and several are read at a time. A
+# file of a few kilobytes can claim to hold more: a decompression bomb.
+MAX_PIXELS = 100_000_000
+
+# What closes a file, and how much may follow: cameras and editors append their own.
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_LONGEST_TAIL = 65536
 
 # What TensorFlow decodes whatever the mode (grey, palette, RGBA, CMYK, 16 bits). MPO is
 # the JPEG of many phones. Of BMP it knows 24 bits only; the rest is Pillow's.
@@ -49,6 +59,51 @@ def fit_square(picture: tf.Tensor, side: int) -> tf.Tensor:
     return tf.ensure_shape(resized, (side, side, 3))
 
 
+# From a picture's shape `(height, width, channels)` to the `(top, left, height, width)`
+# of a part of it, both int32.
+Window = Callable[[tf.Tensor], tf.Tensor]
+
+
+def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
+    """A part of a JPEG, PNG, GIF or BMP, for training; of a JPEG it alone is decoded.
+
+    Where the part of a JPEG is at least twice, 4 or 8 times as large as what it will be
+    resized to, it is decoded at that fraction of its size, which costs far less.
+
+    Args:
+        contents: The file's bytes.
+        window: Chooses the part.
+        side: Pixels that the part will be resized to.
+
+    Returns:
+        uint8 RGB `(height, width, 3)`.
+    """
+
+    def part_of_jpeg():
+        part = window(tf.io.extract_jpeg_shape(contents))
+        shrinking = tf.minimum(part[2], part[3]) // side
+        branches = [
+            lambda ratio=ratio: tf.io.decode_and_crop_jpeg(
+                contents, part // ratio, channels=3, ratio=ratio
+            )
+            for ratio in (1, 2, 4, 8)
+        ]
+        index = sum(tf.cast(shrinking >= ratio, tf.int32) for ratio in (2, 4, 8))
+        return tf.switch_case(index, branches)
+
+    return tf.cond(
+        tf.io.is_jpeg(contents),
+        part_of_jpeg,
+        lambda: cut(decode(contents), window),
+    )
+
+
+def cut(picture: tf.Tensor, window: Window) -> tf.Tensor:
+    """The part of a picture `(height, width, 3)` that a window chooses."""
+    top, left, height, width = tf.unstack(window(tf.shape(picture)))
+    return picture[top : top + height, left : left + width]
+
+
 def read_file(path: tf.Tensor, native: tf.Tensor) -> tf.Tensor:
     """A picture file as uint8 RGB `(height, width, 3)`.
 
@@ -56,13 +111,18 @@ def read_file(path: tf.Tensor, native: tf.Tensor) -> tf.Tensor:
         path: The file's path, a string scalar.
         native: Whether TensorFlow decodes it, from `examine`; if not, Pillow does.
     """
+    return tf.cond(
+        native,
+        lambda: decode(tf.io.read_file(path)),
+        lambda: decode_with_pillow(path),
+    )
 
-    def by_pillow():
-        picture = tf.numpy_function(_decode_with_pillow, [path], tf.uint8)
-        picture.set_shape((None, None, 3))
-        return picture
 
-    return tf.cond(native, lambda: decode(tf.io.read_file(path)), by_pillow)
+def decode_with_pillow(path: tf.Tensor) -> tf.Tensor:
+    """A picture file of any kind that Pillow knows, uint8 RGB `(height, width, 3)`."""
+    picture = tf.numpy_function(_decode_with_pillow, [path], tf.uint8)
+    picture.set_shape((None, None, 3))
+    return picture
 
 
 def _decode_with_pillow(path: bytes | np.ndarray) -> np.ndarray:
@@ -71,21 +131,27 @@ def _decode_with_pillow(path: bytes | np.ndarray) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def examine(path: Path) -> tuple[bool, tuple[int, int], str | None]:
-    """Looks at a picture file's header without decoding it.
+def examine(path: str | Path) -> tuple[bool, tuple[int, int], str | None]:
+    """Looks at a picture file's header and end without decoding it.
 
     Returns:
         `(native, (width, height), fault)`: whether TensorFlow decodes the file, its
         size in pixels, and what is wrong with it if it is no picture, else `None`.
     """
+    path = Path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False, (0, 0), "it is no file"  # opening a pipe would wait for ever
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of bombs (below) and of odd metadata
             with Image.open(path) as picture:
                 native = picture.format in _NATIVE_FORMATS or (
                     picture.format == "BMP" and picture.mode == "RGB"
                 )
-                return native, picture.size, None
+                fault = _fault_of_size(*picture.size) or _fault_of_end(
+                    path, picture.format
+                )
+                return native, picture.size, fault
     except OSError as error:
         # An error number means that the file could not be read; without one Pillow
         # read it and knows no such format.
@@ -95,6 +161,21 @@ def examine(path: Path) -> tuple[bool, tuple[int, int], str | None]:
         return False, (0, 0), fault
     except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
         return False, (0, 0), str(error)
+
+
+def _fault_of_size(width: int, height: int) -> str | None:
+    if width * height <= MAX_PIXELS:
+        return None
+    return f"its {width}x{height} pixels are more than the limit of {MAX_PIXELS:,}"
+
+
+def _fault_of_end(path: Path, kind: str) -> str | None:
+    """The commonest damage, a file that was cut short, costs no decoding to find."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LONGEST_TAIL))
+        if _ENDS.get(kind, b"") in file.read():
+            return None
+    return "its contents are damaged: the end is missing"
 
 
 def load_picture(path: str | Path, side: int) -> np.ndarray:

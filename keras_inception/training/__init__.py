@@ -6,12 +6,7 @@ from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progr
 from keras_inception.training.checkpoint import load_checkpoint, save_checkpoint
 from keras_inception.training.heads_over_time import AuxiliarySchedule
 from keras_inception.training.recipes import RECIPES, Recipe, learning_rate, optimizer
-from keras_inception.training.run import (
-    RunDirectory,
-    balanced_class_weights,
-    train,
-    write_json,
-)
+from keras_inception.training.run import RunDirectory, train, write_json
 
 __all__ = [
     "MONITOR",
@@ -25,7 +20,6 @@ __all__ = [
     "Recipe",
     "RunDirectory",
     "TensorBoard",
-    "balanced_class_weights",
     "learning_rate",
     "load_checkpoint",
     "optimizer",

@@ -232,22 +232,3 @@ def _averaging(model: keras.Model) -> list[keras.callbacks.Callback]:
     return (
         [keras.callbacks.SwapEMAWeights()] if getattr(inner, "use_ema", False) else []
     )
-
-
-def balanced_class_weights(labels: np.ndarray) -> dict[int, float]:
-    """Weights that let every class count alike, however many pictures it has.
-
-    Args:
-        labels: Class index of each picture, `(pictures,)`.
-
-    Returns:
-        For each class that occurs, pictures / (classes * pictures of the class): the
-        mean over the pictures is 1.
-
-    Example:
-    >>> balanced_class_weights(np.array([0, 0, 0, 1]))
-    {0: 0.6666666666666666, 1: 2.0}
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    weights = len(labels) / (len(classes) * counts)
-    return dict(zip(classes.tolist(), weights.tolist(), strict=True))

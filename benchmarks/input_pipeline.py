@@ -1,0 +1,250 @@
+"""The input pipeline beside PyTorch's, alternated in one run.
+
+python benchmarks/input_pipeline.py [FOLDER] [--memory]
+
+Ours: `paper` augmentation to 224 pixels (crop, one of four ways of resizing, mirror,
+light and hue). Beside it torch's DataLoader with as many worker processes as tf.data
+gets threads, and torchvision's RandomResizedCrop and RandomHorizontalFlip done with
+Pillow: less work, as nothing changes the light. Both read the same files and deliver
+float32 batches of 32.
+
+FOLDER is searched for pictures; without one, photographs are made up. Medians and the
+ratio go to benchmarks/results/input_pipeline.csv, with the machine and the versions.
+With --memory it counts how far the memory grows over 20,000 pictures instead.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+import torch
+from PIL import Image
+
+import keras_inception as ki
+
+WORKERS = 2
+BATCH = 32
+SIDE = 224
+RESULTS = Path(__file__).parent / "results"
+
+
+class Photographs(torch.utils.data.Dataset):
+    """Random crops of picture files, as torchvision makes them, with Pillow alone."""
+
+    def __init__(self, paths: list[str], passes: int):
+        self.paths, self.passes = paths, passes
+
+    def __len__(self):
+        return len(self.paths) * self.passes
+
+    def __getitem__(self, index):
+        with Image.open(self.paths[index % len(self.paths)]) as file:
+            picture = file.convert("RGB")
+        left, top, width, height = self._crop(*picture.size)
+        picture = picture.crop((left, top, left + width, top + height))
+        picture = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        if torch.rand(()) < 0.5:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        return pixels.to(torch.float32) / 255, 0
+
+    @staticmethod
+    def _crop(width, height):
+        """8 to 100 % of the area, 3:4 to 4:3: ten attempts, else the centre."""
+        for _ in range(10):
+            area = width * height * float(torch.empty(()).uniform_(0.08, 1))
+            ratio = float(
+                torch.exp(torch.empty(()).uniform_(np.log(3 / 4), np.log(4 / 3)))
+            )
+            w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+            if 0 < w <= width and 0 < h <= height:
+                left = int(torch.randint(0, width - w + 1, ()))
+                return left, int(torch.randint(0, height - h + 1, ())), w, h
+        edge = min(width, height)
+        return (width - edge) // 2, (height - edge) // 2, edge, edge
+
+
+def class_folders(folder: Path | None, root: Path) -> Path:
+    """Two classes of links to the pictures of a folder, or of made-up photographs."""
+    if folder:
+        paths = sorted(
+            path.resolve()
+            for path in folder.rglob("*")
+            if path.suffix.lower() in (".jpg", ".jpeg")
+        )
+    else:
+        paths = [made_up(root / f"made-up-{index}.jpg", index) for index in range(200)]
+    for index, path in enumerate(paths):
+        link = root / "pictures" / "ab"[index % 2] / f"{index:04}.jpg"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    return root / "pictures"
+
+
+def made_up(path: Path, seed: int) -> Path:
+    """A JPEG of 500x375 pixels whose detail costs about as much as a photograph's."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (47, 63, 3), "uint8"))
+    smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), "float32")
+    noisy = smooth + random.normal(0, 8, smooth.shape)
+    Image.fromarray(noisy.clip(0, 255).astype("uint8")).save(path, quality=90)
+    return path
+
+
+def our_batches(folder: Path):
+    """The pipeline that `train` uses, its parallelism fixed for a fair comparison."""
+    data = ki.data.load(folder, SIDE, BATCH, augment="paper", validation_share=0.005)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = WORKERS
+    options.threading.max_intra_op_parallelism = 1
+    return data.train.with_options(options)
+
+
+def speed_of_ours(dataset, passes: int) -> tuple[float, float]:
+    """Pictures per second, and milliseconds of processor time per picture."""
+    started, used, count = time.perf_counter(), processor_seconds(), 0
+    for _ in range(passes):
+        for images, _ in dataset:
+            count += len(images)
+    used = processor_seconds() - used
+    return count / (time.perf_counter() - started), 1000 * used / count
+
+
+def speed_of_torch(paths: list[str], passes: int) -> tuple[float, float]:
+    """The same of the DataLoader, its worker processes included."""
+    used = processor_seconds()
+    loader = torch.utils.data.DataLoader(
+        Photographs(paths, passes), BATCH, shuffle=True, num_workers=WORKERS
+    )
+    iterator = iter(loader)
+    first, _ = next(iterator)  # the processes have started
+    started, count = time.perf_counter(), 0
+    for images, _ in iterator:
+        count += len(images)
+    speed = count / (time.perf_counter() - started)
+    del iterator  # ends the processes, whose time is counted when they have ended
+    used = processor_seconds() - used
+    return speed, 1000 * used / (count + len(first))
+
+
+def speed_of_training(images, steps: int = 4) -> float:
+    """Pictures per second that the whole network learns from on this machine."""
+    model = ki.GoogLeNet(classes=1000)
+    model.compile("sgd")
+    labels = np.zeros(len(images), "int32")
+    model.train_on_batch(images, labels)  # traces the graph
+    started = time.perf_counter()
+    for _ in range(steps):
+        model.train_on_batch(images, labels)
+    return steps * len(images) / (time.perf_counter() - started)
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    times = os.times()
+    return sum(times[:4])
+
+
+def resident_megabytes() -> float:
+    """Of this process, now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def write(name: str, rows: list[dict]) -> None:
+    """Appends rows to a table of results."""
+    about = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "tensorflow": tf.__version__,
+        "torch": torch.__version__,
+        "pillow": Image.__version__,
+    }
+    path = RESULTS / name
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0] | about))
+        if new:
+            writer.writeheader()
+        writer.writerows(row | about for row in rows)
+    print(f"wrote {path}")
+
+
+def measure_memory(folder: Path) -> None:
+    dataset = our_batches(folder)
+    seen, rows, due = 0, [], 0
+    while seen < 20_000:
+        for images, _ in dataset:
+            seen += len(images)
+            if seen >= due:
+                rows.append({"pictures": seen, "resident_mb": resident_megabytes()})
+                print(
+                    f"{seen:>6} pictures  {rows[-1]['resident_mb']:.0f} MB", flush=True
+                )
+                due += 2_000
+    write("input_pipeline_memory.csv", rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--passes", type=int, default=3, help="over the files, a round")
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as root:
+        folder = class_folders(options.folder, Path(root))
+        if options.memory:
+            measure_memory(folder)
+            return
+        dataset = our_batches(folder)
+        paths = [str(path) for path in sorted(folder.rglob("*.jpg"))]
+        speed_of_ours(dataset, 1)  # traces the graph
+        ours, theirs = [], []
+        for number in range(options.rounds):
+            ours.append(speed_of_ours(dataset, options.passes))
+            theirs.append(speed_of_torch(paths, options.passes))
+            print(
+                f"round {number + 1}: ours {ours[-1][0]:6.1f} pictures/s, "
+                f"{ours[-1][1]:.2f} ms of processor each; DataLoader "
+                f"{theirs[-1][0]:6.1f}, {theirs[-1][1]:.2f} ms",
+                flush=True,
+            )
+        training = speed_of_training(next(iter(dataset))[0])
+    (our_speeds, our_costs), (speeds, costs) = (
+        zip(*rounds, strict=True) for rounds in (ours, theirs)
+    )
+    ratios = [a / b for a, b in zip(our_speeds, speeds, strict=True)]
+    row = {
+        "pictures": str(options.folder.name if options.folder else "made up"),
+        "workers": WORKERS,
+        "rounds": options.rounds,
+        "ours_per_second": round(statistics.median(our_speeds), 1),
+        "dataloader_per_second": round(statistics.median(speeds), 1),
+        "ratio": round(statistics.median(ratios), 2),
+        "ours_cpu_ms": round(statistics.median(our_costs), 2),
+        "dataloader_cpu_ms": round(statistics.median(costs), 2),
+        "training_per_second": round(training, 1),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+    print(
+        f"median: ours {row['ours_per_second']} pictures/s, {row['ours_cpu_ms']} ms; "
+        f"DataLoader {row['dataloader_per_second']}, {row['dataloader_cpu_ms']} ms; "
+        f"ratio of the speeds {row['ratio']}; GoogLeNet learns from "
+        f"{row['training_per_second']} pictures/s"
+    )
+    write("input_pipeline.csv", [row])
+
+
+if __name__ == "__main__":
+    main()

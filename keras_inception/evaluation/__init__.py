@@ -1,0 +1,28 @@
+"""Honest numbers: 1, 10 and 144 crops, ensembles, and where a model is wrong."""
+
+from keras_inception.evaluation.crops import (
+    CROP_COUNTS,
+    Crop,
+    crop_geometry,
+    take_crops,
+)
+from keras_inception.evaluation.figures import draw_confusion, draw_mistakes
+from keras_inception.evaluation.measuring import (
+    Evaluation,
+    Mistake,
+    evaluate,
+    predict_crops,
+)
+
+__all__ = [
+    "CROP_COUNTS",
+    "Crop",
+    "Evaluation",
+    "Mistake",
+    "crop_geometry",
+    "draw_confusion",
+    "draw_mistakes",
+    "evaluate",
+    "predict_crops",
+    "take_crops",
+]

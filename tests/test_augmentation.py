@@ -1,0 +1,255 @@
+"""What training does to pictures, and that it can be done again."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import keras_inception as ki
+from keras_inception.data import augmentation, pictures
+
+
+def windows(height, width, count=2000):
+    """Crops of many draws, `(count, 4)`."""
+    draws = np.random.default_rng(0).uniform(size=(count, 22)).astype("float32")
+
+    @tf.function
+    def window(draw):
+        crops = tf.reshape(draw[2:], (10, 2))
+        return augmentation.crop_window(
+            tf.constant([height, width, 3]), crops, draw[:2]
+        )
+
+    return tf.map_fn(window, draws, fn_output_signature=tf.int32).numpy()
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300), (64, 64)])
+def test_crops_are_those_of_the_paper(height, width):
+    top, left, tall, wide = windows(height, width).T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + tall <= height).all()
+    assert (left + wide <= width).all()
+    area = tall * wide / (height * width)
+    # half a pixel of rounding on each side
+    slack = 0.5 / tall + 0.5 / wide
+    assert (area >= 0.08 * (1 - 2 * slack)).all()
+    assert area.max() > 0.95
+    assert ((wide / tall) >= 3 / 4 * (1 - 2 * slack)).all()
+    assert ((wide / tall) <= 4 / 3 * (1 + 2 * slack)).all()
+    # corners are reached on all sides
+    assert top.min() == left.min() == 0
+    assert (top + tall).max() == height
+    assert (left + wide).max() == width
+
+
+def test_areas_are_drawn_evenly():
+    # small crops always fit, so that none was drawn again: 8 to 40 % in equal parts
+    _, _, tall, wide = windows(1000, 1000, count=4000).T
+    area = tall * wide / 1e6
+    counts, _ = np.histogram(area, bins=np.linspace(0.08, 0.4, 5))
+    # of about 350 each the standard deviation is below 19: five of them
+    assert np.ptp(counts) < 5 * 19
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (3000, 2)])
+def test_a_picture_that_no_crop_fits_gives_its_largest(shape):
+    top, left, tall, wide = windows(*shape, count=50).T
+    assert (tall >= 1).all()
+    assert (wide >= 1).all()
+    assert (top + tall <= shape[0]).all()
+    assert (left + wide <= shape[1]).all()
+
+
+def relit(picture, *draws):
+    return augmentation.relit(tf.constant(picture), *map(tf.constant, draws)).numpy()
+
+
+def test_light_is_kept_by_the_middle_of_every_draw():
+    picture = np.random.default_rng(0).uniform(0, 255, (8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(relit(picture, 0.5, 0.5, 0.5, 0.5), picture, atol=1e-2)
+
+
+def test_light_changes_what_it_says():
+    random = np.random.default_rng(0)
+    picture = random.uniform(90, 160, (8, 8, 3)).astype("float32")
+    luminance = picture @ np.array([0.299, 0.587, 0.114], "float32")
+    brighter = relit(picture, 1.0, 0.5, 0.5, 0.5)
+    np.testing.assert_allclose(brighter, picture * 1.4, atol=0.1)
+    flatter = relit(picture, 0.5, 0.0, 0.5, 0.5)
+    mean = luminance.mean()
+    np.testing.assert_allclose(flatter, mean + 0.6 * (picture - mean), atol=0.1)
+    paler = relit(picture, 0.5, 0.5, 0.0, 0.5)
+    grey = luminance[..., None]
+    np.testing.assert_allclose(paler, grey + 0.6 * (picture - grey), atol=0.1)
+    turned = relit(picture, 0.5, 0.5, 0.5, 1.0)
+    np.testing.assert_allclose(
+        turned @ np.array([0.299, 0.587, 0.114]), luminance, atol=0.1
+    )
+    # 18 degrees: a chord of 2 sin(9 degrees) of the colours' distance from grey in YIQ
+    yiq = augmentation._YIQ
+    moved = np.linalg.norm(((turned - picture) @ yiq.T)[..., 1:], axis=-1)
+    chroma = np.linalg.norm((picture @ yiq.T)[..., 1:], axis=-1)
+    np.testing.assert_allclose(moved, 2 * np.sin(np.pi / 20) * chroma, atol=0.1)
+
+
+def augmented(kind, picture, key, side=32, **arguments):
+    return augmentation.augmented(
+        kind,
+        lambda: tf.constant(picture),
+        lambda window, side: pictures.cut(tf.constant(picture), window),
+        side,
+        tf.constant(key, tf.int64),
+        **arguments,
+    ).numpy()
+
+
+@pytest.mark.parametrize("kind", ["none", "basic", "paper"])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (50, 70), (300, 90)])
+def test_whatever_comes_in_a_square_comes_out(kind, shape):
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), "uint8")
+    for number in range(6):
+        out = augmented(kind, picture, (3, number))
+        assert out.shape == (32, 32, 3)
+        assert out.dtype == np.float32
+        assert out.min() >= 0
+        assert out.max() <= 255
+    again = augmented(kind, picture, (3, 5))
+    np.testing.assert_array_equal(out, again)
+    if kind != "none" and min(shape) > 1:
+        assert not np.array_equal(out, augmented(kind, picture, (4, 5)))
+
+
+def test_basic_shifts_by_up_to_an_eighth_and_mirrors():
+    picture = np.zeros((32, 32, 3), "uint8")
+    picture[16, 10] = 255
+    seen = set()
+    for number in range(300):
+        out = augmented("basic", picture, (0, number))
+        row, column = np.argwhere(out[..., 0] == 255)[0].tolist()
+        seen.add((row - 16, column - 10 if column < 16 else 21 - column, column < 16))
+    assert {shift for shift, _, _ in seen} == set(range(-4, 5))
+    assert {shift for _, shift, _ in seen} == set(range(-4, 5))
+    assert {side for *_, side in seen} == {True, False}
+    for number in range(50):
+        out = augmented("basic", picture, (0, number), mirror=False)
+        assert np.argwhere(out[..., 0] == 255)[0][1] < 16
+
+
+def test_every_method_of_resizing_is_used():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), "uint8")
+    found = {
+        augmentation._resized(tf.constant(picture), tf.constant(draw), 32)
+        .numpy()
+        .tobytes()
+        for draw in np.linspace(0, 1, 9).astype("float32")
+    }
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("size", [(100, 80), (500, 375), (1601, 1203)])
+def test_the_window_alone_of_a_jpeg_is_what_the_whole_has_there(tmp_path, size):
+    row, column = np.mgrid[: size[1], : size[0]]
+    smooth = np.stack([row * 255 / size[1], column * 255 / size[0], row * 0 + 90], -1)
+    Image.fromarray(smooth.astype("uint8")).save(tmp_path / "a.jpg", quality=95)
+    contents = tf.io.read_file(str(tmp_path / "a.jpg"))
+    part = (size[1] // 10, size[0] // 5, size[1] // 2, size[0] // 2)
+    window = lambda shape: tf.constant(part)  # noqa: E731
+    alone = pictures.decode_window(contents, window, 32)
+    whole = pictures.cut(pictures.decode(contents), window)
+    # decoded at a fraction of its size, but never below what is needed
+    assert min(alone.shape[:2]) >= min(32, min(part[2:]))
+    assert alone.shape[0] < 2 * 2 * 32 or alone.shape[0] == part[2] // 8
+    resized = [
+        tf.image.resize(tf.cast(x, tf.float32), (32, 32), "area")
+        for x in (alone, whole)
+    ]
+    np.testing.assert_allclose(*resized, atol=4)
+
+
+def batches(**arguments):
+    data = ki.data.load("digits", image_size=16, batch_size=500, **arguments)
+    return [
+        [(images.numpy(), labels.numpy()) for images, labels in data.train]
+        for _ in range(3)
+    ]
+
+
+def same(a, b):
+    return all(
+        np.array_equal(x, y)
+        for one, other in zip(a, b, strict=True)
+        for x, y in zip(one, other, strict=True)
+    )
+
+
+def test_order_and_crops_are_functions_of_seed_and_epoch():
+    first = batches(seed=5)
+    tf.random.set_seed(99)  # nothing of ours
+    again = batches(seed=5)
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    assert not same(first[0], first[1])
+    resumed = ki.data.load("digits", 16, 500, seed=5, first_epoch=2)
+    iter(resumed.train)  # an iterator that is never used is no epoch, as in Keras
+    resumed = [(x.numpy(), y.numpy()) for x, y in resumed.train]
+    assert same(resumed, first[2])
+    other = batches(seed=6)
+    assert not same(other[0], first[0])
+
+
+def test_a_picture_is_seen_once_each_epoch_and_another_way_in_the_next():
+    plain = ki.data.load("digits", 8, 2000, augment="none")
+    basic = ki.data.load("digits", 8, 2000, augment="basic")
+    (one,), (other,) = list(plain.train), list(basic.train)
+    np.testing.assert_array_equal(one[1], other[1])  # the same order
+    rows = one[0].numpy().reshape(len(one[0]), -1)
+    expected = plain.source.train.elements[0].astype("float32").reshape(rows.shape)
+    assert np.array_equal(np.unique(rows, axis=0), np.unique(expected, axis=0))
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_defaults_fit_the_pictures(tmp_path):
+    assert ki.data.load("digits", 32).augmentation == "basic"
+    assert not ki.data.load("digits", 32).source.mirror
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            Image.new("RGB", (150, 120)).save(tmp_path / name / f"{index}.png")
+    data = ki.data.load(tmp_path, 64)
+    assert data.augmentation == "paper"
+    assert data.source.mirror
+    assert data.source.image_size == 224
+    with pytest.raises(ValueError, match=r"none, basic, paper. Received: 'strong'"):
+        ki.data.load("digits", augment="strong")
+
+
+PARALLEL = """
+import sys, tempfile, time
+import keras, numpy as np, tensorflow as tf
+from PIL import Image
+import keras_inception as ki
+
+keras.utils.set_random_seed(0)
+tf.config.experimental.enable_op_determinism()
+from pathlib import Path
+root = Path(tempfile.mkdtemp())
+for name in ("a", "b"):
+    (root / name).mkdir()
+    for index in range(4):
+        Image.new("RGB", (120, 120)).save(root / name / f"{index}.jpg")
+data = ki.data.load(root, 32, 2)
+for _ in data.train: pass
+for _ in data.validation: pass
+"""
+
+
+def test_the_pipeline_stays_parallel_where_operations_are_deterministic():
+    # tf.data turns a parallel map into a plain one if anything in the pipeline has a
+    # state, as Python has, and complains of an attribute that only the former has
+    done = subprocess.run(
+        [sys.executable, "-c", PARALLEL], capture_output=True, text=True, check=True
+    )
+    assert "MapDataset" not in done.stderr

@@ -1,0 +1,210 @@
+"""Every kind of bad file, found beforehand or in the middle of a run."""
+
+import os
+import struct
+import zlib
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_inception as ki
+from keras_inception.data import bad_pictures, pictures, sources
+
+GOOD = 24
+
+
+def noise(path, size=(40, 30), **arguments):
+    """A picture that no coding makes much smaller."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), "uint8")
+    Image.fromarray(pixels).save(path, **arguments)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve good pictures in each of two classes."""
+    for name in ("a", "b"):
+        for index in range(GOOD // 2):
+            noise(tmp_path / f"{name}/{index:02}.{'jpg' if index % 2 else 'png'}")
+    return tmp_path
+
+
+def bomb(path):
+    """A PNG file of a hundred bytes that claims to be 60000x60000 pixels large."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"0" * 99))
+        + chunk(b"IEND", b"")
+    )
+
+
+def cut_short(path):
+    noise(path)
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+def large(path):
+    """Not so large that Pillow would refuse it, but more than we read."""
+    header = b"P6 20000 6000 255\n"
+    path.write_bytes(header + b"\0" * 100)
+
+
+BAD = {
+    "empty.jpg": (lambda path: path.write_bytes(b""), "it is empty"),
+    "words.png": (lambda path: path.write_text("words"), "contents are no picture"),
+    "short.jpg": (cut_short, "the end is missing"),
+    "short.png": (cut_short, "the end is missing"),
+    "bomb.png": (bomb, "3600000000 pixels"),
+    "large.jpg": (large, "20000x6000 pixels are more than the limit"),
+    "gone.jpg": (lambda path: path.symlink_to("nowhere"), "No such file"),
+    "circle.jpg": (lambda path: path.symlink_to("circle.jpg"), "symbolic links"),
+    "pipe.jpg": (os.mkfifo, "it is no file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_skipped_and_named(folder, name):
+    make, fault = BAD[name]
+    make(folder / "a" / name)
+    source = sources.find(folder, max_bad_fraction=0.05)
+    assert len(source.train) + len(source.validation) == GOOD
+    assert list(source.bad.faults) == [str(folder / "a" / name)]
+    assert fault in source.bad.faults[str(folder / "a" / name)]
+    with pytest.raises(ValueError, match=rf"1 of 25 files .*more than 1.0%.*{name}"):
+        sources.find(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_named(folder):
+    (folder / "a/00.png").chmod(0)
+    source = sources.find(folder, max_bad_fraction=0.05)
+    assert source.bad.report() == [
+        {"file": str(folder / "a/00.png"), "fault": "Permission denied"}
+    ]
+
+
+def test_what_looks_odd_and_is_good_is_read(folder):
+    Image.new("RGB", (1, 1), "red").save(folder / "a/dot.png")
+    wide = np.full((20, 20), 40000, "uint16")
+    Image.fromarray(wide).save(folder / "a/sixteen_bits.png")
+    noise(folder / "a/x.png").rename(folder / "a/png_in_truth.jpg")
+    noise(folder / "a/x.webp").rename(folder / "a/webp_in_truth.jpg")
+    tail = noise(folder / "a/with_a_tail.jpg")
+    tail.write_bytes(tail.read_bytes() + b"\0" * 1000)
+    (folder / "a/again").symlink_to(folder / "a")  # a circle of folders
+    for augment in ("none", "basic", "paper"):
+        data = ki.data.load(folder, 16, 8, augment=augment)
+        seen = sum(
+            len(labels) for part in (data.train, data.validation) for _, labels in part
+        )
+        assert seen == GOOD + 5
+        assert not data.bad
+
+
+def test_a_class_without_any_good_file_is_an_error(folder):
+    for path in (folder / "b").iterdir():
+        path.write_text("words")
+    with pytest.raises(ValueError, match="class 'b' has no pictures: every file"):
+        sources.find(folder, max_bad_fraction=1.0)
+
+
+def damage(path):
+    """Damages a PNG file in its middle: header and end are as they were."""
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 0xFF
+    path.write_bytes(contents)
+    return str(path)
+
+
+def test_a_file_damaged_behind_its_header_is_named_while_training(folder):
+    data = ki.data.load(folder, 16, 4, max_bad_fraction=0.2)
+    assert not data.bad
+    learnt, held_out = (
+        next(path for path in split.elements[0] if path.endswith("png"))
+        for split in (data.source.train, data.source.validation)
+    )
+    damage(folder / learnt)
+    damage(folder / held_out)
+    train, validation = len(data.source.train), len(data.source.validation)
+    # an epoch keeps its length, validation is short of the one picture
+    for _ in range(2):
+        assert sum(len(labels) for _, labels in data.train) == train
+        assert sum(len(labels) for _, labels in data.validation) == validation - 1
+    assert len(data.train) == -(-train // 4)
+    assert len(data.validation) == -(-validation // 4)
+    faults = {fault["file"]: fault["fault"] for fault in data.bad.report()}
+    assert faults.keys() == {learnt, held_out}
+    assert set(faults.values()) == {"its contents are damaged"}
+
+
+def test_the_last_picture_of_all_is_named_too(folder):
+    data = ki.data.load(folder, 16, 4, max_bad_fraction=0.2)
+    last = str(data.source.validation.elements[0][-1])
+    pictures_there = list(data.validation)
+    os.remove(last)
+    assert len(list(data.validation)) == len(pictures_there)
+    assert data.bad.report() == [{"file": last, "fault": "No such file or directory"}]
+
+
+def test_too_many_that_go_bad_stop_the_run(folder):
+    data = ki.data.load(folder, 16, 4)
+    damage(folder / next(p for p in data.source.train.elements[0] if "png" in p))
+    for _ in data.train:
+        pass
+    with pytest.raises(ValueError, match=r"1 of 24 files.*damaged.*--max-bad-fraction"):
+        data.bad.check()
+
+
+def test_fit_goes_on_over_bad_pictures(folder):
+    data = ki.data.load(folder, 16, 4, max_bad_fraction=0.2)
+    for split in (data.source.train, data.source.validation):
+        damage(folder / next(p for p in split.elements[0] if "png" in p))
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, "softmax"),
+        ]
+    )
+    model.compile(loss="sparse_categorical_crossentropy")
+    model.fit(
+        data.train,
+        validation_data=data.validation,
+        epochs=2,
+        verbose=0,
+        shuffle=False,
+        class_weight={0: 1.0, 1: 2.0},
+    )
+    assert len(data.bad) == 2
+
+
+def test_whole_pictures_leave_bad_ones_out(folder):
+    source = sources.find(folder, max_bad_fraction=0.1)
+    bad = damage(folder / next(p for p in source.validation.elements[0] if "png" in p))
+    seen = list(ki.data.whole_pictures(source, source.validation))
+    assert len(seen) == len(source.validation) - 1
+    assert bad not in {name for *_, name in seen}
+    assert all(picture.shape == (30, 40, 3) for picture, *_ in seen)
+    assert list(source.bad.faults) in ([], [bad])
+    assert len(source.bad) == 1
+
+
+def test_the_limit_is_a_fraction():
+    with pytest.raises(ValueError, match=r"from 0 to 1\. Received: 5"):
+        bad_pictures.BadPictures(5)
+
+
+def test_a_bomb_is_not_opened_for_prediction(tmp_path):
+    bomb(tmp_path / "bomb.png")
+    with pytest.raises(ValueError, match="3600000000 pixels"):
+        pictures.load_picture(tmp_path / "bomb.png", 8)

@@ -1,0 +1,185 @@
+"""Records of TensorFlow Datasets: a folder's, and datasets that are at hand."""
+
+import os
+import socket
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import keras_inception as ki
+from keras_inception.data import sources
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures each of two classes, of every kind; one of them damaged."""
+    random = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "light")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = random.integers(0, 100, (24, 30, 3)) + 150 * label
+            picture = Image.fromarray(pixels.astype("uint8"))
+            kind = ("png", "jpg", "bmp", "gif")[index % 4]
+            if kind == "bmp":
+                picture = picture.convert("P")  # which TensorFlow does not decode
+            picture.save(tmp_path / "pictures" / name / f"{index}.{kind}")
+    path = tmp_path / "pictures/dark/0.png"
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 0xFF
+    path.write_bytes(contents)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Any attempt is an error of its own kind, which nothing takes for an OSError."""
+
+    def refuse(*arguments, **keywords):
+        raise AssertionError(f"network: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def seen(dataset):
+    return [(images.numpy(), labels.numpy()) for images, labels in dataset]
+
+
+def test_a_folder_is_written_once_and_read_from_records(folder, tmp_path, no_network):
+    arguments = {"data_dir": tmp_path / "records", "max_bad_fraction": 0.1}
+    plain = sources.find(folder, max_bad_fraction=0.1)
+    first = sources.find(folder, cache=True, **arguments)
+    # the pictures' contents are gone, but nothing says so
+    before = {path: path.stat() for path in folder.rglob("*.*")}
+    for path, status in before.items():
+        path.write_bytes(b"\0" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = sources.find(folder, cache=True, **arguments)
+    for source in (first, second):
+        assert source.name == "pictures"
+        assert source.class_names == ["dark", "light"]
+        assert source.bad.report() == [
+            {"file": str(folder / "dark/0.png"), "fault": "its contents are damaged"}
+        ]
+        assert source.picture_side == 24
+        assert len(source.train) + len(source.validation) == 19
+    data = ki.data.load(second, 16, 4)
+    for split, batches in (
+        (second.train, data.train),
+        (second.validation, data.validation),
+    ):
+        images, labels = (
+            np.concatenate(part) for part in zip(*seen(batches), strict=True)
+        )
+        assert len(labels) == len(split) == len(split.labels)
+        assert len(batches) == -(-len(split) // 4)
+        assert ((images.mean((1, 2, 3)) > 125) == (labels == 1)).all()
+        assert np.bincount(labels).tolist() == np.bincount(split.labels).tolist()
+    names = {
+        second.validation.name_of(int(position))
+        for position, *_ in second.validation.examples()
+    }
+    assert names <= set(map(str, before))
+    assert len(names & set(plain.validation.elements[0])) >= len(names) - 1
+
+
+def test_records_are_shuffled_and_augmented_by_seed_and_epoch(folder, tmp_path):
+    arguments = {"data_dir": tmp_path, "max_bad_fraction": 0.1, "cache": True}
+    data = ki.data.load(folder, 16, 32, **arguments)
+    (one,), (two,) = seen(data.train), seen(data.train)
+    assert not np.array_equal(one[0], two[0])
+    again = ki.data.load(folder, 16, 32, first_epoch=1, **arguments)
+    np.testing.assert_array_equal(seen(again.train)[0][0], two[0])
+
+
+def test_a_changed_folder_makes_new_records(folder, tmp_path):
+    arguments = {"data_dir": tmp_path, "max_bad_fraction": 0.1, "cache": True}
+    sources.find(folder, **arguments)
+    Image.new("RGB", (30, 24)).save(folder / "dark/new.png")
+    source = sources.find(folder, **arguments)
+    assert len(source.train) + len(source.validation) == 20
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A dataset as TFDS leaves it, in two versions, with grey pictures."""
+    root = tmp_path_factory.mktemp("tfds")
+
+    class GreyThings(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(20, 20, 1)),
+                "label": tfds.features.ClassLabel(names=["dark", "light"]),
+                "id": tfds.features.Text(),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(40)}
+
+        def _generate_examples(self, count):
+            for index in range(count):
+                level = 40 + 150 * (index % 2)
+                picture = np.full((20, 20, 1), level, "uint8")
+                yield index, {"image": picture, "label": index % 2, "id": str(index)}
+
+    GreyThings(data_dir=root).download_and_prepare()
+    GreyThings.VERSION = tfds.core.Version("1.10.0")
+    GreyThings(data_dir=root).download_and_prepare()
+    return root
+
+
+@pytest.mark.parametrize("spec", ["tfds:grey_things", "tfds:grey_things:1.0.0"])
+def test_a_dataset_at_hand_is_read_without_a_network(prepared, no_network, spec):
+    data = ki.data.load(spec, 16, 8, data_dir=prepared)
+    assert data.source.name == "grey_things"
+    assert data.class_names == ["dark", "light"]
+    assert (len(data.source.train), len(data.source.validation)) == (32, 8)
+    assert data.source.picture_side == 20
+    for images, labels in [*data.train, *data.validation]:
+        assert images.shape[1:] == (16, 16, 3)
+        assert ((images.numpy().mean((1, 2, 3)) > 125) == (labels.numpy() == 1)).all()
+    assert len(data.source.train.labels) == 32
+
+
+def test_the_highest_version_is_taken(prepared, monkeypatch):
+    opened = []
+    original = tfds.builder_from_directory
+    monkeypatch.setattr(
+        tfds,
+        "builder_from_directory",
+        lambda path: opened.append(path) or original(path),
+    )
+    sources.find("tfds:grey_things", data_dir=prepared)
+    assert opened[0].name == "1.10.0"
+
+
+def test_a_dataset_that_is_nowhere_is_told_at_once(prepared, monkeypatch):
+    def unreachable(*arguments, **keywords):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    started = time.monotonic()
+    with pytest.raises(FileNotFoundError, match=r"no dataset 'cifar10'.*no network"):
+        sources.find("tfds:cifar10", data_dir=prepared)
+    assert time.monotonic() - started < 10
+
+
+def test_a_version_that_is_not_there_is_not_replaced_by_another(prepared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    monkeypatch.setattr(socket, "create_connection", lambda *a, **k: 1 / 0)
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ZeroDivisionError):
+        sources.find("tfds:grey_things:2.0.0", data_dir=prepared)
