@@ -27,7 +27,9 @@ from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import (
     AuxiliaryHead,
     DeeplySupervised,
+    attach_auxiliary,
     detach_auxiliary,
+    read_superclasses,
 )
 
 __version__ = "0.1.0"
@@ -45,12 +47,14 @@ __all__ = [
     "GoogLeNet",
     "GradientRow",
     "LocalResponseNormalization",
+    "attach_auxiliary",
     "data",
     "detach_auxiliary",
     "export",
     "fine_tuning",
     "gradient_flow",
     "multiply_adds",
+    "read_superclasses",
     "weights",
 ]
 
