@@ -21,6 +21,7 @@ from keras_inception.architecture import (
     Architecture,
 )
 from keras_inception.cost import multiply_adds
+from keras_inception.early_exit import EarlyExit
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientRow, gradient_flow
 from keras_inception.layers import LocalResponseNormalization
@@ -44,6 +45,7 @@ __all__ = [
     "Architecture",
     "AuxiliaryHead",
     "DeeplySupervised",
+    "EarlyExit",
     "GoogLeNet",
     "GradientRow",
     "LocalResponseNormalization",

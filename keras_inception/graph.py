@@ -1,11 +1,15 @@
 """A functional model's graph: its steps in order, and the places where it narrows."""
 
 import keras
-from keras.src.ops.node import Node
 
 
-def steps_to(*tensors: keras.KerasTensor) -> list[Node]:
-    """Every call of a layer that these tensors depend on, each after what it needs."""
+def steps_to(*tensors: keras.KerasTensor) -> list:
+    """Every call of a layer that these tensors depend on, each after what it needs.
+
+    A step is one of Keras's graph nodes: it has an `operation` (the layer, or another
+    operation), `input_tensors` and `output_tensors`, and is an `is_input` or not. A
+    layer that is called twice makes two steps.
+    """
     order, seen = [], set()
     waiting = [(step_of(tensor), False) for tensor in reversed(tensors)]
     while waiting:
@@ -20,7 +24,7 @@ def steps_to(*tensors: keras.KerasTensor) -> list[Node]:
     return order
 
 
-def step_of(tensor: keras.KerasTensor) -> Node:
+def step_of(tensor: keras.KerasTensor):
     """The call of a layer that made a tensor."""
     operation, index, _ = tensor._keras_history
     return operation._inbound_nodes[index]

@@ -14,6 +14,7 @@ from keras_inception.supervision.heads import (
     as_head,
 )
 from keras_inception.supervision.losses import LossWeights
+from keras_inception.supervision.placing import evenly_placed
 from keras_inception.supervision.superclasses import read_superclasses
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "as_head",
     "attach_auxiliary",
     "detach_auxiliary",
+    "evenly_placed",
     "output_activation",
     "read_superclasses",
     "supervise",

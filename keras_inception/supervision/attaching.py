@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
+from keras_inception.graph import steps_to
 from keras_inception.layers import Output, head_logits
 from keras_inception.supervision.activation import output_activation
 from keras_inception.supervision.deeply_supervised import DeeplySupervised
@@ -58,14 +59,18 @@ def attach_auxiliary(
         for layer in model._flatten_layers()
     )
     heads = [as_head(head, batch_norm=batch_norm) for head in heads]
+    # by step, since a sub-model's own `output` is inside of it, not in this graph
     endpoints = {
-        layer.name: layer.output
-        for layer in model.layers
-        if isinstance(layer.output, keras.KerasTensor)
+        step.operation.name: step.output_tensors[0]
+        for step in reversed(steps_to(main))
+        if len(step.output_tensors) == 1
     }
+    endpoints = dict(reversed(endpoints.items()))  # in network order, the first calls
     for head in heads:
         _check_endpoint(head, model, endpoints)
-    supervised = supervise(model.input, main, endpoints, heads, name=model.name)
+    # a Sequential that was never called has no `input`
+    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    supervised = supervise(inputs, main, endpoints, heads, name=model.name)
     supervised.class_names = getattr(model, "class_names", None)
     return supervised
 

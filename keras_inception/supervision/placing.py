@@ -1,9 +1,11 @@
 """Where heads hang if only their number is given."""
 
+import itertools
+
 import keras
 
-from keras_inception.cost import multiply_adds
-from keras_inception.graph import narrow_places, steps_to
+from keras_inception.cost import multiply_adds_by_step
+from keras_inception.graph import narrow_places
 
 # What only moves or drops values: a head better reads what comes before.
 _MOVES_VALUES = (
@@ -70,13 +72,8 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
 
 def _places(model, main) -> list[tuple[str, float]]:
     """Layers that a head can read, with the share of the computation up to them."""
-    costs = step_costs(model)
-    steps = steps_to(main)
-    total = sum(costs.get(step.operation.name, 0) for step in steps)
-    spent, done = [], 0
-    for step in steps:
-        done += costs.get(step.operation.name, 0)
-        spent.append(done)
+    spent = list(itertools.accumulate(multiply_adds_by_step(model, main)))
+    total = spent[-1]
     by_spent = {}
     for index, tensor in narrow_places(main):
         layer = tensor._keras_history.operation
@@ -89,12 +86,3 @@ def _places(model, main) -> list[tuple[str, float]]:
         if readable and 0 < spent[index] < total:
             by_spent[spent[index]] = layer.name
     return [(name, done / total) for done, name in by_spent.items()]
-
-
-def step_costs(model: keras.Model) -> dict[str, int]:
-    """Multiply-adds by the name of the layer as it stands in the model's own graph."""
-    costs = {}
-    for name, count in multiply_adds(model).items():
-        own = name.split("/")[0]
-        costs[own] = costs.get(own, 0) + count
-    return costs
