@@ -9,13 +9,19 @@ early exits beside the plain main model, in turns, on the other half and on all.
 """
 
 import argparse
+import csv
+import os
+import platform
 from pathlib import Path
 
 import keras
+import numpy as np
 
 import keras_inception as ki
 from benchmarks.small_pictures import batches, in_memory
 from keras_inception import data, training
+from keras_inception.data.sources import stratified
+from keras_inception.early_exit import timing
 
 # Early enough to save much: at 32 pixels and width 0.25 the network up to the first
 # head's answer costs a third of the whole, up to the second's less than 60 %.
@@ -68,6 +74,63 @@ def last_epoch(run: Path) -> Path:
     return run / "last.keras"
 
 
+def measure(options: argparse.Namespace) -> None:
+    """Calibrates on one half, times and counts on the other half and on all."""
+    model = keras.saving.load_model(last_epoch(options.run))
+    source = data.find(options.folder)
+    chooses, checks = stratified(source.validation, seed=options.seed, share=0.5)
+    early = ki.EarlyExit.calibrate(
+        model, in_memory(source, chooses, SIDE), options.max_drop
+    )
+    early.save(options.run / "exits.json")
+    found = early.calibration
+    print(f"thresholds {early.thresholds}, temperatures {early.temperatures}")
+    print(f"accuracy of each output by itself: {found.exit_accuracy}")
+    print(
+        f"multiply-adds {found.main.multiply_adds:,.0f} -> "
+        f"{found.chosen.multiply_adds:,.0f}; overthought {found.overthought:.4f}"
+    )
+    plain = ki.EarlyExit(model, {})  # main alone, compiled the same way
+    rows = []
+    for pictures, split in (("other half", checks), ("all", source.validation)):
+        images, labels = in_memory(source, split, SIDE)
+        images = images.astype("float32")
+        for batch_size in options.batch_sizes:
+            rows.append(side_by_side(plain, early, images, labels, batch_size))
+            rows[-1] = {"pictures": pictures, "count": len(labels)} | rows[-1]
+            print(rows[-1], flush=True)
+    with (options.run / "early_exit.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def side_by_side(plain, early, images, labels, batch_size: int) -> dict:
+    """Accuracy and wall time of both on the same pictures, in turns."""
+    right = {}
+    for name, candidate in (("main", plain), ("exits", early)):
+        probabilities, exits = candidate.predict(images, 256)
+        right[name] = np.mean(probabilities.argmax(-1) == labels)
+    shares = {name: np.mean(exits == name) for name in [*early.thresholds, "main"]}
+    seconds = timing.in_turns({"main": plain, "exits": early}, images, batch_size)
+    ratios = seconds["main"] / seconds["exits"]
+    return {
+        "batch_size": batch_size,
+        "main_accuracy": round(float(right["main"]), 4),
+        "exits_accuracy": round(float(right["exits"]), 4),
+        **{f"share_{name}": round(float(share), 4) for name, share in shares.items()},
+        "main_ms": round(1e3 * seconds["main"].sum() / len(images), 3),
+        "exits_ms": round(1e3 * seconds["exits"].sum() / len(images), 3),
+        "times_as_fast": round(float(np.median(ratios)), 3),
+        "lowest": round(float(ratios.min()), 3),
+        "highest": round(float(ratios.max()), 3),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -80,7 +143,12 @@ def main() -> None:
     learn.add_argument("--seed", type=int, default=0)
     learn.add_argument("--overwrite", action="store_true")
     learn.set_defaults(do=train)
-    for command in (learn,):
+    see = commands.add_parser("measure")
+    see.add_argument("--max-drop", type=float, default=0.005)
+    see.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 32])
+    see.add_argument("--seed", type=int, default=0, help="of the halves")
+    see.set_defaults(do=measure)
+    for command in (learn, see):
         command.add_argument("folder", help="with train/ and val/, a folder per class")
         command.add_argument("--run", type=Path, default=Path("runs/early_exit"))
     options = parser.parse_args()

@@ -10,12 +10,13 @@ import argparse
 import os
 import sys
 
-from keras_inception_cli import convert, evaluate, export, predict, train
+from keras_inception_cli import calibrate, convert, evaluate, export, predict, train
 
 COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "calibrate": calibrate,
     "export": export,
     "convert": convert,
 }
