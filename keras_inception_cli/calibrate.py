@@ -83,8 +83,7 @@ def run(options: argparse.Namespace) -> None:
     )
     early.save(out)
     checked = _accuracies(early, checking, options.batch_size)
-    sample = _some_pictures(checking)
-    times = {size: timing.measure(early, sample, size) for size in (1, 32)}
+    times = timing.measure(early, _some_pictures(checking), (1, 32))
     _print(early, checked, times)
     picture = out.with_suffix(".png")
     figure.draw(early.calibration, times[32], picture)

@@ -43,7 +43,15 @@ def run(options: argparse.Namespace) -> None:
     print("output      loss  accuracy")
     for name in model.output:
         loss, accuracy = figures[f"{name}_loss"], figures[f"{name}_accuracy"]
-        print(f"{name:<8} {loss:>7.4f}    {accuracy:.4f}")
+        print(f"{name:<8} {loss:>7.4f}    {accuracy:.4f}{_among(model, name)}")
     if options.json:
         figures = {name: float(value) for name, value in figures.items()}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _among(model, output: str) -> str:
+    """What a head tells apart, if that is not what main does."""
+    names = getattr(model, "output_class_names", {})
+    if names.get(output) == names.get("main"):
+        return ""
+    return f"  among {', '.join(names[output])}"

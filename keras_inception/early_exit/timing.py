@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,32 +34,33 @@ class Timing:
         return self.main / self.early_exit
 
 
-def measure(early_exit: EarlyExit, images, batch_size: int) -> Timing:
+def measure(
+    early_exit: EarlyExit, images, batch_sizes: Sequence[int]
+) -> dict[int, Timing]:
     """Times exits beside the plain main model, and each exit by itself.
 
     Args:
         early_exit: The exits.
         images: Pictures like those to come: how many leave where depends on them.
-        batch_size: How many start together.
+        batch_sizes: How many start together; each is measured.
+
+    Returns:
+        Batch size to what was measured.
     """
-    everyone_at = {
-        name: EarlyExit(
-            early_exit.model,
-            {other: np.inf for other in list(early_exit.thresholds)[:index]}
-            | {name: 0.0},
-        )
-        for index, name in enumerate(early_exit.thresholds)
-    }
-    candidates = {"plain": EarlyExit(early_exit.model, {}), "exits": early_exit}
-    seconds = in_turns(candidates | everyone_at, images, batch_size)
-    mean = {name: of.sum() / len(images) for name, of in seconds.items()}
-    through = dict.fromkeys(early_exit.thresholds, np.inf)
-    to_the_end = in_turns(
-        {MAIN: EarlyExit(early_exit.model, through)}, images, batch_size
-    )
-    by_exit = {name: mean[name] for name in everyone_at}
-    by_exit[MAIN] = to_the_end[MAIN].sum() / len(images)
-    return Timing(batch_size, len(images), mean["plain"], mean["exits"], by_exit)
+    model, passed = early_exit.model, {}
+    everyone_at = {}
+    for name in early_exit.thresholds:
+        everyone_at[name] = EarlyExit(model, passed | {name: 0.0})
+        passed[name] = np.inf
+    everyone_at[MAIN] = EarlyExit(model, passed)
+    candidates = {"plain": EarlyExit(model, {}), "exits": early_exit, **everyone_at}
+    timings = {}
+    for size in batch_sizes:
+        seconds = in_turns(candidates, images, size)
+        mean = {name: of.sum() / len(images) for name, of in seconds.items()}
+        by_exit = {name: mean[name] for name in everyone_at}
+        timings[size] = Timing(size, len(images), mean["plain"], mean["exits"], by_exit)
+    return timings
 
 
 def in_turns(

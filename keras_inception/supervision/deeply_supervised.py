@@ -45,6 +45,19 @@ class DeeplySupervised(keras.Model):
         """The names of the auxiliary outputs, in network order."""
         return [name for name in self.output if name != MAIN]
 
+    @property
+    def output_class_names(self) -> dict[str, list[str] | None]:
+        """What the columns of every output mean, `None` where it isn't known.
+
+        Superclasses for a head that learns them, else `class_names`.
+        """
+        return {
+            name: [str(coarse) for coarse in layer.superclass_names]
+            if isinstance(layer, Output) and layer.superclasses is not None
+            else self.class_names
+            for name, layer in self._output_layers_by_name().items()
+        }
+
     def compile(
         self,
         optimizer="rmsprop",
