@@ -10,12 +10,14 @@ early exits beside the plain main model, in turns, on the other half and on all.
 
 import argparse
 import csv
+import functools
 import os
 import platform
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import keras_inception as ki
 from benchmarks.small_pictures import batches, in_memory
@@ -90,14 +92,15 @@ def measure(options: argparse.Namespace) -> None:
         f"multiply-adds {found.main.multiply_adds:,.0f} -> "
         f"{found.chosen.multiply_adds:,.0f}; overthought {found.overthought:.4f}"
     )
-    plain = ki.EarlyExit(model, {})  # main alone, compiled the same way
     rows = []
     for pictures, split in (("other half", checks), ("all", source.validation)):
         images, labels = in_memory(source, split, SIDE)
         images = images.astype("float32")
-        for batch_size in options.batch_sizes:
-            rows.append(side_by_side(plain, early, images, labels, batch_size))
-            rows[-1] = {"pictures": pictures, "count": len(labels)} | rows[-1]
+        accuracies = right_answers(early, images, labels)
+        print({"pictures": pictures, **accuracies}, flush=True)
+        for calls in ways_to_call(early, options.run):
+            row = {"pictures": pictures, "count": len(labels), **accuracies}
+            rows.append(row | side_by_side(*calls, images) | versions())
             print(rows[-1], flush=True)
     with (options.run / "early_exit.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -105,29 +108,73 @@ def measure(options: argparse.Namespace) -> None:
         writer.writerows(rows)
 
 
-def side_by_side(plain, early, images, labels, batch_size: int) -> dict:
-    """Accuracy and wall time of both on the same pictures, in turns."""
-    right = {}
-    for name, candidate in (("main", plain), ("exits", early)):
-        probabilities, exits = candidate.predict(images, 256)
-        right[name] = np.mean(probabilities.argmax(-1) == labels)
+def right_answers(early, images, labels) -> dict[str, float]:
+    """Accuracy of main alone and of exits, and the share that leaves at each."""
+    main, _ = ki.EarlyExit(early.model, {}).predict(images, 256)
+    answers, exits = early.predict(images, 256)
     shares = {name: np.mean(exits == name) for name in [*early.thresholds, "main"]}
-    seconds = timing.in_turns({"main": plain, "exits": early}, images, batch_size)
-    ratios = seconds["main"] / seconds["exits"]
     return {
-        "batch_size": batch_size,
-        "main_accuracy": round(float(right["main"]), 4),
-        "exits_accuracy": round(float(right["exits"]), 4),
+        "main_accuracy": round(float(np.mean(main.argmax(-1) == labels)), 4),
+        "exits_accuracy": round(float(np.mean(answers.argmax(-1) == labels)), 4),
         **{f"share_{name}": round(float(share), 4) for name, share in shares.items()},
-        "main_ms": round(1e3 * seconds["main"].sum() / len(images), 3),
-        "exits_ms": round(1e3 * seconds["exits"].sum() / len(images), 3),
-        "times_as_fast": round(float(np.median(ratios)), 3),
-        "lowest": round(float(ratios.min()), 3),
-        "highest": round(float(ratios.max()), 3),
+    }
+
+
+def ways_to_call(early, folder: Path):
+    """What is compared: `(name, per call, main alone, exits)`, compiled alike.
+
+    In Python and as the exported signatures; pictures one by one, in calls of 32, and
+    250 in a call that computes them in batches of 32.
+    """
+    plain = ki.EarlyExit(early.model, {})
+    path = ki.export.export_saved_model(early.model, folder / "saved", early_exit=early)
+    served = tf.saved_model.load(path).signatures
+    for name, per_call, batch_size in (
+        ("batch 1", 1, 1),
+        ("batch 32", 250, 32),
+        ("batch 32, a call for each", 32, 32),
+    ):
+        yield (
+            name,
+            per_call,
+            *(
+                functools.partial(one.predict, batch_size=batch_size)
+                for one in (plain, early)
+            ),
+        )
+    for per_call in (1, 32):
+        yield (
+            f"served, requests of {per_call}",
+            per_call,
+            *(
+                lambda images, name=name: served[name](images=tf.constant(images))
+                for name in ("serving_default", "serving_early_exit")
+            ),
+        )
+
+
+def side_by_side(way, per_call: int, main, exits, images) -> dict:
+    """Wall time of both on the same pictures, in turns."""
+    seconds = timing.in_turns({"main": main, "exits": exits}, images, per_call)
+    ratios = seconds["main"] / seconds["exits"]
+    low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+    totals = {name: of.sum() for name, of in seconds.items()}
+    return {
+        "way": way,
+        "main_ms": round(float(1e3 * totals["main"] / len(images)), 3),
+        "exits_ms": round(float(1e3 * totals["exits"] / len(images)), 3),
+        "times_as_fast": round(float(totals["main"] / totals["exits"]), 2),
+        "median_of_blocks": round(float(middle), 2),
+        "quartiles": f"{low:.2f} to {high:.2f}",
+    }
+
+
+def versions() -> dict:
+    return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
-        "backend": keras.backend.backend(),
         "keras": keras.__version__,
+        "tensorflow": tf.__version__,
     }
 
 
@@ -145,7 +192,6 @@ def main() -> None:
     learn.set_defaults(do=train)
     see = commands.add_parser("measure")
     see.add_argument("--max-drop", type=float, default=0.005)
-    see.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 32])
     see.add_argument("--seed", type=int, default=0, help="of the halves")
     see.set_defaults(do=measure)
     for command in (learn, see):

@@ -13,6 +13,7 @@ from keras_inception.early_exit import calibration
 from keras_inception.early_exit.compiled import compiled, compiles_each_batch_size
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
 from keras_inception.early_exit.segments import in_network_order, split
+from keras_inception.early_exit.waiting import Waiting
 from keras_inception.layers import Output
 from keras_inception.supervision import MAIN, output_activation
 
@@ -21,7 +22,7 @@ class EarlyExit:
     """A model that stops at the first head that is sure enough.
 
     It runs segments of the very same graph, with the same weights. A picture that
-    leaves is not computed further; in a batch the others go on as a smaller batch.
+    leaves is not computed further; the others of its batch go on without it.
     Where nothing leaves the answers are the model's own.
 
     Args:
@@ -158,7 +159,8 @@ class EarlyExit:
 
         Args:
             images: A batch of what the model takes.
-            batch_size: How many start together. Defaults to 32.
+            batch_size: How many are computed together. Pictures that go on wait for
+                those of later batches to fill one again. Defaults to 32.
 
         Returns:
             `(probabilities, exits)`: float32 `(pictures, classes)`, and the name of the
@@ -167,12 +169,28 @@ class EarlyExit:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
         images = self._checked(images)
+        (own_input,) = self.model.inputs
         classes = self.model.output[MAIN].shape[-1]
         probabilities = np.empty((len(images), classes), "float32")
         exits = np.empty(len(images), int)
+        waiting = [Waiting() for _ in self.segments]
         for start in range(0, len(images), batch_size):
-            batch = slice(start, start + batch_size)
-            self._answer(images[batch], probabilities[batch], exits[batch])
+            batch = _padded(images[start : start + batch_size])
+            rows = np.arange(start, min(start + batch_size, len(images)))
+            tensor = ops.convert_to_tensor(batch, own_input.dtype)
+            waiting[0].add(rows, {id(own_input): tensor})
+            last = start + batch_size >= len(images)
+            # A picture waits for others of later batches, so that they go on together;
+            # not where every number of pictures would have to be compiled for.
+            least = 1 if last or compiles_each_batch_size() else batch_size
+            for index, queue in enumerate(waiting):
+                while len(queue) >= least:
+                    rows, kept = queue.take(batch_size)
+                    answers, leaves, kept = self._run(index, rows, kept)
+                    probabilities[rows[leaves]] = answers[leaves]
+                    exits[rows[leaves]] = index
+                    if not leaves.all():
+                        waiting[index + 1].add(rows[~leaves], kept)
         return probabilities, np.array([s.name for s in self.segments])[exits]
 
     def save(self, path: str | os.PathLike) -> None:
@@ -208,26 +226,20 @@ class EarlyExit:
             ) from None
         return cls(model, **arguments)
 
-    def _answer(self, images, probabilities, exits) -> None:
-        """Fills in the answers for one batch."""
-        (own_input,) = self.model.inputs
-        rows = np.arange(len(images))  # the pictures that are still inside
-        kept = {id(own_input): ops.convert_to_tensor(_padded(images), own_input.dtype)}
-        for index, segment in enumerate(self.segments):
-            answer, *given = self._forwards[index]([kept[t] for t in segment.takes])
-            answers = self._as_probabilities(answer)[: len(rows)]
-            stays = np.flatnonzero(~self.leaves(segment.name, answers))
-            leaves = np.setdiff1d(np.arange(len(rows)), stays, assume_unique=True)
-            probabilities[rows[leaves]] = answers[leaves]
-            exits[rows[leaves]] = index
-            if not len(stays):
-                return
-            kept |= dict(zip(segment.gives, given, strict=True))
-            kept = {t: kept[t] for t in kept.keys() & self._needed[index]}
-            if len(leaves):
-                rows = rows[stays]
-                stays = _padded(stays)
-                kept = {t: ops.take(value, stays, axis=0) for t, value in kept.items()}
+    def _run(self, index, rows, kept) -> tuple[np.ndarray, np.ndarray, dict]:
+        """One segment's answers, whose answers are taken, and what the others keep."""
+        segment = self.segments[index]
+        answer, *given = self._forwards[index]([kept[t] for t in segment.takes])
+        answers = self._as_probabilities(answer)[: len(rows)]
+        leaves = self.leaves(segment.name, answers)
+        if leaves.all():
+            return answers, leaves, {}
+        kept = kept | dict(zip(segment.gives, given, strict=True))
+        kept = {t: kept[t] for t in kept.keys() & self._needed[index]}
+        if leaves.any():
+            stays = _padded(np.flatnonzero(~leaves))
+            kept = {t: ops.take(value, stays, axis=0) for t, value in kept.items()}
+        return answers, leaves, kept
 
     def leaves(self, name: str, probabilities: np.ndarray) -> np.ndarray:
         """Which of an output's answers are taken, `(pictures,)`; all of main's."""

@@ -1,8 +1,9 @@
 """What early exits save on this machine, in seconds rather than multiply-adds."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -56,7 +57,11 @@ def measure(
     candidates = {"plain": EarlyExit(model, {}), "exits": early_exit, **everyone_at}
     timings = {}
     for size in batch_sizes:
-        seconds = in_turns(candidates, images, size)
+        calls = {
+            name: functools.partial(candidate.predict, batch_size=size)
+            for name, candidate in candidates.items()
+        }
+        seconds = in_turns(calls, images, -(-len(images) // 4), blocks=4)
         mean = {name: of.sum() / len(images) for name, of in seconds.items()}
         by_exit = {name: mean[name] for name in everyone_at}
         timings[size] = Timing(size, len(images), mean["plain"], mean["exits"], by_exit)
@@ -64,7 +69,7 @@ def measure(
 
 
 def in_turns(
-    candidates: Mapping[str, EarlyExit], images, batch_size: int, blocks: int = 20
+    candidates: Mapping[str, Callable], images, per_call: int, blocks: int = 20
 ) -> dict[str, np.ndarray]:
     """Wall seconds of each candidate for each block of pictures, one after the other.
 
@@ -72,20 +77,23 @@ def in_turns(
     from block to block.
 
     Args:
-        candidates: By name.
+        candidates: By name, functions of some pictures.
         images: The pictures of all blocks.
-        batch_size: How many start together; a block is at least one batch.
+        per_call: How many pictures a candidate is called with; a block is at least one
+            call.
         blocks: In how many parts the pictures are timed. Defaults to 20.
     """
     size = -(-len(images) // blocks)
-    size = -(-size // batch_size) * batch_size
+    size = -(-size // per_call) * per_call
     for candidate in candidates.values():  # traces, compiles, allocates
-        candidate.predict(images[: 2 * batch_size], batch_size)
+        candidate(images[:per_call])
     seconds = {name: [] for name in candidates}
     for index, start in enumerate(range(0, len(images), size)):
+        block = images[start : start + size]
         order = list(candidates) if index % 2 else list(reversed(candidates))
         for name in order:
             started = time.perf_counter()
-            candidates[name].predict(images[start : start + size], batch_size)
+            for first in range(0, len(block), per_call):
+                candidates[name](block[first : first + per_call])
             seconds[name].append(time.perf_counter() - started)
     return {name: np.array(of) for name, of in seconds.items()}
