@@ -21,13 +21,16 @@ from keras_inception.architecture import (
     Architecture,
 )
 from keras_inception.cost import multiply_adds
+from keras_inception.early_exit import EarlyExit
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import (
     AuxiliaryHead,
     DeeplySupervised,
+    attach_auxiliary,
     detach_auxiliary,
+    read_superclasses,
 )
 
 __version__ = "0.1.0"
@@ -42,10 +45,12 @@ __all__ = [
     "Architecture",
     "AuxiliaryHead",
     "DeeplySupervised",
+    "EarlyExit",
     "GoogLeNet",
     "GradientFlow",
     "GradientRow",
     "LocalResponseNormalization",
+    "attach_auxiliary",
     "data",
     "detach_auxiliary",
     "evaluation",
@@ -53,6 +58,7 @@ __all__ = [
     "fine_tuning",
     "gradient_flow",
     "multiply_adds",
+    "read_superclasses",
     "weights",
 ]
 

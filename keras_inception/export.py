@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 
 from keras_inception.data.pictures import decode, fit_square
+from keras_inception.early_exit import EarlyExit
+from keras_inception.early_exit.serving import serving_early_exit
 from keras_inception.supervision import MAIN, DeeplySupervised, detach_auxiliary
 
 
@@ -19,6 +21,7 @@ def export_saved_model(
     *,
     class_names: Sequence[str] | None = None,
     version: int | None = None,
+    early_exit: EarlyExit | str | Path | None = None,
 ) -> Path:
     """Writes the main output of a model as a new version that TF Serving can load.
 
@@ -28,10 +31,12 @@ def export_saved_model(
       0..255, to `main`, float32 `(batch, classes)` probabilities;
     - `serving_uint8`: the same from uint8 pixels, a quarter of the bytes to send;
     - `serving_bytes`: `image_bytes`, string `(batch,)`, JPEG or PNG files of any size,
-      to `classes` (names) and `scores`, both `(batch, classes)`, best first.
+      to `classes` (names) and `scores`, both `(batch, classes)`, best first;
+    - `serving_early_exit`, only where exits are given: as `serving_default`, to `main`
+      and `exit`, string `(batch,)`, the name of the output that answered.
 
-    No head, no optimizer and no dropout is inside. The version is written beside its
-    place and renamed into it: it appears whole or not at all.
+    No optimizer and no dropout is inside, and no head but the exits. The version is
+    written beside its place and renamed into it: it appears whole or not at all.
 
     Args:
         model: A `DeeplySupervised` model, or a functional classifier of pictures with
@@ -40,6 +45,8 @@ def export_saved_model(
         class_names: Names in label order. Defaults to those that the model carries,
             else the class indices.
         version: A number that is not there yet; by default the highest plus one.
+        early_exit: Exits of this model, or the file `exits.json` with them. Their heads
+            are exported as well. Defaults to none.
 
     Returns:
         The path of the new version.
@@ -60,6 +67,11 @@ def export_saved_model(
         class_names = getattr(model, "class_names", None)
     main = detach_auxiliary(model) if isinstance(model, DeeplySupervised) else model
     servable, signatures = _servable(main, _checked_names(class_names, main))
+    if early_exit is not None:
+        if not isinstance(early_exit, EarlyExit):
+            early_exit = EarlyExit.load(early_exit, model)
+        serve, servable.exit_weights = serving_early_exit(early_exit)
+        signatures["serving_early_exit"] = serve
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # No number, so that TF Serving passes over it; on the same filesystem, so that it

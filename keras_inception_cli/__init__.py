@@ -11,6 +11,7 @@ import os
 import sys
 
 from keras_inception_cli import (
+    calibrate,
     convert,
     data,
     evaluate,
@@ -26,6 +27,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "gradients": gradients,
+    "calibrate": calibrate,
     "export": export,
     "convert": convert,
 }

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
             loss, accuracy = (
                 by_model[path][f"{name}_{x}"] for x in ("loss", "accuracy")
             )
-            print(f"{name:<8} {loss:>7.4f}    {accuracy:.4f}")
+            print(f"{name:<8} {loss:>7.4f}    {accuracy:.4f}{_among(model, name)}")
     written = by_model[options.models[0]] if len(models) == 1 else {"models": by_model}
     if options.crops or options.output or len(models) > 1:
         written |= _together(models, source, options)
@@ -156,3 +156,11 @@ def _counted(pictures, count: int, names: list[str]):
         common.show_progress(f"picture {len(names)}/{count}")
         yield picture, label
     common.show_progress("")
+
+
+def _among(model, output: str) -> str:
+    """What a head tells apart, if that is not what main does."""
+    names = getattr(model, "output_class_names", {})
+    if names.get(output) == names.get("main"):
+        return ""
+    return f"  among {', '.join(names[output])}"

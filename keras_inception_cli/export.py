@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--version", type=int, help="a number (default: the highest plus 1)"
     )
+    parser.add_argument(
+        "--early-exit",
+        type=Path,
+        metavar="FILE",
+        help="exits.json, as calibrate writes it: adds the signature "
+        "serving_early_exit, and the heads that it needs",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -37,6 +44,9 @@ def run(options: argparse.Namespace) -> None:
         file.parent.name if file.name == "model.keras" else file.stem
     )
     path = export_saved_model(
-        model, options.saved_models / name, version=options.version
+        model,
+        options.saved_models / name,
+        version=options.version,
+        early_exit=options.early_exit,
     )
     print(f"wrote {path}")

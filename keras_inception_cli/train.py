@@ -7,6 +7,7 @@ with the best val_main_accuracy), tensorboard/ and result.json.
 import argparse
 from pathlib import Path
 
+from keras_inception_cli import coarse
 from keras_inception_cli.common import (
     DATA_HELP,
     add_augmentation_arguments,
@@ -115,6 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.3,
         help="of each head's loss (default: 0.3)",
     )
+    coarse.add_arguments(heads)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -144,13 +146,14 @@ def run(options: argparse.Namespace) -> None:
     side = side or fitting_side(source, architecture)
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
+    batch_norm = options.batch_norm and not options.weights
     model = ki.GoogLeNet(
         (side, side, 3),
         classes=len(source.class_names),
-        auxiliary=options.heads,
+        auxiliary=coarse.heads(options, source.class_names, batch_norm),
         architecture=architecture,
         width=options.width,
-        batch_norm=options.batch_norm and not options.weights,
+        batch_norm=batch_norm,
         weights=options.weights,
     )
     if options.freeze:
@@ -176,7 +179,7 @@ def run(options: argparse.Namespace) -> None:
     run = training.RunDirectory(
         options.runs / (options.name or source.name), overwrite=options.overwrite
     )
-    heads = ", ".join(model.heads) or "none"
+    heads = coarse.listed(model) or "none"
     print(
         f"{source.name}: {len(source.train)} pictures to learn from, "
         f"{len(source.validation)} held out, {len(source.class_names)} classes, "

@@ -101,12 +101,34 @@ for row, other in zip(seen.rows, now, strict=True):
     assert abs(row.norm - other.norm) <= 1e-4 * max(other.norm, 1e-6), (row, other)
 """
 
+EXITS = """
+alone = model.predict(images, verbose=0)
+thresholds = {{h: float(np.median(alone[h].max(-1))) for h in model.heads}}
+probabilities, exits = ki.EarlyExit(model, thresholds).predict(images)
+assert "aux_4a" in exits and set(exits) != {{"aux_4a"}}, exits
+for row, name in enumerate(exits):
+    np.testing.assert_allclose(probabilities[row], alone[name][row], atol=1e-5)
+
+inputs = keras.Input((12, 2))
+x = keras.layers.LSTM(3, return_sequences=True, name="lstm")(inputs)
+x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(x))
+plain = keras.Model(inputs, x)
+sequences = np.random.default_rng(0).normal(size=(4, 12, 2)).astype("float32")
+before = plain.predict(sequences, verbose=0)
+attached = ki.attach_auxiliary(plain, 1)
+assert attached.heads == ["aux_lstm"]
+attached.compile("sgd")
+again = ki.detach_auxiliary(attached).predict(sequences, verbose=0)
+np.testing.assert_array_equal(again, before)
+attached.fit(sequences, labels, verbose=0)
+"""
+
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_trains_a_step_and_round_trips(backend, tmp_path):
     if backend != "tensorflow":
         pytest.importorskip(backend)
-    code = (TRAIN_A_STEP + GRADIENTS + WHILE_TRAINING).format(
+    code = (TRAIN_A_STEP + GRADIENTS + EXITS + WHILE_TRAINING).format(
         backend=backend,
         path=str(tmp_path / "m.keras"),
         tests=str(Path(__file__).parent),

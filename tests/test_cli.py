@@ -240,6 +240,55 @@ def test_export_makes_the_next_version(workplace, capsys):
     assert "serving_bytes" in signatures
 
 
+def test_calibrate_writes_exits_that_export_serves(workplace, colours, capsys):
+    model = workplace / "runs/colours/model.keras"
+    out = workplace / "exits.json"
+    assert command("calibrate", model, colours, "--max-drop", 0.5, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "8 held-out pictures: 4 to choose with, 4 to check with" in printed
+    assert "times as fast in batches of 1 and 32" in printed
+    assert f"wrote {out} and {workplace / 'exits.png'}" in printed
+    thresholds = json.loads(out.read_text())["thresholds"]
+    assert thresholds
+    with Image.open(workplace / "exits.png") as picture:
+        assert picture.size == (1500, 630)
+    words = ["export", model, "--saved-models", workplace / "early", "--name", "x"]
+    assert command(*words, "--early-exit", out) == 0
+    serve = tf.saved_model.load(workplace / "early/x/1").signatures[
+        "serving_early_exit"
+    ]
+    answer = serve(images=tf.zeros((2, 32, 32, 3)))
+    assert {name.decode() for name in answer["exit"].numpy()} <= {*thresholds, "main"}
+
+
+def test_a_head_learns_superclasses_from_a_file(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for name in ("ant", "bee", "cat"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(5):
+            pixels = random.integers(0, 256, (24, 24, 3)).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / f"data/{name}/{index}.png")
+    table = tmp_path / "superclasses.csv"
+    table.write_text("class,superclass\ncat,mammal\nant,insect\nbee,insect\n")
+    words = ["train", tmp_path / "data", "--runs", tmp_path, "--name", "run"]
+    words += ["--width", 0.0625, "--epochs", 1, "--batch-size", 4]
+    words += ["--heads", "inception_4a", "--superclasses", table]
+    assert command(*words) == 1
+    assert "belong together" in capsys.readouterr().err
+    assert command(*words, "--coarse-heads", "aux_4d") == 1
+    assert "names no head: aux_4d" in capsys.readouterr().err
+    assert command(*words, "--coarse-heads", "aux_4a") == 0
+    assert "auxiliary heads: aux_4a (insect, mammal)" in capsys.readouterr().out
+    model = tmp_path / "run/model.keras"
+    assert command("evaluate", model, tmp_path / "data") == 0
+    assert "among insect, mammal" in capsys.readouterr().out
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["superclasses"] == str(table)
+    assert command("export", model, "--saved-models", tmp_path / "saved") == 0
+    assert command("calibrate", model, tmp_path / "data") == 1
+    assert "superclasses" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

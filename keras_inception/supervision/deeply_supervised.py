@@ -1,235 +1,18 @@
-"""Auxiliary classifiers: describing heads, hanging them on a model, training them.
+"""Training with heads in the short form: one label per picture, one weight for all.
 
 A `DeeplySupervised` model is a plain functional Keras model with several named outputs.
 What it adds is that `compile` and `fit` take the short form: one label per picture, one
 loss, one weight for the heads.
 """
 
-import copy
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 
 import keras
 
-from keras_inception.layers import PACKAGE, Output, head_logits
-
-MAIN = "main"
-AUXILIARY_WEIGHT = 0.3  # the paper, section 5
-
-
-@dataclasses.dataclass(frozen=True)
-class AuxiliaryHead:
-    """One auxiliary classifier: where it hangs and how it is built.
-
-    Paper, section 5: average pool 5x5/3, 1x1 convolution, dense, dropout, dense,
-    softmax. On maps smaller than 5x5 the pool covers the whole map; on maps larger than
-    16x16 its windows grow and the grid stays 4x4. On vectors and sequences pool and
-    convolution are left out.
-
-    Args:
-        at: Endpoint (layer) whose output the head reads, `"inception_4a"`.
-        name: Name of the output and prefix of the head's layers. Defaults to `aux_`
-            and `at` without `inception_`: `"aux_4a"`.
-        filters: Width of the 1x1 convolution. Defaults to 128.
-        units: Width of the dense layer. Defaults to 1024.
-        dropout: Share dropped before the last dense layer, in [0, 1). Defaults to 0.7.
-        batch_norm: Whether the convolution is followed by batch normalisation.
-        superclasses: For each class, in order, the coarser class that this head learns
-            (all names or all numbers); `None` (default): the classes themselves.
-
-    Raises:
-        ValueError: If a number is out of its range, or `superclasses` names fewer than
-            two coarse classes or mixes names with numbers.
-
-    Example:
-    >>> AuxiliaryHead("inception_4a").name
-    'aux_4a'
-    >>> AuxiliaryHead("inception_3b", superclasses=["animal", "animal", "tool"]).name
-    'aux_3b'
-    """
-
-    at: str
-    name: str | None = None
-    filters: int = 128
-    units: int = 1024
-    dropout: float = 0.7
-    batch_norm: bool = False
-    superclasses: Sequence[str | int] | None = None
-
-    def __post_init__(self):
-        if self.name is None:
-            name = f"aux_{self.at.removeprefix('inception_')}"
-            object.__setattr__(self, "name", name)
-        if self.name == MAIN or "/" in self.name:
-            raise ValueError(
-                f"A head needs a name of its own without '/'; {MAIN!r} is the model's "
-                f"own output. Received: name={self.name!r}"
-            )
-        for field in ("filters", "units"):
-            if getattr(self, field) < 1:
-                raise ValueError(
-                    f"Head {self.name!r}: `{field}` must be at least 1. Received: "
-                    f"{getattr(self, field)}"
-                )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"Head {self.name!r}: `dropout` is the share of values dropped, from "
-                f"0 up to but not 1. Received: {self.dropout}"
-            )
-        if self.superclasses is not None:
-            names = tuple(self.superclasses)
-            object.__setattr__(self, "superclasses", names)
-            if len({isinstance(name, str) for name in names}) != 1 or len(
-                set(names)
-            ) in (0, 1):
-                raise ValueError(
-                    f"Head {self.name!r}: `superclasses` gives every class the name "
-                    "(or the number) of its coarser class, at least two different "
-                    f"ones, all names or all numbers. Received: {list(names)}"
-                )
-
-
-def as_head(head: "str | AuxiliaryHead", **defaults) -> AuxiliaryHead:
-    """An endpoint's name as a head with `defaults`; a head as it is."""
-    if isinstance(head, AuxiliaryHead):
-        return head
-    if isinstance(head, str):
-        return AuxiliaryHead(head, **defaults)
-    raise ValueError(
-        "A head is an endpoint's name or an AuxiliaryHead. Received: "
-        f"{head!r} of type {type(head).__name__}"
-    )
-
-
-def supervise(
-    inputs,
-    main,
-    endpoints: Mapping[str, keras.KerasTensor],
-    heads: Sequence[AuxiliaryHead],
-    *,
-    adaptive_pool: bool = False,
-    name: str | None = None,
-) -> "DeeplySupervised":
-    """Hangs `heads` on a graph that ends in `main`.
-
-    Args:
-        inputs: The graph's input tensor or tensors.
-        main: Its output: probabilities or logits `(batch, classes)`.
-        endpoints: Tensors that heads can read, by name.
-        heads: The heads.
-        adaptive_pool: See `Architecture.adaptive_head_pool`.
-        name: Name of the model.
-
-    Raises:
-        ValueError: If a head sits on no endpoint, two heads share a name, or a head's
-            superclasses are not one per class.
-    """
-    classes = main.shape[-1]
-    activation = output_activation(main._keras_history.operation)
-    outputs = {MAIN: main}
-    for head in heads:
-        if head.at not in endpoints:
-            raise ValueError(
-                f"There is no endpoint {head.at!r} for a head. Endpoints: "
-                f"{', '.join(endpoints)}"
-            )
-        if head.name in outputs:
-            raise ValueError(
-                f"Two heads are called {head.name!r}; give one of them another `name`."
-            )
-        width = classes
-        if head.superclasses is not None:
-            width = len(set(head.superclasses))
-            if len(head.superclasses) != classes:
-                raise ValueError(
-                    f"Head {head.name!r}: `superclasses` must name one superclass for "
-                    f"each of the {classes} classes. Received "
-                    f"{len(head.superclasses)}."
-                )
-        logits = head_logits(
-            endpoints[head.at],
-            head.name,
-            width,
-            filters=head.filters,
-            units=head.units,
-            dropout=head.dropout,
-            batch_norm=head.batch_norm,
-            adaptive_pool=adaptive_pool,
-        )
-        outputs[head.name] = Output(
-            activation, superclasses=head.superclasses, name=head.name
-        )(logits)
-    return DeeplySupervised(inputs, outputs, name=name)
-
-
-def output_activation(layer) -> str:
-    """`"linear"` for a layer that puts out logits, `"softmax"` for one that doesn't."""
-    activation = getattr(layer, "activation", None)
-    if activation is keras.activations.linear:
-        return "linear"
-    return "softmax"
-
-
-def detach_auxiliary(model: "DeeplySupervised") -> keras.Model:
-    """The plain model without heads: one input, one output, the same weights.
-
-    Args:
-        model: A model with an output called `main`.
-
-    Returns:
-        A functional model from the same input to `main` alone. It shares its layers
-        with `model`: training one changes the other.
-
-    Raises:
-        ValueError: If `model` has no output called `main`.
-
-    Example:
-    >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=("inception_4a",))
-    >>> detach_auxiliary(model).output.shape
-    (None, 3)
-    """
-    outputs = model.output
-    if not isinstance(outputs, dict) or MAIN not in outputs:
-        raise ValueError(
-            f"detach_auxiliary needs a model whose outputs are a dict with {MAIN!r}, "
-            f"as GoogLeNet() and attach_auxiliary() make. Received outputs: {outputs}"
-        )
-    return keras.Model(model.input, outputs[MAIN], name=model.name)
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class LossWeights(keras.metrics.Metric):
-    """Holds the heads' loss weights as variables that a callback can change.
-
-    A metric only in form: metrics' variables are the one kind of state that Keras
-    carries through a compiled training step on every backend (JAX compiles any other
-    variable in as a constant) and that counts neither as a parameter nor as a weight to
-    be saved. Its result is empty, so that nothing appears in the logs.
-    """
-
-    def __init__(self, names: Sequence[str], name: str = "loss_weights", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.by_name = {
-            head: self.add_variable((), "ones", name=f"{head}_loss_weight")
-            for head in names
-        }
-
-    def update_state(self, *args, **kwargs):
-        pass
-
-    def reset_state(self):
-        pass
-
-    def result(self):
-        return {}
-
-    # The values travel in the compile configuration, as numbers.
-    def save_own_variables(self, store):
-        pass
-
-    def load_own_variables(self, store):
-        pass
+from keras_inception.layers import PACKAGE, Output
+from keras_inception.supervision.activation import output_activation
+from keras_inception.supervision.heads import AUXILIARY_WEIGHT, MAIN
+from keras_inception.supervision.losses import LossWeights, from_logits, own_copy
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -261,6 +44,19 @@ class DeeplySupervised(keras.Model):
     def heads(self) -> list[str]:
         """The names of the auxiliary outputs, in network order."""
         return [name for name in self.output if name != MAIN]
+
+    @property
+    def output_class_names(self) -> dict[str, list[str] | None]:
+        """What the columns of every output mean, `None` where it isn't known.
+
+        Superclasses for a head that learns them, else `class_names`.
+        """
+        return {
+            name: [str(coarse) for coarse in layer.superclass_names]
+            if isinstance(layer, Output) and layer.superclasses is not None
+            else self.class_names
+            for name, layer in self._output_layers_by_name().items()
+        }
 
     def compile(
         self,
@@ -438,10 +234,10 @@ class DeeplySupervised(keras.Model):
                 f"({_listed(self.output)}). Received: {loss}"
             )
         else:
-            loss = {name: _own_copy(loss) for name in self.output}
+            loss = {name: own_copy(loss) for name in self.output}
         layers = self._output_layers_by_name()
         return {
-            name: _from_logits(one)
+            name: from_logits(one)
             if output_activation(layers[name]) == "linear"
             else one
             for name, one in loss.items()
@@ -455,7 +251,7 @@ class DeeplySupervised(keras.Model):
             return dict(metrics)
         if not isinstance(metrics, (list, tuple)):
             metrics = [metrics]
-        return {name: [_own_copy(one) for one in metrics] for name in self.output}
+        return {name: [own_copy(one) for one in metrics] for name in self.output}
 
     def _check_names(self, argument, given, required=()):
         unknown = [name for name in given if name not in self.output]
@@ -475,21 +271,3 @@ class DeeplySupervised(keras.Model):
 
 def _listed(names) -> str:
     return ", ".join(repr(name) for name in names) or "none"
-
-
-def _own_copy(loss_or_metric):
-    """A loss or metric for one more output: each must keep its own state."""
-    if isinstance(loss_or_metric, (keras.metrics.Metric, keras.losses.Loss)):
-        return type(loss_or_metric).from_config(loss_or_metric.get_config())
-    return copy.copy(loss_or_metric)
-
-
-def _from_logits(loss):
-    """The crossentropies that Keras knows by name, for outputs without a softmax."""
-    by_name = {
-        "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
-        "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-    }
-    if isinstance(loss, str) and loss in by_name:
-        return by_name[loss](from_logits=True)
-    return loss

@@ -1,0 +1,74 @@
+"""A forward pass compiled by whichever backend Keras runs on."""
+
+import functools
+from collections.abc import Callable
+
+import keras
+
+
+def compiled(model: keras.Model) -> Callable[[list], list]:
+    """A model's forward pass at inference: a list of tensors to a list of tensors.
+
+    TensorFlow traces it once, for every batch size; JAX compiles it for each batch size
+    that comes; PyTorch runs it as it is. The weights are read at each call, so that
+    training in between counts.
+
+    Args:
+        model: A functional model whose inputs and outputs are lists.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return _by_tensorflow(model)
+    if backend == "jax":
+        return _by_jax(model)
+    if backend == "torch":
+        return _by_torch(model)
+    return lambda tensors: _outputs(model, tensors)
+
+
+def compiles_each_batch_size() -> bool:
+    """Whether a new batch size costs a compilation, so that few should come."""
+    return keras.backend.backend() == "jax"
+
+
+def _by_tensorflow(model):
+    import tensorflow as tf
+
+    @functools.cache  # traced when it is first needed
+    def traced():
+        signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+        forward = tf.function(lambda *tensors: _outputs(model, list(tensors)))
+        return forward.get_concrete_function(*signature)
+
+    return lambda tensors: traced()(*tensors)
+
+
+def _by_jax(model):
+    import jax
+
+    @jax.jit
+    def forward(trainable, others, tensors):
+        outputs, _ = model.stateless_call(trainable, others, tensors, training=False)
+        return keras.tree.flatten(outputs)
+
+    def call(tensors):
+        trainable = [variable.value for variable in model.trainable_variables]
+        others = [variable.value for variable in model.non_trainable_variables]
+        return forward(trainable, others, tensors)
+
+    return call
+
+
+def _by_torch(model):
+    import torch
+
+    def call(tensors):
+        with torch.no_grad():
+            return _outputs(model, tensors)
+
+    return call
+
+
+def _outputs(model, tensors):
+    # a list of one output comes back as the output itself
+    return keras.tree.flatten(model(tensors, training=False))

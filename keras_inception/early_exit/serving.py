@@ -1,0 +1,83 @@
+"""Early exits inside a TensorFlow graph, for a SavedModel. Needs TensorFlow."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from keras_inception.early_exit.confidence import SMALLEST
+from keras_inception.early_exit.early_exit import EarlyExit, puts_out_logits
+from keras_inception.supervision import MAIN
+
+
+def serving_early_exit(early_exit: EarlyExit) -> tuple[Callable, list[tf.Variable]]:
+    """Early exits as one `tf.function` that skips what it needn't compute.
+
+    Args:
+        early_exit: The exits, on a model of pictures of a fixed size.
+
+    Returns:
+        `(function, variables)`: from `images`, float32 `(batch, height, width, 3)`, to
+        `main`, float32 `(batch, classes)` probabilities (as `serving_default`, so that
+        a client can change over), and `exit`, string `(batch,)`, the name of the output
+        that answered; and the variables that it reads, to be tracked.
+    """
+    segments = early_exit.segments
+    logits = puts_out_logits(early_exit.model)
+    (pixels,) = early_exit.model.inputs
+
+    def answers_from(index, kept):
+        """Probabilities and exits of the pictures in `kept`, from a segment on."""
+        segment = segments[index]
+        outputs = segment.model([kept[t] for t in segment.takes], training=False)
+        answer, *given = tf.nest.flatten(outputs)
+        probabilities = tf.nn.softmax(answer) if logits else answer
+        exits = tf.fill(tf.shape(answer)[:1], index)
+        if index + 1 == len(segments):
+            return probabilities, exits
+        kept = kept | dict(zip(segment.gives, given, strict=True))
+        stays = tf.where(
+            _confidence(early_exit, segment.name, probabilities)
+            < early_exit.thresholds[segment.name]
+        )
+
+        def go_on():
+            inside = {t: tf.gather_nd(value, stays) for t, value in kept.items()}
+            later, at = answers_from(index + 1, inside)
+            return (
+                tf.tensor_scatter_nd_update(probabilities, stays, later),
+                tf.tensor_scatter_nd_update(exits, stays, at),
+            )
+
+        # A branch that isn't taken is not computed, in TF Serving too.
+        return tf.cond(tf.size(stays) > 0, go_on, lambda: (probabilities, exits))
+
+    names = tf.constant([segment.name for segment in segments])
+
+    @tf.function(input_signature=[tf.TensorSpec(pixels.shape, tf.float32, "images")])
+    def serve(images):
+        # oneDNN's convolutions fail on an empty batch: it gets one picture for a while.
+        batch = tf.shape(images)[0]
+        missing = tf.cast(tf.equal(batch, 0), tf.int32)
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        probabilities, exits = answers_from(0, {id(pixels): images})
+        return {MAIN: probabilities[:batch], "exit": tf.gather(names, exits)[:batch]}
+
+    variables = {
+        id(variable): variable.value
+        for segment in segments
+        for variable in segment.model.weights
+    }
+    return serve, list(variables.values())
+
+
+def _confidence(early_exit, name, probabilities):
+    """What `EarlyExit.leaves` compares with the threshold, in TensorFlow."""
+    logs = tf.math.log(tf.maximum(probabilities, SMALLEST))
+    temperature = early_exit.temperatures.get(name, 1.0)
+    if temperature != 1:
+        probabilities = tf.nn.softmax(logs / temperature)
+        logs = tf.math.log(tf.maximum(probabilities, SMALLEST))
+    if early_exit.confidence == "entropy":
+        classes = tf.cast(tf.shape(probabilities)[-1], probabilities.dtype)
+        return 1 + tf.reduce_sum(probabilities * logs, -1) / tf.math.log(classes)
+    return tf.reduce_max(probabilities, -1)

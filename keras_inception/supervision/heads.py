@@ -1,0 +1,91 @@
+"""Describing auxiliary classifiers: where they hang and how they are built."""
+
+import dataclasses
+from collections.abc import Sequence
+
+MAIN = "main"
+AUXILIARY_WEIGHT = 0.3  # the paper, section 5
+
+
+@dataclasses.dataclass(frozen=True)
+class AuxiliaryHead:
+    """One auxiliary classifier: where it hangs and how it is built.
+
+    Paper, section 5: average pool 5x5/3, 1x1 convolution, dense, dropout, dense,
+    softmax. On maps smaller than 5x5 the pool covers the whole map; on maps larger than
+    16x16 its windows grow and the grid stays 4x4. On vectors and sequences pool and
+    convolution are left out.
+
+    Args:
+        at: Endpoint (layer) whose output the head reads, `"inception_4a"`.
+        name: Name of the output and prefix of the head's layers. Defaults to `aux_`
+            and `at` without `inception_`: `"aux_4a"`.
+        filters: Width of the 1x1 convolution. Defaults to 128.
+        units: Width of the dense layer. Defaults to 1024.
+        dropout: Share dropped before the last dense layer, in [0, 1). Defaults to 0.7.
+        batch_norm: Whether the convolution is followed by batch normalisation.
+        superclasses: For each class, in order, the coarser class that this head learns
+            (all names or all numbers); `None` (default): the classes themselves.
+
+    Raises:
+        ValueError: If a number is out of its range, or `superclasses` names fewer than
+            two coarse classes or mixes names with numbers.
+
+    Example:
+    >>> AuxiliaryHead("inception_4a").name
+    'aux_4a'
+    >>> AuxiliaryHead("inception_3b", superclasses=["animal", "animal", "tool"]).name
+    'aux_3b'
+    """
+
+    at: str
+    name: str | None = None
+    filters: int = 128
+    units: int = 1024
+    dropout: float = 0.7
+    batch_norm: bool = False
+    superclasses: Sequence[str | int] | None = None
+
+    def __post_init__(self):
+        if self.name is None:
+            name = f"aux_{self.at.removeprefix('inception_')}"
+            object.__setattr__(self, "name", name)
+        if self.name == MAIN or "/" in self.name:
+            raise ValueError(
+                f"A head needs a name of its own without '/'; {MAIN!r} is the model's "
+                f"own output. Received: name={self.name!r}"
+            )
+        for field in ("filters", "units"):
+            if getattr(self, field) < 1:
+                raise ValueError(
+                    f"Head {self.name!r}: `{field}` must be at least 1. Received: "
+                    f"{getattr(self, field)}"
+                )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"Head {self.name!r}: `dropout` is the share of values dropped, from "
+                f"0 up to but not 1. Received: {self.dropout}"
+            )
+        if self.superclasses is not None:
+            names = tuple(self.superclasses)
+            object.__setattr__(self, "superclasses", names)
+            if len({isinstance(name, str) for name in names}) != 1 or len(
+                set(names)
+            ) in (0, 1):
+                raise ValueError(
+                    f"Head {self.name!r}: `superclasses` gives every class the name "
+                    "(or the number) of its coarser class, at least two different "
+                    f"ones, all names or all numbers. Received: {list(names)}"
+                )
+
+
+def as_head(head: "str | AuxiliaryHead", **defaults) -> AuxiliaryHead:
+    """An endpoint's name as a head with `defaults`; a head as it is."""
+    if isinstance(head, AuxiliaryHead):
+        return head
+    if isinstance(head, str):
+        return AuxiliaryHead(head, **defaults)
+    raise ValueError(
+        "A head is an endpoint's name or an AuxiliaryHead. Received: "
+        f"{head!r} of type {type(head).__name__}"
+    )

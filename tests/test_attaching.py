@@ -1,0 +1,269 @@
+"""Heads on other people's networks: attached, trained, saved, exported, detached."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_inception as ki
+
+CLASSES = 3
+SMALL = {"units": 16, "filters": 8, "dropout": 0.0}
+
+
+def alexnet(side=67) -> keras.Model:
+    """Krizhevsky et al. 2012, an eighth as wide, for small pictures."""
+    x = inputs = keras.Input((side, side, 3))
+    x = layers.Rescaling(1 / 255)(x)
+    x = layers.Conv2D(12, 11, 4, activation="relu", name="conv1")(x)
+    x = layers.MaxPooling2D(3, 2, name="pool1")(x)
+    x = layers.Conv2D(32, 5, padding="same", activation="relu", name="conv2")(x)
+    x = layers.MaxPooling2D(3, 2, name="pool2")(x)
+    x = layers.Conv2D(48, 3, padding="same", activation="relu", name="conv3")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(64, activation="relu", name="fc6")(x)
+    x = layers.Dropout(0.5, name="drop6")(x)
+    return keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(x))
+
+
+def lstm(steps=12) -> keras.Model:
+    """Two layers of LSTM over word indices, padding masked; logits."""
+    x = inputs = keras.Input((steps,), dtype="int32")
+    x = layers.Embedding(20, 8, mask_zero=True, name="words")(x)
+    x = layers.LSTM(8, return_sequences=True, name="lstm_1")(x)
+    x = layers.LSTM(8, return_sequences=True, name="lstm_2")(x)
+    x = layers.LSTM(8, name="lstm_3")(x)
+    return keras.Model(inputs, layers.Dense(CLASSES, name="logits")(x))
+
+
+def application(name, side=32, **arguments):
+    def build():
+        return getattr(keras.applications, name)(
+            weights=None, input_shape=(side, side, 3), classes=CLASSES, **arguments
+        )
+
+    return pytest.param(build, id=name, marks=pytest.mark.slow)
+
+
+def examples(model, count=6):
+    random = np.random.default_rng(0)
+    shape = (count, *model.input.shape[1:])
+    if len(shape) == 2:
+        return random.integers(0, 20, shape), np.arange(count) % CLASSES
+    return random.uniform(0, 255, shape).astype("float32"), np.arange(count) % CLASSES
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(alexnet, id="AlexNet"),
+        pytest.param(lstm, id="LSTM"),
+        application("ResNet50"),
+        application("MobileNetV3Small"),
+        application("EfficientNetB0"),
+        application("ConvNeXtTiny"),
+        application("InceptionV3", side=75),
+    ],
+)
+def test_any_network_learns_with_heads_and_goes_on_without(build, tmp_path):
+    plain = build()
+    images, labels = examples(plain)
+    before = plain.predict(images, verbose=0)
+    names = [layer.name for layer in plain.layers]
+    weights = plain.get_weights()
+
+    model = ki.attach_auxiliary(plain, 2)
+    assert len(model.heads) == 2
+    assert {"main"} | set(model.heads) == set(model.output)
+    assert all(output.shape[-1] == CLASSES for output in model.output.values())
+    assert set(names) <= {layer.name for layer in model.layers}
+    for a, b in zip(plain.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(
+        ki.detach_auxiliary(model).predict(images, verbose=0), before
+    )
+
+    model.compile(keras.optimizers.SGD(1e-3))
+    logs = model.fit(images, labels, epochs=2, verbose=0).history
+    assert {"main_accuracy", *(f"{head}_loss" for head in model.heads)} <= set(logs)
+    assert np.all(np.isfinite(logs["loss"]))
+    learnt = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(plain.predict(images, verbose=0), learnt["main"])
+    assert np.any(learnt["main"] != before)
+
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again) is ki.DeeplySupervised
+    for name, values in again.predict(images, verbose=0).items():
+        np.testing.assert_array_equal(values, learnt[name])
+
+    main = ki.detach_auxiliary(again)
+    np.testing.assert_array_equal(main.predict(images, verbose=0), learnt["main"])
+    assert [layer.name for layer in main.layers] == names
+    if len(main.input.shape) == 4:
+        path = ki.export.export_saved_model(again, tmp_path / "saved")
+        serve = tf.saved_model.load(path).signatures["serving_default"]
+        served = serve(images=tf.constant(images))["main"]
+        np.testing.assert_allclose(served, learnt["main"], atol=1e-5)
+    else:  # what is no picture goes the way of Keras's own export
+        main.export(tmp_path / "saved", verbose=False)
+        served = tf.saved_model.load(tmp_path / "saved").serve(images.astype("int32"))
+        np.testing.assert_allclose(served, learnt["main"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("count", "places"),
+    [
+        (1, ["inception_3b"]),
+        (2, ["conv2_norm2", "inception_4b"]),
+        (3, ["conv2_norm2", "inception_3b", "inception_4c"]),
+    ],
+)
+def test_even_places_divide_the_computation(count, places):
+    # Table 1 of the paper: 30 % of the multiply-adds are done after conv2, 57 % after
+    # 3b, 68 % after 4b, 74 % after 4c
+    googlenet = ki.detach_auxiliary(ki.GoogLeNet())
+    assert ki.supervision.evenly_placed(googlenet, count) == places
+
+
+def test_even_places_are_where_everything_passes():
+    resnet = keras.applications.ResNet50(
+        weights=None, input_shape=(32, 32, 3), classes=CLASSES
+    )
+    places = ki.supervision.evenly_placed(resnet, 6)
+    assert all(name.endswith("_out") for name in places)
+    assert places == sorted(set(places))
+
+
+def test_heads_read_maps_of_any_size_sequences_and_vectors():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, name="open")(inputs)
+    x = layers.GlobalAveragePooling2D(name="vector")(x)
+    model = keras.Model(inputs, layers.Dense(CLASSES)(x))
+    heads = [ki.AuxiliaryHead(at, **SMALL) for at in ("open", "vector")]
+    model = ki.attach_auxiliary(model, heads)
+    for side in (9, 50):
+        outputs = model(np.zeros((2, side, side + 7, 3), "float32"))
+        assert {tuple(x.shape) for x in outputs.values()} == {(2, CLASSES)}
+    for side in (3, 18):  # wide and flat maps
+        inputs = keras.Input((side, 40, 3))
+        x = layers.Conv2D(4, 1, name="map")(inputs)
+        x = layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(inputs, layers.Dense(CLASSES)(x))
+        model = ki.attach_auxiliary(model, [ki.AuxiliaryHead("map", **SMALL)])
+        assert np.all(
+            np.isfinite(model.predict(np.ones((1, side, 40, 3)), verbose=0)["aux_map"])
+        )
+
+
+def ending_in(*ends) -> keras.Model:
+    x = inputs = keras.Input((8,))
+    x = layers.Dense(6, activation="relu", name="hidden")(x)
+    for end in ends:
+        x = end(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize(
+    ("ends", "activation"),
+    [
+        ([layers.Dense(3)], "linear"),
+        ([layers.Dense(3, activation="softmax")], "softmax"),
+        ([layers.Dense(3), layers.Softmax()], "softmax"),
+        ([layers.Dense(3), keras.ops.softmax], "softmax"),
+        ([layers.Dense(3), layers.Activation("softmax", dtype="float32")], "softmax"),
+        ([layers.Dense(3), layers.Activation("linear", dtype="float32")], "linear"),
+        (
+            [layers.Dense(3, activation="softmax"), layers.Activation("linear")],
+            "softmax",
+        ),
+        (
+            [layers.Reshape((1, 6)), layers.Dense(3), layers.GlobalAveragePooling1D()],
+            "linear",
+        ),
+        (
+            [
+                layers.Dense(3, activation="softmax"),
+                layers.Reshape((1, 3)),
+                layers.Flatten(),
+            ],
+            "softmax",
+        ),
+    ],
+)
+def test_probabilities_and_logits_are_told_apart(ends, activation):
+    model = ki.attach_auxiliary(ending_in(*ends), ["hidden"])
+    assert model.get_layer("aux_hidden").activation.__name__ == activation
+    model.compile("sgd")
+    assert model._compile_config is not None
+    images, labels = np.random.default_rng(0).normal(size=(4, 8)), np.arange(4) % 3
+    outputs = model.predict(images, verbose=0)["main"]
+    if activation == "linear":
+        outputs = keras.ops.softmax(outputs)
+    by_hand = -np.mean(np.log(np.asarray(outputs)[np.arange(4), labels]))
+    logs = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert logs["main_loss"] == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_sequential_and_nested_models():
+    base = keras.Sequential(
+        [keras.Input((16, 16, 3)), layers.Conv2D(4, 3, name="inner")], name="base"
+    )
+    plain = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            base,
+            layers.Conv2D(4, 3, name="outer"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+    model = ki.attach_auxiliary(plain, ["base", "outer"])
+    assert model.heads == ["aux_base", "aux_outer"]
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 3))
+    np.testing.assert_array_equal(
+        ki.detach_auxiliary(model).predict(images, verbose=0),
+        plain.predict(images, verbose=0),
+    )
+    assert ki.attach_auxiliary(plain, 1).heads == ["aux_base"]
+    for name in ("inner", "base/inner"):
+        head = ki.AuxiliaryHead(name, name="aux")
+        with pytest.raises(ValueError, match="inside the sub-model 'base'"):
+            ki.attach_auxiliary(plain, [head])
+
+
+def test_a_head_has_batch_normalisation_if_the_model_has():
+    plain = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 1, name="c")])
+    for norm in (False, True):
+        x = plain.outputs[0]
+        x = layers.BatchNormalization()(x) if norm else x
+        x = layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x))
+        model = ki.attach_auxiliary(keras.Model(plain.inputs, x), ["c"])
+        assert any(layer.name == "aux_c_conv_bn" for layer in model.layers) is norm
+
+
+def two_outputs():
+    inputs = keras.Input((4,))
+    outputs = {name: layers.Dense(3, name=name)(inputs) for name in "ab"}
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("model", "heads", "message"),
+    [
+        (lambda: ending_in(layers.Dense(3)), ["hiden"], "no endpoint 'hiden'.*hidden"),
+        (lambda: ending_in(layers.Dense(3)), 2, "has 1 places for heads.*hidden"),
+        (lambda: ending_in(layers.Dense(3)), 0, "at least one"),
+        (lambda: ending_in(layers.Dense(3)), "hidden", "a list of layers"),
+        (lambda: ending_in(layers.Dense(3)), [3], "Received: 3 of type int"),
+        (lambda: ending_in(layers.Dense(3, "sigmoid")), 1, "activation 'sigmoid'"),
+        (lambda: ending_in(layers.Dense(1, "sigmoid")), 1, "at least two classes"),
+        (two_outputs, 1, "has 2: a, b"),
+        (lambda: keras.Sequential([layers.Dense(3)]), 1, "needs a functional model"),
+        (lambda: ki.GoogLeNet((32, 32, 3), 3, width=0.1), 1, "detach_auxiliary"),
+    ],
+)
+def test_what_cannot_be_done_is_said(model, heads, message):
+    with pytest.raises(ValueError, match=message):
+        ki.attach_auxiliary(model(), heads)

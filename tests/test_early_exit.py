@@ -1,0 +1,386 @@
+"""Early exits: the same answers, really skipped, calibrated and served."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_inception as ki
+from keras_inception.early_exit import search
+from keras_inception.early_exit.confidence import (
+    MEASURES,
+    fitted_temperature,
+    softmax,
+    tempered,
+)
+from keras_inception.early_exit.serving import serving_early_exit
+
+CLASSES = 3
+HEAD = {"filters": 4, "units": 8}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A GoogLeNet without its later modules, not trained, with heads of one mind each.
+
+    Its answers are spread, so that every exit is sure of some pictures.
+    """
+    keras.utils.set_random_seed(3)
+    kept = ("conv1", "pool1", "inception_3a", "inception_3b", "inception_4a", "pool5")
+    rows = {k: v for k, v in ki.GOOGLENET_SMALL.rows.items() if k.startswith(kept)}
+    short = dataclasses.replace(ki.GOOGLENET_SMALL, rows=rows)
+    return ki.GoogLeNet(
+        (32, 32, 3),
+        classes=CLASSES,
+        auxiliary=[ki.AuxiliaryHead(f"inception_3{x}", **HEAD) for x in "ab"],
+        architecture=short,
+        width=0.125,
+    )
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Pictures of very different brightness, so that answers differ."""
+    random = np.random.default_rng(0)
+    pictures = random.uniform(0, 255, (23, 32, 32, 3))
+    return (pictures * np.linspace(0, 1, 23)[:, None, None, None]).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def alone(model, images):
+    """What every output says to every picture."""
+    return model.predict(images, verbose=0)
+
+
+def thresholds_at(alone, share, names=("aux_3a", "aux_3b"), measure="max_probability"):
+    return {
+        name: float(np.quantile(MEASURES[measure](alone[name]), share))
+        for name in names
+    }
+
+
+@pytest.mark.parametrize("measure", list(MEASURES))
+def test_every_answer_is_that_of_its_exit_computed_alone(model, images, alone, measure):
+    random = np.random.default_rng(1)
+    seen = set()
+    for _ in range(6):
+        thresholds = {
+            name: thresholds_at(alone, random.uniform(), [name], measure)[name]
+            for name in ("aux_3a", "aux_3b")
+        }
+        early = ki.EarlyExit(model, thresholds, confidence=measure)
+        for batch_size in (1, int(random.integers(2, 30))):
+            probabilities, exits = early.predict(images, batch_size)
+            seen |= set(exits)
+            for row, name in enumerate(exits):
+                np.testing.assert_allclose(
+                    probabilities[row], alone[name][row], atol=1e-5
+                )
+                # and it left at the first exit that was sure of it
+                for other in ("aux_3a", "aux_3b"):
+                    sure = MEASURES[measure](alone[other][row])
+                    if other == name:
+                        assert sure >= thresholds[other] - 1e-5
+                        break
+                    assert sure < thresholds[other] + 1e-5
+    assert seen == {"aux_3a", "aux_3b", "main"}
+
+
+def test_where_nothing_leaves_the_answers_are_the_models(model, images, alone):
+    for thresholds in ({}, {"aux_3a": 1.1, "aux_3b": np.inf}):
+        probabilities, exits = ki.EarlyExit(model, thresholds).predict(images)
+        assert set(exits) == {"main"}
+        np.testing.assert_array_equal(probabilities, alone["main"])
+    probabilities, exits = ki.EarlyExit(model, {"aux_3b": 0}).predict(images)
+    assert set(exits) == {"aux_3b"}
+    np.testing.assert_array_equal(probabilities, alone["aux_3b"])
+
+
+def test_later_segments_see_only_the_pictures_that_stay(model, images, alone):
+    early = ki.EarlyExit(model, thresholds_at(alone, 0.6))
+    seen = {}
+
+    def spy(segment, forward):
+        def counting(tensors):
+            seen.setdefault(segment.name, []).append(len(tensors[0]))
+            return forward(tensors)
+
+        return counting
+
+    early._forwards = [
+        spy(segment, forward)
+        for segment, forward in zip(early.segments, early._forwards, strict=True)
+    ]
+    _, exits = early.predict(images, batch_size=len(images))
+    left = {name: int(np.sum(exits == name)) for name in seen}
+    assert seen["aux_3a"] == [23]
+    assert seen["aux_3b"] == [23 - left["aux_3a"]]
+    assert seen["main"] == [left["main"]]
+    seen.clear()
+    all_leave = ki.EarlyExit(model, {"aux_3a": 0.0})
+    all_leave._forwards[1] = None  # never called
+    all_leave.predict(images)
+
+
+def test_segments_share_layers_and_compute_each_once(model):
+    early = ki.EarlyExit(model, {"aux_3b": 0.5, "aux_3a": 0.5})
+    assert [segment.name for segment in early.segments] == ["aux_3a", "aux_3b", "main"]
+    names = [
+        layer.name
+        for segment in early.segments
+        for layer in segment.model.layers
+        if not isinstance(layer, layers.InputLayer)
+    ]
+    assert len(names) == len(set(names))
+    assert set(names) == {
+        x.name for x in model.layers if not isinstance(x, layers.InputLayer)
+    }
+    for segment in early.segments:
+        for layer in segment.model.layers:
+            if layer.weights:
+                assert layer is model.get_layer(layer.name)
+    # the head that isn't an exit isn't computed
+    (first, last) = ki.EarlyExit(model, {"aux_3b": 0.5}).segments
+    assert not any("aux_3a" in x.name for x in first.model.layers + last.model.layers)
+
+
+def test_training_in_between_counts(images):
+    inputs = keras.Input((32, 32, 3))
+    x = layers.GlobalAveragePooling2D(name="mean")(inputs)
+    plain = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(x))
+    model = ki.attach_auxiliary(plain, [ki.AuxiliaryHead("mean", units=4)])
+    early = ki.EarlyExit(model, {"aux_mean": 0.0})
+    early.predict(images)
+    model.set_weights([weight * 0.5 for weight in model.get_weights()])
+    expected = model.predict(images, verbose=0)["aux_mean"]
+    np.testing.assert_allclose(early.predict(images)[0], expected, atol=1e-6)
+
+
+def test_exits_inside_of_residual_blocks_and_logits(images):
+    """A head within a block: more than one tensor goes from segment to segment."""
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Rescaling(1 / 255)(inputs)
+    for index in range(2):
+        inside = layers.Conv2D(3, 3, padding="same", name=f"inside{index}")(x)
+        more = layers.Conv2D(3, 3, padding="same", activation="relu")(inside)
+        x = layers.Add(name=f"sum{index}")([x, more])
+    x = layers.Concatenate()([x, inputs])
+    x = layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x))
+    heads = [ki.AuxiliaryHead(f"inside{i}", **HEAD) for i in range(2)]
+    model = ki.attach_auxiliary(keras.Model(inputs, x), heads)
+    alone = {n: softmax(v) for n, v in model.predict(images, verbose=0).items()}
+    thresholds = thresholds_at(alone, 0.6, model.heads)
+    probabilities, exits = ki.EarlyExit(model, thresholds).predict(images, 7)
+    assert set(exits) == {"aux_inside0", "aux_inside1", "main"}
+    for row, name in enumerate(exits):
+        np.testing.assert_allclose(probabilities[row], alone[name][row], atol=1e-5)
+
+
+def test_grid_counts_what_a_loop_counts():
+    random = np.random.default_rng(0)
+    confidences = [np.round(random.uniform(size=40), 2) for _ in range(2)]
+    right = [random.uniform(size=40) < share for share in (0.5, 0.6, 0.7)]
+
+    def cost(used, answer):
+        return 10 * (answer + 1) + sum(used[: answer + 1])
+
+    grid = search.every_combination(confidences, right, cost)
+    for cell in random.choice(grid.cost.size, 50):
+        thresholds = grid.thresholds(cell)
+        used = [t != search.NEVER for t in thresholds]
+        answers = [
+            next((k for k in range(2) if confidences[k][i] >= thresholds[k]), 2)
+            for i in range(40)
+        ]
+        hits = np.mean([right[k][i] for i, k in enumerate(answers)])
+        costs = np.mean([cost(used, k) for k in answers])
+        assert grid.accuracy.ravel()[cell] == pytest.approx(hits)
+        assert grid.cost.ravel()[cell] == pytest.approx(costs)
+        for k in range(3):
+            share = np.mean([answer == k for answer in answers])
+            assert grid.shares[k].ravel()[cell] == pytest.approx(share)
+    cells = search.front(grid)
+    assert np.all(np.diff(grid.cost.ravel()[cells]) > 0)
+    assert np.all(np.diff(grid.accuracy.ravel()[cells]) > 0)
+    assert grid.accuracy.ravel()[cells[-1]] == grid.accuracy.max()
+
+
+def test_temperature_mends_overconfidence():
+    random = np.random.default_rng(0)
+    honest = softmax(random.normal(size=(4000, CLASSES)) * 2)
+    labels = np.array([random.choice(CLASSES, p=p) for p in honest])
+    assert fitted_temperature(honest, labels) == pytest.approx(1, abs=0.1)
+    boasting = tempered(honest, 1 / 3)
+    assert fitted_temperature(boasting, labels) == pytest.approx(3, rel=0.1)
+    np.testing.assert_allclose(tempered(boasting, 3), honest, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def calibrated(model, images, alone):
+    """Labels of which main knows 20 of 23, the early exit the brighter half."""
+    labels = alone["main"].argmax(-1)
+    labels[:3] = (labels[:3] + 1) % CLASSES
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(5)
+    return ki.EarlyExit.calibrate(model, dataset, 0.05), labels
+
+
+def test_calibration_keeps_its_promise(model, images, alone, calibrated):
+    early, labels = calibrated
+    found = early.calibration
+    probabilities, exits = early.predict(images)
+    accuracy = np.mean(probabilities.argmax(-1) == labels)
+    assert found.main.accuracy == pytest.approx(20 / 23)
+    assert accuracy == pytest.approx(found.chosen.accuracy)
+    assert accuracy >= found.main.accuracy - 0.05
+    shares = {name: np.mean(exits == name) for name in set(exits)}
+    assert shares == pytest.approx(found.chosen.shares)
+    assert found.exit_accuracy["aux_3a"] == pytest.approx(
+        np.mean(alone["aux_3a"].argmax(-1) == labels)
+    )
+    # the counted cost, from the segments themselves
+    costs = np.cumsum([sum(ki.multiply_adds(s.model).values()) for s in early.segments])
+    by_name = dict(zip([s.name for s in early.segments], costs, strict=True))
+    mean = np.mean([by_name[name] for name in exits])
+    assert found.chosen.multiply_adds == pytest.approx(mean)
+    main = ki.multiply_adds(ki.detach_auxiliary(model))
+    assert found.main.multiply_adds == sum(main.values())
+    assert found.chosen.multiply_adds <= found.main.multiply_adds
+    assert found.best.accuracy >= found.main.accuracy
+
+
+def test_no_allowance_costs_no_accuracy(model, images, calibrated):
+    _, labels = calibrated
+    early = ki.EarlyExit.calibrate(model, (images, np.eye(CLASSES)[labels]), 0.0)
+    probabilities, _ = early.predict(images)
+    assert np.mean(probabilities.argmax(-1) == labels) >= 20 / 23
+    everything = ki.EarlyExit.calibrate(model, (images, labels), 0.99)
+    assert set(everything.predict(images)[1]) == {"aux_3a"}
+
+
+def test_an_exit_that_knows_better_raises_accuracy(model, images, alone):
+    labels = alone["aux_3a"].argmax(-1)
+    early = ki.EarlyExit.calibrate(model, (images, labels), 0.0)
+    assert early.calibration.raises_accuracy
+    wrong = np.mean(alone["main"].argmax(-1) != labels)
+    assert early.calibration.overthought == pytest.approx(wrong)
+
+
+def test_exits_survive_their_file(model, images, calibrated, tmp_path):
+    early, _ = calibrated
+    early.save(tmp_path / "exits.json")
+    again = ki.EarlyExit.load(tmp_path / "exits.json", model)
+    for a, b in zip(early.predict(images), again.predict(images), strict=True):
+        np.testing.assert_array_equal(a, b)
+    content = json.loads((tmp_path / "exits.json").read_text())
+    assert content["calibration"]["examples"] == 23
+    (tmp_path / "bad.json").write_text("[]")
+    with pytest.raises(ValueError, match="holds no exits"):
+        ki.EarlyExit.load(tmp_path / "bad.json", model)
+
+
+@pytest.mark.parametrize("measure", list(MEASURES))
+def test_in_a_graph_exits_answer_alike(model, images, alone, measure):
+    early = ki.EarlyExit(
+        model,
+        thresholds_at(alone, 0.6, measure=measure),
+        confidence=measure,
+        temperatures={"aux_3a": 1.7},
+    )
+    expected, exits = early.predict(images)
+    assert len(set(exits)) == 3
+    serve, _ = serving_early_exit(early)
+    for count in (23, 1, 0):
+        answer = serve(tf.constant(images[:count]))
+        assert set(answer) == {"main", "exit"}
+        np.testing.assert_allclose(answer["main"], expected[:count], atol=1e-5)
+        assert [x.decode() for x in answer["exit"].numpy()] == list(exits[:count])
+
+
+def test_the_served_signature_skips(model, images, alone, tmp_path):
+    early = ki.EarlyExit(model, thresholds_at(alone, 0.6))
+    early.save(tmp_path / "exits.json")
+    path = ki.export.export_saved_model(
+        model, tmp_path / "saved", early_exit=tmp_path / "exits.json"
+    )
+    serve = tf.saved_model.load(path).signatures["serving_early_exit"]
+    answer = serve(images=tf.constant(images))
+    expected, exits = early.predict(images)
+    np.testing.assert_allclose(answer["main"], expected, atol=1e-5)
+    assert [x.decode() for x in answer["exit"].numpy()] == list(exits)
+    # A segment's convolutions lie in a function of their own, which only the
+    # condition before it calls.
+    convolutions = [
+        sum(node.op == "Conv2D" for node in function.node_def)
+        for function in serve.graph.as_graph_def().library.function
+    ]
+    by_segment = [
+        sum(isinstance(layer, layers.Conv2D) for layer in segment.model.layers)
+        for segment in early.segments
+    ]
+    assert sorted(filter(None, convolutions)) == sorted(by_segment)
+    # the default export holds no exit
+    plain = ki.export.export_saved_model(model, tmp_path / "saved")
+    assert "serving_early_exit" not in tf.saved_model.load(plain).signatures
+    names = [
+        name for name, _ in tf.train.list_variables(str(plain / "variables/variables"))
+    ]
+    assert not any("exit_weights" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "arguments", "message"),
+    [
+        ({"aux_3c": 0.5}, {}, "no head 'aux_3c'.*aux_3a, aux_3b"),
+        ({"main": 0.5}, {}, "no head 'main'"),
+        ({"aux_3a": -1}, {}, "threshold of 'aux_3a'.*at least 0"),
+        ({"aux_3a": float("nan")}, {}, "must be a number"),
+        ({"aux_3a": "high"}, {}, "must be a number"),
+        ({"aux_3a": 0.5}, {"temperatures": {"aux_3a": 0}}, "above 0"),
+        ({"aux_3a": 0.5}, {"temperatures": {"aux_3b": 1}}, "no threshold: aux_3b"),
+        ({"aux_3a": 0.5}, {"confidence": "margin"}, "one of max_probability, entropy"),
+    ],
+)
+def test_what_is_no_exit_is_refused(model, thresholds, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ki.EarlyExit(model, thresholds, **arguments)
+
+
+def test_bad_data_is_refused(model, images):
+    early = ki.EarlyExit(model, {"aux_3a": 0.5})
+    with pytest.raises(ValueError, match=r"\(None, 32, 32, 3\). Received: \(32, 32, 3"):
+        early.predict(images[0])
+    with pytest.raises(ValueError, match="batch_size"):
+        early.predict(images, 0)
+    assert early.predict(images[:0])[0].shape == (0, CLASSES)
+    with pytest.raises(ValueError, match="no pictures"):
+        ki.EarlyExit.calibrate(model, (images[:0], np.zeros(0)))
+    with pytest.raises(ValueError, match="half a point"):
+        ki.EarlyExit.calibrate(model, (images, np.zeros(23)), 5)
+
+
+def test_coarse_heads_are_no_exits(images):
+    inputs = keras.Input((32, 32, 3))
+    x = layers.GlobalAveragePooling2D(name="mean")(inputs)
+    plain = keras.Model(inputs, layers.Dense(CLASSES)(x))
+    coarse = ki.AuxiliaryHead("mean", superclasses=["pet", "pet", "tool"])
+    model = ki.attach_auxiliary(plain, [coarse])
+    with pytest.raises(ValueError, match="superclasses"):
+        ki.EarlyExit(model, {"aux_mean": 0.5})
+    for exits in (None, ["aux_mean"]):
+        with pytest.raises(ValueError, match="superclasses"):
+            ki.EarlyExit.calibrate(model, (images, np.zeros(23)), exits=exits)
+
+
+def test_masks_between_segments_are_refused():
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(4, 3, mask_zero=True, name="words")(inputs)
+    x = layers.LSTM(3, return_sequences=True, name="one")(x)
+    x = layers.LSTM(3)(x)
+    plain = keras.Model(inputs, layers.Dense(CLASSES)(x))
+    model = ki.attach_auxiliary(plain, [ki.AuxiliaryHead("one", units=2)])
+    with pytest.raises(ValueError, match="mask"):
+        ki.EarlyExit(model, {"aux_one": 0.5})
