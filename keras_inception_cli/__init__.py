@@ -10,13 +10,14 @@ import argparse
 import os
 import sys
 
-from keras_inception_cli import convert, evaluate, export, predict, train
+from keras_inception_cli import convert, evaluate, export, predict, serve, train
 
 COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "serve": serve,
     "convert": convert,
 }
 
