@@ -7,7 +7,7 @@ have been answered by what was written.
 from keras_inception.export.classifier import load_classifier
 from keras_inception.export.formats import FORMATS, export_format
 from keras_inception.export.saved_model import export_saved_model
-from keras_inception.export.versions import prune, rollback, versions
+from keras_inception.export.versioning import prune, rollback, versions
 
 __all__ = [
     "FORMATS",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_inception.export.versions import path_of, versions
+from keras_inception.export.versioning import path_of, versions
 
 
 def load_classifier(path: str | Path) -> Callable[[str], list[tuple[str, float]]]:

@@ -13,7 +13,7 @@ from keras_inception.export.saved_model import (
     write_labels,
 )
 from keras_inception.export.signatures import picture_side
-from keras_inception.export.versions import being_written, check_version, publish
+from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.supervision import MAIN
 
 

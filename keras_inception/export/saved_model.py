@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_inception.export import warmup
 from keras_inception.export.card import write_card
 from keras_inception.export.signatures import CLASSIFY, Signature, gather
-from keras_inception.export.versions import being_written, check_version, publish
+from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.supervision import DeeplySupervised, detach_auxiliary
 
 

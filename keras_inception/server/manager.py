@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from keras_inception.export.versions import path_of, versions
+from keras_inception.export.versioning import path_of, versions
 from keras_inception.server.errors import ServingError
 from keras_inception.server.servable import Servable
 

@@ -14,15 +14,15 @@ import tensorflow as tf
 from conftest import tiny_googlenet
 
 import keras_inception as ki
-from keras_inception.export import versions
+from keras_inception.export import versioning
 from keras_inception.export.card import checksums
 
 
 def write(directory, version=None, content="x"):
-    with versions.being_written(directory) as partial:
+    with versioning.being_written(directory) as partial:
         partial.mkdir()
         (partial / "saved_model.pb").write_text(content)
-        return versions.publish(partial, directory, version)
+        return versioning.publish(partial, directory, version)
 
 
 def names(directory):
@@ -37,9 +37,9 @@ def test_versions_rise_and_are_never_overwritten(tmp_path):
         with pytest.raises(FileExistsError, match="never overwritten"):
             write(tmp_path, taken, "other")
         with pytest.raises(FileExistsError, match="never overwritten"):
-            versions.check_version(tmp_path, taken)
+            versioning.check_version(tmp_path, taken)
     assert (tmp_path / "8/saved_model.pb").read_text() == "x"
-    assert versions.versions(tmp_path) == [7, 8]
+    assert versioning.versions(tmp_path) == [7, 8]
     assert names(tmp_path) == {"7", "8", "no-version"}
 
 
@@ -58,7 +58,7 @@ def test_many_at_once_get_a_number_each(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert versions.versions(tmp_path) == list(range(1, 17))
+    assert versioning.versions(tmp_path) == list(range(1, 17))
     contents = {(path / "saved_model.pb").read_text() for path in tmp_path.iterdir()}
     assert contents == {str(i) for i in range(16)}
 
@@ -67,7 +67,7 @@ def test_going_back_keeps_everything_and_spends_no_number_twice(tmp_path):
     for content in "abc":
         write(tmp_path, content=content)
     assert ki.export.rollback(tmp_path) == (3, 2)
-    assert versions.versions(tmp_path) == [1, 2]
+    assert versioning.versions(tmp_path) == [1, 2]
     assert (tmp_path / "withdrawn-3/saved_model.pb").read_text() == "c"
     assert write(tmp_path) == tmp_path / "4"
     assert ki.export.rollback(tmp_path) == (4, 2)
@@ -114,7 +114,7 @@ def test_a_killed_export_leaves_whole_versions_or_none(tmp_path):
     try:
         deadline = time.monotonic() + 120
         for child, count in zip(children, (2, 3), strict=True):
-            while len(versions.versions(tmp_path)) < count:
+            while len(versioning.versions(tmp_path)) < count:
                 assert time.monotonic() < deadline, "no export in two minutes"
                 time.sleep(0.01)
             while not list(tmp_path.glob(f".partial-*-{child.pid}-*/variables/*")):
@@ -126,7 +126,7 @@ def test_a_killed_export_leaves_whole_versions_or_none(tmp_path):
             child.kill()
             child.wait()
     assert list(tmp_path.glob(".partial-*")), "none was killed while it wrote"
-    for version in versions.versions(tmp_path):
+    for version in versioning.versions(tmp_path):
         path = tmp_path / str(version)
         card = (path / "model_card.md").read_text()
         for file, (_, checksum) in checksums(path).items():
