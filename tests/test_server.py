@@ -19,10 +19,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import uvicorn
-from conftest import tiny_googlenet
 from PIL import Image
 
 import keras_inception as ki
@@ -35,11 +35,25 @@ NAMES = ["ant", "bee", "cat"]
 PREDICT = "/v1/models/insects:predict"
 
 
+def classifier(*names: str, seed: int = 0) -> keras.Model:
+    """A network that loads faster than GoogLeNet; the server knows no difference."""
+    inputs = keras.Input((64, 64, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    initial = keras.initializers.GlorotUniform(seed)
+    x = keras.layers.Conv2D(8, 5, strides=4, kernel_initializer=initial)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    initial = keras.initializers.RandomNormal(stddev=3, seed=seed)
+    outputs = keras.layers.Dense(
+        3, activation="softmax", kernel_initializer=initial, name="main"
+    )
+    model = keras.Model(inputs, outputs(x))
+    model.class_names = names
+    return model
+
+
 @pytest.fixture(scope="module")
 def model():
-    model = tiny_googlenet(auxiliary=(), batch_norm=True)
-    model.class_names = NAMES
-    return model
+    return classifier(*NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +72,9 @@ def images():
 
 @pytest.fixture(scope="module")
 def expected(model, images):
-    return model.predict(images.astype("float32"), verbose=0)["main"]
+    expected = model.predict(images.astype("float32"), verbose=0)
+    assert np.abs(expected - expected[0]).max() > 0.01  # each picture has its answer
+    return expected
 
 
 @contextlib.contextmanager
@@ -290,10 +306,7 @@ def test_requests_in_one_batch_do_not_touch_each_other(port, images, expected):
 
 def test_two_models_do_not_share_a_batch(exported, tmp_path, images):
     """TensorFlow's batch function would put equal names into one queue."""
-    other = tiny_googlenet(auxiliary=(), batch_norm=True)
-    for variable in other.trainable_variables:
-        variable.assign(variable + 0.05)
-    ki.export.export_saved_model(other, tmp_path)
+    ki.export.export_saved_model(classifier(*NAMES, seed=1), tmp_path)
     servables = [
         Servable(path / "1", Batching(micros=20_000), 10**6)
         for path in (exported, tmp_path)
@@ -383,8 +396,7 @@ def test_a_new_version_under_load_fails_no_request(exported, tmp_path, images):
     directory = tmp_path / "insects"
     directory.mkdir()
     (directory / "1").symlink_to(exported / "1")
-    other = tiny_googlenet(auxiliary=(), batch_norm=True)
-    other.class_names = ["dog", "eel", "fox"]
+    other = classifier("dog", "eel", "fox")
     body = json.dumps(of_bytes(png(images[0])))
     done = threading.Event()
 
