@@ -51,7 +51,10 @@ def serving(directory: Path, *options: str) -> Iterator[Server]:
     """A server in a process of its own, stopped afterwards."""
     words = [sys.executable, "-m", "keras_inception_cli", "serve", str(directory)]
     process = subprocess.Popen(
-        [*words, "--port", "0", *options], stdout=subprocess.PIPE, text=True
+        [*words, "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # libjpeg tells of every damaged picture
+        text=True,
     )
     try:
         lines = "".join(process.stdout.readline() for _ in range(3))

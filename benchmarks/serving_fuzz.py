@@ -3,7 +3,7 @@
 python -m benchmarks.serving_fuzz saved_models/digits --seconds 300
 
 A finding is a server that ends, does not answer, or answers 5xx; its request is kept in
---findings. The seed is printed.
+--findings.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -54,33 +55,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="saved_models/NAME")
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first client")
+    parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--findings", type=Path, default=Path("/tmp/findings"))
     options = parser.parse_args()
-    chance = random.Random(options.seed)
     files = formats()
-    statuses, found, sent = Counter(), 0, 0
+    statuses = Counter()
     end = time.monotonic() + options.seconds
     with serving(options.directory) as server:
         before = server.resident_mib()
-        while time.monotonic() < end:
-            method, body = draw(chance, files)
-            sent += 1
-            try:
-                status, _ = server.ask(body, f":{method}", seconds=60)
-            except OSError as error:
-                status = type(error).__name__
-            statuses[str(status)] += 1
-            if not isinstance(status, int) or status >= 500:
-                found += 1
-                options.findings.mkdir(exist_ok=True)
-                (options.findings / f"{method}-{sent}").write_bytes(body)
-            if server.process.poll() is not None:
-                raise SystemExit(f"the server ended at request {sent}")
+
+        def throw(seed: int) -> int:
+            chance, found = random.Random(seed), 0
+            while time.monotonic() < end and server.process.poll() is None:
+                method, body = draw(chance, files)
+                try:
+                    status, _ = server.ask(body, f":{method}", seconds=60)
+                except OSError as error:
+                    status = type(error).__name__
+                statuses[str(status)] += 1
+                if not isinstance(status, int) or status >= 500:
+                    found += 1
+                    options.findings.mkdir(exist_ok=True)
+                    (options.findings / f"{method}-{seed}-{found}").write_bytes(body)
+            return found
+
+        with ThreadPoolExecutor(options.clients) as pool:
+            seeds = range(options.seed, options.seed + options.clients)
+            found = sum(pool.map(throw, seeds))
+        if server.process.poll() is not None:
+            raise SystemExit(f"the server ended: {server.process.returncode}")
         status, _ = server.ask(request(files[0]))
         after = server.resident_mib()
     print(
-        f"seed {options.seed}: {sent:,} requests in {options.seconds:.0f} s, "
+        f"{statuses.total():,} requests in {options.seconds:.0f} s, "
         f"{found} findings; statuses {dict(sorted(statuses.items()))}; a good request "
         f"afterwards: {status}; memory {before:.0f} -> {after:.0f} MiB"
     )
