@@ -22,6 +22,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import uvicorn
 from PIL import Image
 
@@ -135,6 +136,13 @@ def b64(contents: bytes) -> dict[str, str]:
 def of_bytes(*files: bytes) -> dict:
     inputs = {"image_bytes": [b64(file) for file in files]}
     return {"signature_name": "serving_bytes", "inputs": inputs}
+
+
+def animation() -> bytes:
+    file = io.BytesIO()
+    first, second = (Image.new("P", (8, 8), colour) for colour in (0, 1))
+    first.save(file, "gif", save_all=True, append_images=[second])
+    return file.getvalue()
 
 
 def scores_by_label(classes, scores):
@@ -254,6 +262,13 @@ def test_status_versions_and_labels(port, images):
         (PREDICT, {"instances": [[1.0]]}, 400, "images has shape [1,1]; the signature"),
         (PREDICT, {"signature_name": "x", "inputs": []}, 400, 'name: "x" not found'),
         (PREDICT, of_bytes(b"words"), 400, "image_bytes 0 is no picture"),
+        (PREDICT, of_bytes(animation()), 400, "image_bytes 0 is an animation"),
+        (
+            PREDICT,
+            {"signature_name": "classify", "inputs": ["words"]},
+            400,
+            "Could not parse example",
+        ),
         ("/v1/models/insects:classify", {"examples": [{}]}, 400, "classify needs a"),
         (
             "/v1/models/insects:classify",
@@ -350,8 +365,12 @@ def test_limits_have_their_statuses(exported, images):
         assert status == 413
         assert "image_bytes 1 has 4,160 pixels; at most 4,096" in answer["error"]
         classify = {"signature_name": "classify"}
-        classify["examples"] = [{"image_bytes": b64(large)}]
-        assert ask(port, "/v1/models/insects:classify", classify)[0] == 413
+        examples = classify | {"examples": [{"image_bytes": b64(large)}]}
+        assert ask(port, "/v1/models/insects:classify", examples)[0] == 413
+        inside = tf.train.Example()  # the same by predict
+        inside.features.feature["image_bytes"].bytes_list.value.append(large)
+        inputs = classify | {"inputs": [b64(inside.SerializeToString())]}
+        assert ask(port, PREDICT, inputs)[0] == 413
         with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
             head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{"
             slow.sendall(head.encode())  # and nothing after it
@@ -544,8 +563,6 @@ def test_serve_refuses_in_one_line(tmp_path, capsys, words, message):
 
 def test_the_grpc_example(exported, images, expected, tmp_path):
     """Against a server of TF Serving's own service definition over our export."""
-    import tensorflow as tf
-
     grpc = pytest.importorskip("grpc", reason="pip install grpcio")
     services = pytest.importorskip(
         "tensorflow_serving.apis.prediction_service_pb2_grpc",

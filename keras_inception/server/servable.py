@@ -1,14 +1,15 @@
 """One loaded version of a model, and the batching of requests to it."""
 
+import contextlib
 import io
 import itertools
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -72,8 +73,7 @@ class Servable:
     ) -> dict[str, np.ndarray]:
         """The outputs of a signature by name, for inputs of the shapes it takes."""
         self._function(signature)
-        if IMAGE_BYTES in inputs:
-            self._check_pictures(inputs[IMAGE_BYTES].ravel())
+        self._check_pictures(_pictures(inputs))
         return self._run(signature or DEFAULT, inputs)
 
     def classify(
@@ -90,11 +90,8 @@ class Servable:
                 f"{', '.join(sorted(outputs))}; classify needs a signature from "
                 f"'inputs' to 'classes' and 'scores', such as {CLASSIFY!r}"
             )
-        examples = list(examples)
-        pictures = (example.get(IMAGE_BYTES, []) for example in examples)
-        self._check_pictures(x for listed in pictures for x in listed)
         serialized = [_example(features).SerializeToString() for features in examples]
-        answer = self._run(name, {"inputs": np.array(serialized, object)})
+        answer = self.predict(name, {"inputs": np.array(serialized, object)})
         return answer["classes"], answer["scores"]
 
     def _function(self, signature: str):
@@ -134,23 +131,37 @@ class Servable:
         """
         for index, contents in enumerate(pictures):
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                    with Image.open(io.BytesIO(contents)) as picture:
-                        pixels = picture.width * picture.height
-            except Image.DecompressionBombError:
-                pixels = float("inf")
-            except (OSError, SyntaxError, ValueError, TypeError, OverflowError):
+                with Image.open(io.BytesIO(contents)) as picture:
+                    pixels = picture.width * picture.height
+                    # TensorFlow reads every frame of it, whatever their sizes
+                    animated = picture.format == "GIF" and picture.is_animated
+            except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+                pixels, animated = float("inf"), False
+            except Exception:  # a parser of hostile bytes raises all sorts of things
                 raise ServingError(
                     f"{IMAGE_BYTES} {index} is no picture; JPEG, PNG, GIF and BMP "
                     'files are, sent as {"b64": ...} in the standard alphabet'
                 ) from None
+            if animated:
+                raise ServingError(
+                    f"{IMAGE_BYTES} {index} is an animation; send one frame of it"
+                )
             if pixels > self._picture_pixels:
                 raise ServingError(
                     f"{IMAGE_BYTES} {index} has {pixels:,} pixels; at most "
                     f"{self._picture_pixels:,} are accepted",
                     413,
                 )
+
+
+def _pictures(inputs: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+    """The picture files among a request's inputs, those inside of examples as well."""
+    yield from inputs.get(IMAGE_BYTES, np.array([])).ravel()
+    if list(inputs) == ["inputs"] and inputs["inputs"].dtype == object:
+        for serialized in inputs["inputs"].ravel():
+            with contextlib.suppress(DecodeError):  # for TensorFlow to refuse
+                features = tf.train.Example.FromString(serialized).features.feature
+                yield from features[IMAGE_BYTES].bytes_list.value
 
 
 def _batched(name: str, function, batching: Batching):
