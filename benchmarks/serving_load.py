@@ -58,7 +58,6 @@ def main() -> None:
             extra = () if batching else ("--max-batch", "1")
             with serving(options.directory, "--max-body", "1", *extra) as server:
                 load(server, files, expected, 200, options.clients, 0.0)  # warm
-                before = server.resident_mib()
                 row = load(
                     server,
                     files,
@@ -67,14 +66,8 @@ def main() -> None:
                     options.clients,
                     options.bad,
                 )
-                row |= {
-                    "mode": name,
-                    "round": turn + 1,
-                    "mib_before": round(before),
-                    "mib_after": round(server.resident_mib()),
-                }
-            rows.append(row)
-            print(json.dumps(row), flush=True)
+            rows.append({"mode": name, "round": turn + 1} | row)
+            print(json.dumps(rows[-1]), flush=True)
     for name in ("batching", "alone"):
         rates = [row["per_second"] for row in rows if row["mode"] == name]
         print(f"{name:<9} {statistics.median(rates):7.1f} good answers/s")
@@ -103,6 +96,7 @@ def load(server: Server, files, expected, count: int, clients: int, bad: float) 
         kind = kinds[random.integers(len(kinds))] if random.random() < bad else "good"
         work.put((kind, index % len(files)))
     faults, latencies, statuses = [], [], Counter()
+    memory = [server.resident_mib()]
 
     def client():
         while True:
@@ -116,6 +110,8 @@ def load(server: Server, files, expected, count: int, clients: int, bad: float) 
             except OSError as error:
                 status, answer = None, repr(error)
             statuses[f"{kind} {status}"] += 1
+            if statuses.total() % (count // 4) == 0:
+                memory.append(server.resident_mib())
             if kind == "good":
                 latencies.append(time.perf_counter() - began)
                 if status != 200 or not agrees(answer, expected[which]):
@@ -139,6 +135,7 @@ def load(server: Server, files, expected, count: int, clients: int, bad: float) 
         "median_ms": round(1000 * statistics.median(latencies), 1),
         "p99_ms": round(1000 * float(np.quantile(latencies, 0.99)), 1),
         "faults": len(faults),
+        "mib_by_quarter": " ".join(f"{mib:.0f}" for mib in memory),
         "statuses": dict(sorted(statuses.items())),
     }
 

@@ -140,7 +140,7 @@ def of_bytes(*files: bytes) -> dict:
 
 def animation() -> bytes:
     file = io.BytesIO()
-    first, second = (Image.new("P", (8, 8), colour) for colour in (0, 1))
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
     first.save(file, "gif", save_all=True, append_images=[second])
     return file.getvalue()
 
