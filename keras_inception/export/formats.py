@@ -66,9 +66,12 @@ def export_format(
     check_version(directory, version)
     images = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3))
     images = images.astype("float32")
-    # Of a bare output the exporters make up a name.
-    output = main.output[MAIN] if isinstance(main.output, dict) else main.output
-    named = keras.Model(main.input, {MAIN: output}, name=main.name)
+    # The exporters take an input's name from its layer, and make up one for an output
+    # that has none.
+    inputs = keras.Input((side, side, 3), name="images")
+    outputs = main(inputs)
+    outputs = outputs if isinstance(outputs, dict) else {MAIN: outputs}
+    named = keras.Model(inputs, {MAIN: outputs[MAIN]}, name=main.name)
     expected = named.predict(images, verbose=0)[MAIN]
     with being_written(directory) as partial:
         partial.mkdir()
