@@ -34,4 +34,6 @@ clean:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	# its wheel asks for one release of torch; the tests need the network's Python alone
 	-$(BIN)/python -m pip install --quiet --no-deps torchvision==0.29.1
+	# it asks for a TensorFlow of that name; the tests need the messages alone
+	-$(BIN)/python -m pip install --quiet --no-deps tensorflow-serving-api==2.21.0
 	touch $@

@@ -4,8 +4,8 @@
 >>> model = ki.GoogLeNet((64, 64, 3), classes=3)
 >>> model.compile(optimizer="sgd")
 
-The names below run on every backend of Keras. `ki.data` and `ki.export` need
-TensorFlow and are imported when they are first used.
+The names below run on every backend of Keras. `ki.data`, `ki.export` and `ki.server`
+need TensorFlow and are imported when they are first used.
 """
 
 import importlib
@@ -64,6 +64,6 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name in ("data", "export"):
+    if name in ("data", "export", "server"):
         return importlib.import_module(f"keras_inception.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

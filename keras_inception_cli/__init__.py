@@ -18,6 +18,7 @@ from keras_inception_cli import (
     export,
     gradients,
     predict,
+    serve,
     train,
 )
 
@@ -29,6 +30,7 @@ COMMANDS = {
     "gradients": gradients,
     "calibrate": calibrate,
     "export": export,
+    "serve": serve,
     "convert": convert,
 }
 

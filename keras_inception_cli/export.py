@@ -1,17 +1,23 @@
 """Export a model's main output for TF Serving, without its auxiliary heads.
 
-Writes the next version to SAVED_MODELS/NAME/VERSION, whole or not at all.
+Writes the next version to SAVED_MODELS/NAME/VERSION, whole or not at all; for another
+runtime (--format) to SAVED_MODELS/NAME/FORMAT/VERSION.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from keras_inception_cli import common
 
+FORMATS = ("onnx", "openvino", "litert")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `export` takes."""
-    parser.add_argument("model", metavar="MODEL", help="a .keras file")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="a .keras file; not for --rollback"
+    )
     parser.add_argument(
         "--name", help="name of the served model (default: the run's, or the file's)"
     )
@@ -31,22 +37,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exits.json, as calibrate writes it: adds the signature "
         "serving_early_exit, and the heads that it needs",
     )
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="K",
+        help="the answers to picture files name the best K classes (default: all)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="write for ONNX Runtime, OpenVINO or LiteRT instead (extras of that name)",
+    )
+    parser.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="afterwards delete all but the N highest versions",
+    )
+    parser.add_argument(
+        "--rollback",
+        action="store_true",
+        help="export nothing; withdraw --name's highest version, so that servers go "
+        "back to the one before it",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Exports and prints the path of the new version."""
+    if options.keep is not None:
+        common.check_at_least(options, {"keep": 1})
+    if options.rollback:
+        _roll_back(options)
+        return
+    if not options.model:
+        raise ValueError("export needs a MODEL, a .keras file")
+    if options.format and options.top:
+        raise ValueError(
+            f"--top is of answers to picture files; {options.format} files take pixels."
+        )
     with common.quiet_start():
-        from keras_inception.export import export_saved_model
+        from keras_inception import export
 
     model = common.load_model(options.model)
     file = Path(options.model).resolve()
-    name = options.name or (
-        file.parent.name if file.name == "model.keras" else file.stem
+    run = file.parent if file.name == "model.keras" else None
+    directory = options.saved_models / (
+        options.name or (run.name if run else file.stem)
     )
-    path = export_saved_model(
-        model,
-        options.saved_models / name,
-        version=options.version,
-        early_exit=options.early_exit,
-    )
+    if options.format:
+        directory /= options.format
+        path = export.export_format(
+            model, directory, options.format, version=options.version
+        )
+    else:
+        path = export.export_saved_model(
+            model,
+            directory,
+            version=options.version,
+            top=options.top,
+            early_exit=options.early_exit,
+            facts=_facts(run) if run else None,
+        )
     print(f"wrote {path}")
+    if options.keep is not None:
+        for version in export.prune(directory, options.keep):
+            print(f"deleted {directory / str(version)}")
+
+
+def _roll_back(options: argparse.Namespace) -> None:
+    if not options.name or options.model:
+        raise ValueError("--rollback needs --name NAME, and no MODEL")
+    with common.quiet_start():
+        from keras_inception import export
+
+    directory = options.saved_models / options.name
+    if options.format:
+        directory /= options.format
+    withdrawn, served = export.rollback(directory)
+    print(
+        f"withdrew {directory / str(withdrawn)} to withdrawn-{withdrawn}; "
+        f"version {served} is the highest now"
+    )
+
+
+def _facts(run: Path) -> dict[str, str]:
+    """Lines for the model card from the run directory that a model lies in."""
+    facts = {}
+    if (run / "config.json").is_file():
+        config = json.loads((run / "config.json").read_text())
+        facts["data"] = str(config.get("data", "not recorded"))
+    if (run / "result.json").is_file():
+        result = json.loads((run / "result.json").read_text())
+        facts["accuracy"] = (
+            f"{result['val_main_accuracy']:.4f} on held-out pictures "
+            f"(val_main_accuracy, epoch {result['best_epoch']})"
+        )
+    return facts

@@ -1,10 +1,10 @@
-"""Classify picture files with a .keras model or an exported directory."""
+"""Classify picture files with a .keras model, an exported directory or a server."""
 
 import argparse
 import json
 from pathlib import Path
 
-from keras_inception_cli import common
+from keras_inception_cli import common, remote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,9 +12,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a .keras file, an exported version, or the directory of its versions",
+        help="a .keras file, an exported version, or the directory of its versions; "
+        "left out with --url",
     )
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files")
+    parser.add_argument("images", metavar="IMAGE", nargs="*", help="picture files")
+    parser.add_argument(
+        "--url",
+        help="ask a running server instead, TF Serving or keras-inception serve: "
+        "http://HOST:PORT/v1/models/NAME",
+    )
     parser.add_argument(
         "--top", type=int, default=3, help="classes shown for each (default: 3)"
     )
@@ -26,22 +32,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints the likeliest classes of each picture, best first."""
     common.check_at_least(options, {"top": 1})
-    with common.quiet_start():
-        from keras_inception import data, export
-
-    path = Path(options.model)
-    if path.is_dir():
-        classify = export.load_classifier(path)
+    images = options.images
+    if options.url:
+        images = [options.model, *images]
+        classify = remote.remote_classifier(options.url)
+    elif not images:
+        raise ValueError("predict needs a MODEL and at least one IMAGE")
     else:
-        model = common.load_model(options.model)
-        classify = _classifier(model, data.load_picture)
-    for image in options.images:
+        classify = _local_classifier(options.model)
+    for image in images:
         ranked = classify(image)[: options.top]
         if options.json:
             print(json.dumps({"image": image, "classes": dict(ranked)}))
         else:
             listed = ", ".join(f"{name} {score:.3f}" for name, score in ranked)
             print(f"{image}: {listed}")
+
+
+def _local_classifier(path):
+    with common.quiet_start():
+        from keras_inception import data, export
+
+    if Path(path).is_dir():
+        return export.load_classifier(path)
+    return _classifier(common.load_model(path), data.load_picture)
 
 
 def _classifier(model, load_picture):

@@ -289,9 +289,48 @@ def test_a_head_learns_superclasses_from_a_file(tmp_path, capsys):
     assert "superclasses" in capsys.readouterr().err
 
 
+def test_the_model_card_knows_the_run(workplace, colours):
+    card = (workplace / "saved/colours/1/model_card.md").read_text()
+    result = json.loads((workplace / "runs/colours/result.json").read_text())
+    assert f"| data | {colours} |" in card
+    assert f"| accuracy | {result['val_main_accuracy']:.4f} on held-out" in card
+
+
+def test_export_goes_back_and_prunes(tmp_path, workplace, capsys):
+    for version in range(1, 5):
+        (tmp_path / f"x/{version}").mkdir(parents=True)
+    words = ["export", "--saved-models", tmp_path, "--name", "x"]
+    assert command(*words, "--rollback") == 0
+    assert "version 3 is the highest now" in capsys.readouterr().out
+    model = workplace / "runs/colours/model.keras"
+    assert command(*words, model, "--keep", 2, "--top", 1) == 0
+    out = capsys.readouterr().out
+    assert f"wrote {tmp_path / 'x/5'}\ndeleted {tmp_path / 'x/1'}\n" in out
+    left = {entry.name for entry in (tmp_path / "x").iterdir()}
+    assert left == {"3", "5", "withdrawn-4"}
+
+
+def test_export_to_another_format(tmp_path, workplace, capsys):
+    model = workplace / "runs/colours/model.keras"
+    words = ["export", model, "--saved-models", tmp_path, "--format", "onnx"]
+    assert command(*words) == 0
+    path = tmp_path / "colours/onnx/1/model.onnx"
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    assert path.is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["export"], "needs a MODEL"),
+        (["export", "--rollback"], "--rollback needs --name"),
+        (["export", "--rollback", "--name", "{tmp}/empty"], "at least two"),
+        (["export", "x.keras", "--keep", "0"], "--keep must be at least 1"),
+        (
+            ["export", "x.keras", "--format", "onnx", "--top", "1"],
+            "--top is of answers",
+        ),
+        (["predict", "x.keras"], "predict needs a MODEL and at least one IMAGE"),
         (["train", "{tmp}/nothing"], "There is no folder"),
         (["train", "{tmp}/single"], "at least two classes"),
         (["train", "{tmp}/empty"], "class 'b' has no pictures"),

@@ -1,14 +1,24 @@
 """The exported directory, loaded the ways that servers load it."""
 
+import io
+import re
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import tiny_googlenet
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import keras_inception as ki
+from keras_inception.export import warmup
+from keras_inception.export.card import checksums
+from keras_inception.export.signatures import gather, on_images
 
 NAMES = ["ant", "bee", "cat"]
+SIGNATURES = {"serving_default", "serving_uint8", "serving_bytes", "classify"}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +33,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
-    return ki.export.export_saved_model(model, tmp_path_factory.mktemp("models"))
+    facts = {"data": "insects", "accuracy": "0.5 of 8 pictures"}
+    directory = tmp_path_factory.mktemp("models") / "insects"
+    return ki.export.export_saved_model(model, directory, facts=facts)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +46,7 @@ def images():
 def test_signatures_equal_the_keras_model(model, exported, images):
     expected = model.predict(images.astype("float32"), verbose=0)["main"]
     signatures = tf.saved_model.load(exported).signatures
-    assert set(signatures) == {"serving_default", "serving_uint8", "serving_bytes"}
+    assert set(signatures) == SIGNATURES
     for count in (5, 1, 0):  # other batch sizes than any that was traced
         floats = tf.constant(images[:count], tf.float32)
         answer = signatures["serving_default"](images=floats)
@@ -52,6 +64,118 @@ def test_bytes_give_classes_best_first(model, exported, images):
     np.testing.assert_allclose(answer["scores"], -np.sort(-expected), atol=1e-5)
     names = [[name.decode() for name in row] for row in answer["classes"].numpy()]
     assert names == [[NAMES[i] for i in row] for row in np.argsort(-expected)]
+
+
+def test_classify_takes_serialized_examples(exported, images):
+    signatures = tf.saved_model.load(exported).signatures
+    files = [tf.io.encode_png(image).numpy() for image in images]
+    answer = signatures["classify"](inputs=tf.constant([example(f) for f in files]))
+    same = signatures["serving_bytes"](image_bytes=tf.constant(files))
+    assert set(answer) == {"classes", "scores"}
+    np.testing.assert_array_equal(answer["classes"], same["classes"])
+    np.testing.assert_allclose(answer["scores"], same["scores"], atol=1e-6)
+    # what TF Serving asks of a signature for :classify (classifier.cc)
+    graph = SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    definition = graph.meta_graphs[0].signature_def["classify"]
+    assert definition.method_name == "tensorflow/serving/classify"
+    assert list(definition.inputs) == ["inputs"]
+
+
+@pytest.mark.parametrize("name", sorted(SIGNATURES))
+def test_an_empty_batch_has_an_empty_answer(exported, name):
+    signature = tf.saved_model.load(exported).signatures[name]
+    (specification,) = signature.structured_input_signature[1].values()
+    shape = (0, *specification.shape[1:])
+    answer = signature(**{specification.name: tf.zeros(shape, specification.dtype)})
+    assert all(tensor.shape[0] == 0 for tensor in answer.values())
+
+
+def test_every_signature_is_warmed_up(exported, model):
+    requests = dict(warmup.read_requests(exported))
+    assert set(requests) == SIGNATURES
+    assert all(len(x) == 1 for inputs in requests.values() for x in inputs.values())
+    protos = pytest.importorskip(
+        "tensorflow_serving.apis.prediction_log_pb2",
+        reason="pip install --no-deps tensorflow-serving-api",
+    )
+    records = tf.data.TFRecordDataset(str(exported / warmup.FILE))
+    for record in records.as_numpy_iterator():
+        log = protos.PredictionLog.FromString(record)
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        assert request.model_spec.name == "insects"
+        ours = requests.pop(request.model_spec.signature_name)
+        assert set(request.inputs) == set(ours)
+        for key, tensor in request.inputs.items():
+            np.testing.assert_array_equal(tf.make_ndarray(tensor), ours[key])
+    assert not requests
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Any functional classifier; quicker to export than GoogLeNet."""
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+
+
+def test_a_warm_up_request_that_fails_stops_the_export(small, tmp_path):
+    exported = ki.export.export_saved_model(small, tmp_path)
+    signatures = gather(small, ["0", "1", "2"], None)
+    other = on_images("other", lambda x: {"y": x}, 32, "float32", "")
+    with pytest.raises(RuntimeError, match=r"'other'.*nothing was exported"):
+        warmup.replay(exported, [*signatures, other])
+    altered = signatures[0]._replace(function=lambda images: {"main": tf.zeros((1, 3))})
+    with pytest.raises(RuntimeError, match="'serving_default' with another 'main'"):
+        warmup.replay(exported, [altered])
+
+
+def test_the_card_and_the_labels_tell_what_it_is(exported):
+    assert (exported / "assets/labels.txt").read_text() == "ant\nbee\ncat\n"
+    card = (exported / "model_card.md").read_text()
+    assert card.startswith("# insects\n")
+    for line in ("| data | insects |", "| accuracy | 0.5 of 8 pictures |", "keras 3."):
+        assert line in card
+    assert all(f"| `{name}` |" in card for name in SIGNATURES)
+    listed = dict(re.findall(r"\| `(\S+)` \| [\d,]+ \| `([0-9a-f]{64})` \|", card))
+    found = {file: checksum for file, (_, checksum) in checksums(exported).items()}
+    assert listed == found
+    assert "variables/variables.index" in listed
+
+
+def test_top_limits_the_answers_by_name(small, tmp_path, images):
+    images = images[:, :32, :32]
+    path = ki.export.export_saved_model(small, tmp_path, top=2)
+    signatures = tf.saved_model.load(path).signatures
+    files = tf.stack([tf.io.encode_png(image) for image in images[:2]])
+    assert signatures["serving_bytes"](image_bytes=files)["scores"].shape == (2, 2)
+    assert signatures["serving_uint8"](images=images[:2])["main"].shape == (2, 3)
+
+
+def example(contents: bytes) -> bytes:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[contents]))
+    features = tf.train.Features(feature={"image_bytes": feature})
+    return tf.train.Example(features=features).SerializeToString()
+
+
+def test_saved_model_cli_runs_it(model, exported, images, tmp_path):
+    expected = model.predict(images.astype("float32"), verbose=0)["main"]
+    np.save(tmp_path / "images.npy", images.astype("float32"))
+    words = ["run", "--dir", exported, "--tag_set", "serve"]
+    words += ["--signature_def", "serving_default", "--outdir", tmp_path]
+    words += ["--inputs", f"images={tmp_path / 'images.npy'}"]
+    cli = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
+    subprocess.run([*cli, *words], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "main.npy"), expected, atol=1e-5)
+
+
+def test_openvino_reads_it(model, exported, images):
+    openvino = pytest.importorskip("openvino", reason="extra openvino")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.compile_model(str(exported), "CPU", exact)
+    answer = compiled({"images": images.astype("float32")})["main"]
+    expected = model.predict(images.astype("float32"), verbose=0)["main"]
+    np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
 def test_bytes_of_any_size_are_fitted_as_in_training(model, exported, tmp_path):
@@ -74,11 +198,8 @@ def test_a_tf1_session_loads_it_by_tag(model, exported, images):
             {signature.inputs["images"].name: images.astype("float32")},
         )
         signature = meta.signature_def["serving_bytes"]
-        png = keras.utils.array_to_img(images[0])
-        import io
-
         file = io.BytesIO()
-        png.save(file, "png")
+        keras.utils.array_to_img(images[0]).save(file, "png")
         (scores,) = session.run(
             [signature.outputs["scores"].name],
             {signature.inputs["image_bytes"].name: [file.getvalue()]},
@@ -112,25 +233,8 @@ def test_the_1000_class_model_is_smaller_than_30_mb(tmp_path):
     assert 4 * 6_998_552 < size < 30e6
 
 
-def test_versions_rise_and_are_never_overwritten(model, tmp_path):
-    (tmp_path / "7").mkdir()
-    (tmp_path / "no-version").mkdir()
-    first = ki.export.export_saved_model(model, tmp_path)
-    assert first == tmp_path / "8"
-    with pytest.raises(FileExistsError, match="never overwritten"):
-        ki.export.export_saved_model(model, tmp_path, version=8)
-    with pytest.raises(FileExistsError, match="never overwritten"):
-        ki.export.export_saved_model(model, tmp_path, version=7)
-    assert ki.export.versions(tmp_path) == [7, 8]
-    leftovers = {entry.name for entry in tmp_path.iterdir()}
-    assert leftovers == {"7", "8", "no-version"}
-
-
-def test_plain_functional_models_can_be_exported(tmp_path):
-    inputs = keras.Input((32, 32, 3))
-    x = keras.layers.GlobalAveragePooling2D()(inputs)
-    plain = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
-    path = ki.export.export_saved_model(plain, tmp_path, class_names=["a", "b"])
+def test_plain_functional_models_can_be_exported(small, tmp_path):
+    path = ki.export.export_saved_model(small, tmp_path, class_names=NAMES)
     signatures = tf.saved_model.load(path).signatures
     assert signatures["serving_default"](images=tf.zeros((1, 32, 32, 3)))["main"].shape
 
@@ -139,7 +243,9 @@ def test_plain_functional_models_can_be_exported(tmp_path):
     ("arguments", "message"),
     [
         ({"class_names": ["a"]}, "3 classes.*Received 1"),
+        ({"class_names": ["a", "b", "c\nd"]}, "one line"),
         ({"version": 0}, "from 1"),
+        ({"top": 4}, "from 1 to the 3 classes. Received: 4"),
     ],
 )
 def test_bad_arguments_leave_nothing(model, tmp_path, arguments, message):

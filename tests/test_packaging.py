@@ -44,6 +44,7 @@ def test_the_wheel_holds_the_library_and_the_command_alone(wheel):
     assert "keras_inception/py.typed" in names
     assert "keras_inception/weights/imagenet.csv" in names
     assert "keras_inception/data/pictures.py" in names
+    assert "keras_inception/server/page.html" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -64,7 +65,7 @@ def test_the_installed_wheel_runs_outside_the_checkout(wheel, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for command in ("train", "evaluate", "predict", "export"):
+    for command in ("train", "evaluate", "predict", "export", "serve"):
         assert command in done.stdout
 
 

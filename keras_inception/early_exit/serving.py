@@ -9,17 +9,19 @@ from keras_inception.early_exit.early_exit import EarlyExit, puts_out_logits
 from keras_inception.supervision import MAIN
 
 
-def serving_early_exit(early_exit: EarlyExit) -> tuple[Callable, list[tf.Variable]]:
-    """Early exits as one `tf.function` that skips what it needn't compute.
+def answer_early(
+    early_exit: EarlyExit,
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Early exits as a function to trace, which skips what it needn't compute.
 
     Args:
         early_exit: The exits, on a model of pictures of a fixed size.
 
     Returns:
-        `(function, variables)`: from `images`, float32 `(batch, height, width, 3)`, to
-        `main`, float32 `(batch, classes)` probabilities (as `serving_default`, so that
-        a client can change over), and `exit`, string `(batch,)`, the name of the output
-        that answered; and the variables that it reads, to be tracked.
+        From `images`, float32 `(batch, height, width, 3)`, at least one, to `main`,
+        float32 `(batch, classes)` probabilities (as `serving_default`, so that a client
+        can change over), and `exit`, string `(batch,)`, the name of the output that
+        answered.
     """
     segments = early_exit.segments
     logits = puts_out_logits(early_exit.model)
@@ -53,21 +55,11 @@ def serving_early_exit(early_exit: EarlyExit) -> tuple[Callable, list[tf.Variabl
 
     names = tf.constant([segment.name for segment in segments])
 
-    @tf.function(input_signature=[tf.TensorSpec(pixels.shape, tf.float32, "images")])
-    def serve(images):
-        # oneDNN's convolutions fail on an empty batch: it gets one picture for a while.
-        batch = tf.shape(images)[0]
-        missing = tf.cast(tf.equal(batch, 0), tf.int32)
-        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+    def answer(images):
         probabilities, exits = answers_from(0, {id(pixels): images})
-        return {MAIN: probabilities[:batch], "exit": tf.gather(names, exits)[:batch]}
+        return {MAIN: probabilities, "exit": tf.gather(names, exits)}
 
-    variables = {
-        id(variable): variable.value
-        for segment in segments
-        for variable in segment.model.weights
-    }
-    return serve, list(variables.values())
+    return answer
 
 
 def _confidence(early_exit, name, probabilities):

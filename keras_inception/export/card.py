@@ -1,0 +1,96 @@
+"""The model card: what a person who finds an exported model wants to know of it."""
+
+import datetime
+import hashlib
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import keras
+
+from keras_inception.export.signatures import Signature
+
+FILE = "model_card.md"
+
+
+def write_card(
+    path: Path,
+    name: str,
+    model: keras.Model,
+    class_names: list[str],
+    signatures: Iterable[Signature],
+    facts: Mapping[str, str],
+) -> None:
+    """Writes the card into a complete SavedModel, whose files it lists.
+
+    Args:
+        path: The SavedModel's directory.
+        name: Of the served model.
+        model: What was exported.
+        class_names: In label order.
+        signatures: Of the SavedModel.
+        facts: More lines, such as data and accuracy.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    rows = {
+        "network": f"{model.name}, {model.count_params():,} parameters",
+        "classes": f"{len(class_names):,}: {_some(class_names)}",
+        **{"data": "not recorded", "accuracy": "not recorded"},
+        **facts,
+        "exported": now,
+        "versions": ", ".join(
+            f"{package} {metadata.version(package)}"
+            for package in ("keras-inception", "keras", "tensorflow")
+        ),
+    }
+    lines = [
+        f"# {name}",
+        "",
+        "A picture classifier: the main output of a network whose auxiliary "
+        "classifiers, which only help training, are left out. It takes raw RGB "
+        "pixels; preprocessing is inside.",
+        "",
+        *_table(("", ""), rows.items()),
+        "",
+        "## Signatures",
+        "",
+        *_table(
+            ("name", "takes", "returns"),
+            ((f"`{s.name}`", s.takes, s.returns) for s in signatures),
+        ),
+        "",
+        "## Files",
+        "",
+        *_table(
+            ("file", "bytes", "SHA-256"),
+            (
+                (f"`{file}`", f"{size:,}", f"`{checksum}`")
+                for file, (size, checksum) in checksums(path).items()
+            ),
+        ),
+    ]
+    (path / FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def checksums(path: Path) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of each file of a SavedModel, the card itself left out."""
+    found = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and file.name != FILE:
+            with file.open("rb") as opened:
+                checksum = hashlib.file_digest(opened, "sha256").hexdigest()
+            found[file.relative_to(path).as_posix()] = (file.stat().st_size, checksum)
+    return found
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:10])
+    return f"{shown}, ... (`assets/labels.txt`)" if len(names) > 10 else shown
+
+
+def _table(head, rows):
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
+    for row in rows:
+        cells = (str(cell).replace("|", "\\|") for cell in row)
+        yield f"| {' | '.join(cells)} |"

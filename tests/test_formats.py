@@ -1,0 +1,74 @@
+"""ONNX, OpenVINO and LiteRT files, asked in their own runtimes."""
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+from conftest import tiny_googlenet
+
+import keras_inception as ki
+from keras_inception.export import formats
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Small, and with what GoogLeNet has that a converter may not know."""
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(inputs)
+    x = ki.LocalResponseNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+    model.class_names = ["ant", "bee", "cat"]
+    return model
+
+
+@pytest.mark.parametrize("name", sorted(formats.FORMATS))
+def test_each_runtime_answers_as_keras_does(model, tmp_path, name):
+    check(model, tmp_path, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(formats.FORMATS))
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_each_runtime_answers_as_googlenet_does(tmp_path, name, batch_norm):
+    model = tiny_googlenet(batch_norm=batch_norm)
+    model.class_names = ["ant", "bee", "cat"]
+    check(model, tmp_path, name)
+
+
+def check(model, tmp_path, name):
+    file, packages, run = formats.FORMATS[name]
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed (extra {name})")
+    path = ki.export.export_format(model, tmp_path, name)
+    assert path == tmp_path / "1" / file
+    assert (tmp_path / "1/labels.txt").read_text() == "ant\nbee\ncat\n"
+    shape = (2, *model.input.shape[1:])
+    images = np.random.default_rng(1).uniform(0, 255, shape).astype("float32")
+    expected = model.predict(images, verbose=0)
+    if isinstance(expected, dict):
+        expected = expected["main"]
+    np.testing.assert_allclose(run(str(path), images), expected, atol=1e-5)
+
+
+def test_a_format_whose_answers_differ_is_not_written(model, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="extra openvino")
+    file, packages, _ = formats.FORMATS["openvino"]
+    wrong = (file, packages, lambda path, images: np.zeros((3, 3)))
+    monkeypatch.setitem(formats.FORMATS, "openvino", wrong)
+    with pytest.raises(RuntimeError, match="otherwise than the model"):
+        ki.export.export_format(model, tmp_path, "openvino")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_can_not_be_written_is_refused(model, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"'coreml'\. Known: litert, onnx, openvino"):
+        ki.export.export_format(model, tmp_path, "coreml")
+    monkeypatch.setitem(formats.FORMATS, "onnx", ("model.onnx", ("none_such",), None))
+    with pytest.raises(
+        ModuleNotFoundError, match=r"pip install 'keras-inception\[onnx"
+    ):
+        ki.export.export_format(model, tmp_path, "onnx")
+    assert not list(tmp_path.iterdir())
