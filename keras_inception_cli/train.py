@@ -1,18 +1,16 @@
 """Train GoogLeNet with its auxiliary classifiers on pictures.
 
 Everything is written to RUNS/NAME: config.json, history.csv, model.keras (the epoch
-with the best val_main_accuracy), tensorboard/ and result.json.
+with the best val_main_accuracy), latest.keras (where --resume goes on), tensorboard/
+and result.json.
 """
 
 import argparse
-from pathlib import Path
+import contextlib
+import dataclasses
 
-from keras_inception_cli import coarse
+from keras_inception_cli import coarse, train_options
 from keras_inception_cli.common import (
-    DATA_HELP,
-    add_augmentation_arguments,
-    add_data_arguments,
-    check_at_least,
     find_data,
     fitting_side,
     load_model,
@@ -20,220 +18,107 @@ from keras_inception_cli.common import (
     quiet_start,
 )
 
+add_arguments = train_options.add_arguments
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `train` takes."""
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    run = parser.add_argument_group("the run")
-    run.add_argument("--name", help="name of the run (default: the data's)")
-    run.add_argument("--runs", type=Path, default=Path("runs"), help="(default: runs)")
-    run.add_argument(
-        "--overwrite", action="store_true", help="delete an earlier run of this name"
-    )
-    run.add_argument("--epochs", type=int, default=10, help="(default: 10)")
-    run.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
-    run.add_argument(
-        "--learning-rate",
-        type=float,
-        default=0.02,
-        help="at the start, falling to 0 along a cosine (default: 0.02)",
-    )
-    run.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    board = parser.add_argument_group("TensorBoard, in RUNS/NAME/tensorboard")
-    board.add_argument(
-        "--gradients",
-        action="store_true",
-        help="log after each epoch how much gradient each stage gets from each loss",
-    )
-    board.add_argument(
-        "--profile",
-        nargs=2,
-        type=int,
-        metavar=("FIRST", "LAST"),
-        help="profile these training steps (needs tensorboard-plugin-profile to view)",
-    )
-    pictures = parser.add_argument_group("the pictures")
-    add_augmentation_arguments(pictures)
-    pictures.add_argument(
-        "--class-weights",
-        choices=("balanced",),
-        help="let every class count alike, however many pictures it has",
-    )
-    add_data_arguments(pictures)
-    network = parser.add_argument_group("the network")
-    network.add_argument(
-        "--architecture",
-        choices=("googlenet", "googlenet_small", "googlenet_torchvision"),
-        help="(default: googlenet_small for pictures below 112 pixels, else googlenet)",
-    )
-    network.add_argument(
-        "--image-size",
-        type=int,
-        help="side in pixels (default: 32 or 64 for small pictures, else 224)",
-    )
-    network.add_argument(
-        "--width", type=float, default=1.0, help="times the filters (default: 1)"
-    )
-    network.add_argument(
-        "--batch-norm",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="batch normalisation, which the paper's network has not (default: on)",
-    )
-    tuning = parser.add_argument_group("fine-tuning a trained network")
-    tuning.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="start from this .keras file (as train and convert write), or from "
-        "'imagenet'; the network is the file's",
-    )
-    tuning.add_argument(
-        "--freeze",
-        metavar="STAGE",
-        help="this stage and all before it don't learn; inception_5b is the whole "
-        "trunk",
-    )
-    tuning.add_argument(
-        "--layer-decay",
-        type=float,
-        default=1.0,
-        metavar="SHARE",
-        help="each stage learns at this share of the next one's rate, for example 0.8 "
-        "(default: 1)",
-    )
-    heads = parser.add_argument_group("the auxiliary heads")
-    heads.add_argument(
-        "--heads",
-        nargs="*",
-        default=["inception_4a", "inception_4d"],
-        metavar="ENDPOINT",
-        help="where they hang; nothing after --heads for none "
-        "(default: inception_4a inception_4d)",
-    )
-    heads.add_argument(
-        "--aux-weight",
-        type=float,
-        default=0.3,
-        help="of each head's loss (default: 0.3)",
-    )
-    coarse.add_arguments(heads)
+HPARAMS = (
+    "recipe",
+    "architecture",
+    "image_size",
+    "width",
+    "batch_norm",
+    "heads",
+    "aux_weight",
+    "aux_schedule",
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "augment",
+    "seed",
+)
 
 
 def run(options: argparse.Namespace) -> None:
     """Trains and leaves a run directory."""
-    check_at_least(options, {"epochs": 1, "batch_size": 1})
-    if not options.learning_rate > 0:
-        raise ValueError(
-            f"--learning-rate must be above 0. Received: {options.learning_rate}"
-        )
     with quiet_start():
         import keras
         import tensorflow as tf
 
         import keras_inception as ki
-        from keras_inception import data, fine_tuning, training
+        from keras_inception import data, training
 
+    train_options.settle(options)
+    schedule = train_options.schedule(options)
     source = find_data(options)
-    small = source.image_size < 224
-    architecture = ki.ARCHITECTURES[
-        options.architecture or ("googlenet_small" if small else "googlenet")
-    ]
-    side = options.image_size
-    if options.weights:
-        architecture = ki.GOOGLENET  # stands for the file's own
-        if side is None and options.weights != "imagenet":
-            side = picture_side(load_model(options.weights))
-    side = side or fitting_side(source, architecture)
+    run, state = None, None
+    if options.resume:
+        run = training.RunDirectory(
+            train_options.run_path(options, source.name), resume=True
+        )
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
-    batch_norm = options.batch_norm and not options.weights
-    model = ki.GoogLeNet(
-        (side, side, 3),
-        classes=len(source.class_names),
-        auxiliary=coarse.heads(options, source.class_names, batch_norm),
-        architecture=architecture,
-        width=options.width,
-        batch_norm=batch_norm,
-        weights=options.weights,
-    )
-    if options.freeze:
-        fine_tuning.freeze_through(model, options.freeze)
-    factors = fine_tuning.layer_decay_factors(model, options.layer_decay)
-    model.class_names = source.class_names
-    pictures = data.load(
-        source,
-        side,
-        options.batch_size,
-        seed=options.seed,
-        augment=options.augment,
-        mirror=options.mirror,
-    )
-    steps = options.epochs * len(pictures.train)
-    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
-    model.compile(
-        fine_tuning.LayerwiseSGD(schedule, momentum=0.9, nesterov=True, factors=factors)
-        if options.layer_decay != 1
-        else keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
-        loss_weights=options.aux_weight,
-    )
-    run = training.RunDirectory(
-        options.runs / (options.name or source.name), overwrite=options.overwrite
-    )
-    heads = coarse.listed(model) or "none"
-    print(
-        f"{source.name}: {len(source.train)} pictures to learn from, "
-        f"{len(source.validation)} held out, {len(source.class_names)} classes, "
-        f"augmentation: {pictures.augmentation}\n"
-        f"{model.name} at {side}x{side}: {model.count_params():,} parameters, "
-        f"auxiliary heads: {heads}"
-    )
-    config = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in vars(options).items()
-        if key not in ("run", "overwrite")
-    } | {
-        "architecture": model.name,
-        "image_size": side,
-        "augment": pictures.augmentation,
-        "class_names": source.class_names,
-        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
-    }
-    callbacks = [
-        training.TensorBoard(
-            run.tensorboard,
-            *next(iter(pictures.validation.unbatch().batch(8).as_numpy_iterator())),
-            hparams=_hparams(config),
-            profile_steps=options.profile,
+    with _precision(options.mixed_precision):
+        model, state = (run.checkpoint() if run else None) or (None, None)
+        side = picture_side(model) if model else _side(options, source)
+        pictures = data.load(
+            source,
+            side,
+            options.batch_size,
+            seed=options.seed,
+            augment=options.augment,
+            mirror=options.mirror,
+            first_epoch=state["epochs"] if state else 0,
         )
-    ]
-    if options.gradients:
-        some = next(iter(pictures.train.unbatch().batch(16).as_numpy_iterator()))
-        callbacks.append(ki.GradientFlow(*some, run.tensorboard))
-
-    def stop_if_bad(batch, logs):
-        if pictures.bad.too_many:
-            model.stop_training = True
-
-    def report():
-        pictures.bad.check()
-        return {"bad_pictures": pictures.bad.report()}
-
-    result = training.train(
-        model,
-        pictures.train,
-        pictures.validation,
-        run,
-        epochs=options.epochs,
-        config=config,
-        callbacks=[
-            *callbacks,
-            keras.callbacks.LambdaCallback(on_train_batch_end=stop_if_bad),
-        ],
-        class_weight=data.balanced_class_weights(source.train.labels)
-        if options.class_weights
-        else None,
-        report=report,
-    )
+        if model is None:
+            model = _build(options, source, side)
+            _compile(model, options, len(pictures.train))
+        fall = training.AuxiliarySchedule(
+            schedule, dict.fromkeys(model.heads, options.aux_weight)
+        )
+        run = run or training.RunDirectory(
+            train_options.run_path(options, source.name), overwrite=options.overwrite
+        )
+        print(
+            f"{source.name}: {len(source.train)} pictures to learn from, "
+            f"{len(source.validation)} held out, {len(source.class_names)} classes, "
+            f"augmentation: {pictures.augmentation}\n"
+            f"{model.name} at {side}x{side}: {model.count_params():,} parameters, "
+            f"auxiliary heads: {coarse.listed(model) or 'none'}"
+        )
+        if state:
+            print(f"going on after epoch {state['epochs']} of {options.epochs}")
+        config = train_options.as_config(options) | {
+            "architecture": model.name,
+            "image_size": side,
+            "augment": pictures.augmentation,
+            "class_names": source.class_names,
+            "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+        }
+        callbacks = [
+            fall,
+            training.TensorBoard(
+                run.tensorboard,
+                *data.spread(source, source.validation, 8, side),
+                hparams=_hparams(config),
+                profile_steps=options.profile,
+            ),
+        ]
+        if options.gradients:
+            some = data.spread(source, source.train, 16, side)
+            callbacks.append(ki.GradientFlow(*some, run.tensorboard))
+        result = training.train(
+            model,
+            pictures.train,
+            pictures.validation,
+            run,
+            epochs=options.epochs,
+            config=config,
+            callbacks=[*callbacks, _stop_if_bad(model, pictures.bad)],
+            class_weight=data.balanced_class_weights(source.train.labels)
+            if options.class_weights
+            else None,
+            report=lambda: _bad_pictures(pictures.bad),
+            state=state,
+        )
     if pictures.bad:
         print(f"skipped {len(pictures.bad)} bad pictures: {pictures.bad.listed()}")
     print(
@@ -243,21 +128,102 @@ def run(options: argparse.Namespace) -> None:
     )
 
 
-HPARAMS = (
-    "architecture",
-    "image_size",
-    "width",
-    "batch_norm",
-    "heads",
-    "aux_weight",
-    "learning_rate",
-    "batch_size",
-    "epochs",
-    "seed",
-)
+def _side(options, source) -> int:
+    """The side in pixels that a new model takes."""
+    if options.image_size:
+        return options.image_size
+    if options.weights and options.weights != "imagenet":
+        return picture_side(load_model(options.weights))
+    return fitting_side(source, _architecture(options, source))
+
+
+def _architecture(options, source):
+    import keras_inception as ki
+
+    if options.weights:
+        return ki.GOOGLENET  # stands for the file's own
+    small = source.image_size < 224
+    name = options.architecture or ("googlenet_small" if small else "googlenet")
+    return ki.ARCHITECTURES[name]
+
+
+def _build(options, source, side: int):
+    import keras_inception as ki
+    from keras_inception import fine_tuning
+
+    batch_norm = options.batch_norm and not options.weights
+    model = ki.GoogLeNet(
+        (side, side, 3),
+        classes=len(source.class_names),
+        auxiliary=coarse.heads(options, source.class_names, batch_norm),
+        architecture=_architecture(options, source),
+        width=options.width,
+        batch_norm=batch_norm,
+        weights=options.weights,
+    )
+    if options.freeze:
+        fine_tuning.freeze_through(model, options.freeze)
+    model.class_names = source.class_names
+    return model
+
+
+def _compile(model, options, steps_per_epoch: int) -> None:
+    from keras_inception import fine_tuning, training
+
+    recipe = dataclasses.replace(
+        training.RECIPES[options.recipe], learning_rate=options.learning_rate
+    )
+    keras_options = {}
+    if options.clip_norm is not None:
+        keras_options["global_clipnorm"] = options.clip_norm
+    if options.accumulate > 1:
+        keras_options["gradient_accumulation_steps"] = options.accumulate
+    factors = fine_tuning.layer_decay_factors(model, options.layer_decay)
+    model.compile(
+        training.optimizer(
+            recipe,
+            options.epochs,
+            steps_per_epoch,
+            factors=factors if options.layer_decay != 1 else None,
+            **keras_options,
+        ),
+        loss_weights=options.aux_weight,
+        jit_compile="auto" if options.jit_compile is None else options.jit_compile,
+    )
+
+
+@contextlib.contextmanager
+def _precision(half: str | None):
+    """Computes in half precision within the block; variables stay float32."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    if half:
+        keras.config.set_dtype_policy(f"mixed_{half}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _stop_if_bad(model, bad):
+    import keras
+
+    def stop_if_bad(batch, logs):
+        if bad.too_many:
+            model.stop_training = True
+
+    return keras.callbacks.LambdaCallback(on_train_batch_end=stop_if_bad)
+
+
+def _bad_pictures(bad) -> dict:
+    bad.check()
+    return {"bad_pictures": bad.report()}
 
 
 def _hparams(config: dict) -> dict:
     """The settings that runs are compared by in TensorBoard."""
     values = {name: config[name] for name in HPARAMS}
-    return values | {"heads": " ".join(values["heads"]) or "none"}
+    for name in ("heads", "aux_schedule"):
+        values[name] = " ".join(values[name]) or "none"
+    return values

@@ -1,5 +1,6 @@
 """The commands as a person types them, in one process."""
 
+import argparse
 import csv
 import json
 import re
@@ -16,6 +17,8 @@ from conftest import small_supervised
 from PIL import Image
 
 import keras_inception_cli
+from keras_inception import training
+from keras_inception_cli import train_options
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,8 @@ def command(*words):
 
 def test_train_leaves_a_run_directory(workplace, colours):
     run = workplace / "runs/colours"
-    names = {"config.json", "history.csv", "model.keras", "result.json", "tensorboard"}
+    names = {"config.json", "history.csv", "model.keras", "latest.keras"}
+    names |= {"result.json", "tensorboard"}
     assert {entry.name for entry in run.iterdir()} == names
     config = json.loads((run / "config.json").read_text())
     assert config["class_names"] == ["blue", "red"]
@@ -68,6 +72,75 @@ def test_train_leaves_a_run_directory(workplace, colours):
     assert len(events) == 3  # training, validation, and the settings
     model = keras.saving.load_model(run / "model.keras")
     assert model.class_names == ["blue", "red"]
+
+
+def test_an_interrupted_run_is_resumed_by_its_name(
+    workplace, colours, tmp_path, monkeypatch, capsys
+):
+    begin = training.Progress.on_epoch_begin
+
+    def interrupt(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    # as the run of `workplace`, to the same seed
+    words = ["--runs", tmp_path, "--name", "colours"]
+    again = ["train", colours, *words, "--width", "0.125", "--epochs", "3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Progress, "on_epoch_begin", interrupt)
+        assert command(*again, "--batch-size", 8) == 130
+    assert command(*again) == 1
+    assert "an unfinished run" in capsys.readouterr().err
+    assert command("train", *words, "--resume") == 0
+    assert "going on after epoch 2 of 3" in capsys.readouterr().out
+    ours, theirs = tmp_path / "colours", workplace / "runs/colours"
+    assert (ours / "history.csv").read_text() == (theirs / "history.csv").read_text()
+    weights = [
+        keras.saving.load_model(run / "latest.keras").get_weights()
+        for run in (ours, theirs)
+    ]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert command("train", *words, "--resume") == 1
+    assert "nothing to resume" in capsys.readouterr().err
+
+
+def settled(*words):
+    parser = argparse.ArgumentParser()
+    train_options.add_arguments(parser)
+    options = parser.parse_args([str(word) for word in words])
+    train_options.settle(options)
+    return options
+
+
+def test_a_recipe_fills_in_what_was_not_given():
+    options = settled("digits", "--recipe", "caffe-quick", "--epochs", 7)
+    recipe = training.RECIPES["caffe-quick"]
+    assert (options.epochs, options.batch_norm) == (7, False)
+    assert options.learning_rate == recipe.learning_rate
+    assert train_options.schedule(options) == "constant"
+    options = settled("digits", "--aux-schedule", "aux_4a=linear", "aux_4d=cosine")
+    assert train_options.schedule(options) == {"aux_4a": "linear", "aux_4d": "cosine"}
+    with pytest.raises(ValueError, match="paper, caffe-quick, small, finetune"):
+        settled("digits", "--recipe", "soup")
+    parser = argparse.ArgumentParser()
+    train_options.add_arguments(parser)
+    for name in training.RECIPES:  # the help knows them without importing Keras
+        assert name in parser.format_help()
+
+
+def test_a_config_repeats_a_run(workplace, colours, tmp_path):
+    config = workplace / "runs/colours/config.json"
+    options = settled("--config", config, "--name", "again", "--epochs", 1)
+    assert options.data == str(colours)
+    assert (options.width, options.batch_size, options.epochs) == (0.125, 8, 1)
+    assert options.name == "again"
+    kept = json.loads(config.read_text())
+    assert train_options.as_config(options).items() <= (kept | {"epochs": 1}).items()
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"is no config\.json of a run"):
+        settled("--config", tmp_path / "x.json")
 
 
 def test_progress_shows_every_output(workplace, colours, capsys, tmp_path):
@@ -337,6 +410,9 @@ def test_export_to_another_format(tmp_path, workplace, capsys):
         (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are no picture"),
         (["train", "digits", "--heads", "inception_7x"], "no endpoint 'inception_7x'"),
         (["train", "digits", "--image-size", "8"], "at least 16x16"),
+        (["train"], "train needs DATA"),
+        (["train", "--name", "x", "--resume"], "no run to resume in {tmp}/runs/x"),
+        (["train", "digits", "--aux-schedule", "steep"], "constant, linear, cosine"),
         (["train", "digits", "--epochs", "0"], "--epochs must be at least 1"),
         (["train", "digits", "--aux-weight", "-1"], "at least 0"),
         (["train", "digits", "--width", "0"], "greater than 0"),
@@ -359,7 +435,7 @@ def test_bad_input_is_one_line_and_a_status(tmp_path, capsys, words, message):
         words += ["--runs", str(tmp_path / "runs")]
     assert command(*words) == 1
     captured = capsys.readouterr()
-    assert message in captured.err
+    assert message.format(tmp=tmp_path) in captured.err
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("keras-inception: error: ")
     assert not (tmp_path / "runs").exists()

@@ -19,6 +19,7 @@ from keras_inception.data.contact_sheet import draw_contact_sheet
 from keras_inception.data.pictures import fit_square, load_picture
 from keras_inception.data.pipelines import (
     pipeline,
+    spread,
     training_pipeline,
     whole_pictures,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "load_picture",
     "pipeline",
+    "spread",
     "training_pipeline",
     "whole_pictures",
 ]

@@ -120,6 +120,28 @@ def whole_pictures(
         yield picture.numpy(), int(label), split.name_of(int(place))
 
 
+def spread(
+    source: Source, split: Split, count: int, image_size: int, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A few pictures from all over a split, and their labels; always the same.
+
+    Args:
+        source: Knows how its elements are read.
+        split: Which examples.
+        count: How many, or fewer if the split has no more that can be decoded.
+        image_size: Side in pixels.
+        seed: Chooses them.
+    """
+
+    def picture_and_label(position, *example):
+        *element, label = example
+        return fit_square(source.read(*element), image_size), label
+
+    some = split.examples(_key(seed, 0)).map(picture_and_label).ignore_errors()
+    images, labels = next(iter(some.take(count).batch(count)))
+    return images.numpy(), labels.numpy()
+
+
 def draw_per_pass(seed: int, first_pass: int = 0) -> tf.data.Dataset:
     """A dataset of one number, another each time that it is iterated over.
 

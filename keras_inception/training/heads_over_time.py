@@ -1,7 +1,7 @@
 """The heads' weights in the loss, changed while a model trains."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import keras
@@ -28,7 +28,8 @@ class AuxiliarySchedule(keras.callbacks.Callback):
             begins; a resumed run gives what the first one began with.
 
     Raises:
-        ValueError: If a schedule is unknown; when training begins, if a head is.
+        ValueError: If a schedule is unknown, or a head is (without `start` that is
+            known when training begins).
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=("inception_4a",))
@@ -55,21 +56,26 @@ class AuxiliarySchedule(keras.callbacks.Callback):
                 )
         self.schedule = schedule
         self.start = start
+        if start is not None:
+            self._check_heads(start)
 
     def on_train_begin(self, logs=None):
         weights = self.model.auxiliary_weights
-        if isinstance(self.schedule, Mapping):
-            unknown = sorted(set(self.schedule) - set(weights))
-            if unknown:
-                raise ValueError(
-                    f"There is no head {', '.join(unknown)} to schedule. Heads: "
-                    f"{', '.join(weights) or 'none'}"
-                )
+        self._check_heads(weights)
         if self.start is None:
             self.start = {
                 head: float(keras.ops.convert_to_numpy(weight))
                 for head, weight in weights.items()
             }
+
+    def _check_heads(self, heads: Iterable[str]):
+        scheduled = self.schedule if isinstance(self.schedule, Mapping) else ()
+        unknown = sorted(set(scheduled) - set(heads))
+        if unknown:
+            raise ValueError(
+                f"There is no head {', '.join(unknown)} to schedule. Heads: "
+                f"{', '.join(heads) or 'none'}"
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         done = epoch / self.params["epochs"]
