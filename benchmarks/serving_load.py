@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--bad", type=float, default=0.05, help="share of requests")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="a CSV file")
     options = parser.parse_args()
     files = pictures(40)
     expected = answers_of(options.directory, files)
@@ -214,12 +215,12 @@ def write(rows: list[dict], options: argparse.Namespace) -> None:
         "tensorflow": tf.__version__,
     }
     rows = [row | {"statuses": json.dumps(row["statuses"])} | common for row in rows]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
+    options.out.parent.mkdir(exist_ok=True)
+    with options.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    print(f"wrote {RESULTS}")
+    print(f"wrote {options.out}")
 
 
 if __name__ == "__main__":
