@@ -2,8 +2,9 @@
 
 python -m benchmarks.serving_load saved_models/digits
 
-32 clients send 2,000 requests, 5 % of them malformed, huge, slow or cut off; with and
-without batching, alternating. Writes benchmarks/results/serving_load.csv.
+32 clients send 2,000 requests, 5 % of them malformed, huge, slow or cut off; with
+batching (one batch or two at once) and without, alternating. Writes
+benchmarks/results/serving_load.csv.
 """
 
 import argparse
@@ -29,6 +30,11 @@ from benchmarks.serving import Server, pictures, request, serving
 from keras_inception.export import versions
 
 RESULTS = Path(__file__).parent / "results/serving_load.csv"
+MODES = {
+    "one batch": ("--batch-threads", "1"),
+    "two batches": ("--batch-threads", "2"),
+    "alone": ("--max-batch", "1"),
+}
 # What each kind of bad request may be answered; None: no answer can be read
 BAD = {
     "malformed": {400},
@@ -54,9 +60,7 @@ def main() -> None:
     expected = answers_of(options.directory, files)
     rows = []
     for turn in range(options.rounds):
-        for batching in (True, False):
-            name = "batching" if batching else "alone"
-            extra = () if batching else ("--max-batch", "1")
+        for name, extra in MODES.items():
             with serving(options.directory, "--max-body", "1", *extra) as server:
                 load(server, files, expected, 200, options.clients, 0.0)  # warm
                 row = load(
@@ -69,9 +73,9 @@ def main() -> None:
                 )
             rows.append({"mode": name, "round": turn + 1} | row)
             print(json.dumps(rows[-1]), flush=True)
-    for name in ("batching", "alone"):
+    for name in MODES:
         rates = [row["per_second"] for row in rows if row["mode"] == name]
-        print(f"{name:<9} {statistics.median(rates):7.1f} good answers/s")
+        print(f"{name:<11} {statistics.median(rates):7.1f} good answers/s")
     write(rows, options)
 
 
