@@ -2,8 +2,9 @@
 
 python -m benchmarks.serving_load saved_models/digits
 
-32 clients send 2,000 requests, 5 % of them malformed, huge, slow or cut off; with and
-without batching, alternating. Writes benchmarks/results/serving_load.csv.
+32 clients send 2,000 requests, 5 % of them malformed, huge, slow or cut off; with
+batching (one batch or two at once) and without, alternating. Writes
+benchmarks/results/serving_load.csv.
 """
 
 import argparse
@@ -29,6 +30,11 @@ from benchmarks.serving import Server, pictures, request, serving
 from keras_inception.export import versions
 
 RESULTS = Path(__file__).parent / "results/serving_load.csv"
+MODES = {
+    "one batch": ("--batch-threads", "1"),
+    "two batches": ("--batch-threads", "2"),
+    "alone": ("--max-batch", "1"),
+}
 # What each kind of bad request may be answered; None: no answer can be read
 BAD = {
     "malformed": {400},
@@ -48,14 +54,13 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--bad", type=float, default=0.05, help="share of requests")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="a CSV file")
     options = parser.parse_args()
     files = pictures(40)
     expected = answers_of(options.directory, files)
     rows = []
     for turn in range(options.rounds):
-        for batching in (True, False):
-            name = "batching" if batching else "alone"
-            extra = () if batching else ("--max-batch", "1")
+        for name, extra in MODES.items():
             with serving(options.directory, "--max-body", "1", *extra) as server:
                 load(server, files, expected, 200, options.clients, 0.0)  # warm
                 row = load(
@@ -68,9 +73,9 @@ def main() -> None:
                 )
             rows.append({"mode": name, "round": turn + 1} | row)
             print(json.dumps(rows[-1]), flush=True)
-    for name in ("batching", "alone"):
+    for name in MODES:
         rates = [row["per_second"] for row in rows if row["mode"] == name]
-        print(f"{name:<9} {statistics.median(rates):7.1f} good answers/s")
+        print(f"{name:<11} {statistics.median(rates):7.1f} good answers/s")
     write(rows, options)
 
 
@@ -214,12 +219,12 @@ def write(rows: list[dict], options: argparse.Namespace) -> None:
         "tensorflow": tf.__version__,
     }
     rows = [row | {"statuses": json.dumps(row["statuses"])} | common for row in rows]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
+    options.out.parent.mkdir(exist_ok=True)
+    with options.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    print(f"wrote {RESULTS}")
+    print(f"wrote {options.out}")
 
 
 if __name__ == "__main__":

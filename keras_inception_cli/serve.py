@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="for company, where nothing is running (default: 1)",
     )
+    batching.add_argument(
+        "--batch-threads",
+        type=int,
+        default=2,
+        metavar="N",
+        help="batches running at once (default: 2)",
+    )
     limits = parser.add_argument_group("limits on requests")
     limits.add_argument(
         "--max-body", type=int, default=32, metavar="MIB", help="(default: 32)"
@@ -73,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
     common.check_at_least(
         options, {"port": 0, "max_batch": 1, "batch_wait": 0, "max_body": 1}
     )
-    common.check_at_least(options, {"max_queue": 1})
+    common.check_at_least(options, {"max_queue": 1, "batch_threads": 1})
     for name in ("max_pixels", "timeout"):
         if not getattr(options, name) > 0:
             raise ValueError(
@@ -93,7 +100,9 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"serve needs {error.name}: pip install 'keras-inception[serve]'"
         ) from None
-    batching = server.Batching(options.max_batch, int(options.batch_wait * 1000))
+    batching = server.Batching(
+        options.max_batch, int(options.batch_wait * 1000), options.batch_threads
+    )
     server.serve(
         options.directory,
         host=options.host,

@@ -63,12 +63,23 @@ def test_a_format_whose_answers_differ_is_not_written(model, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+def test_an_exporter_that_fails_says_why(model, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="extra openvino")
+
+    def broken(path, images):
+        raise KeyError("an operation")
+
+    file, packages, _ = formats.FORMATS["openvino"]
+    monkeypatch.setitem(formats.FORMATS, "openvino", (file, packages, broken))
+    with pytest.raises(RuntimeError, match="as openvino: KeyError: 'an operation'"):
+        ki.export.export_format(model, tmp_path, "openvino")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_can_not_be_written_is_refused(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'coreml'\. Known: litert, onnx, openvino"):
         ki.export.export_format(model, tmp_path, "coreml")
     monkeypatch.setitem(formats.FORMATS, "onnx", ("model.onnx", ("none_such",), None))
-    with pytest.raises(
-        ModuleNotFoundError, match=r"pip install 'keras-inception\[onnx"
-    ):
+    with pytest.raises(RuntimeError, match=r"pip install 'keras-inception\[onnx"):
         ki.export.export_format(model, tmp_path, "onnx")
     assert not list(tmp_path.iterdir())

@@ -45,9 +45,9 @@ def export_format(
 
     Raises:
         ValueError: If there is no such format, or as for `export_saved_model`.
-        ModuleNotFoundError: If what writes or runs the format is not installed.
         FileExistsError: If the version exists already.
-        RuntimeError: If the runtime's answers differ from the model's.
+        RuntimeError: If what writes or runs the format is not installed or can't take
+            this model, or if the runtime's answers differ from the model's.
     """
     if format not in FORMATS:
         raise ValueError(
@@ -56,7 +56,7 @@ def export_format(
     file, packages, run = FORMATS[format]
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise ModuleNotFoundError(
+        raise RuntimeError(
             f"The format {format} needs {' and '.join(missing)}, not installed here: "
             f"pip install 'keras-inception[{format}]'"
         )
@@ -75,9 +75,15 @@ def export_format(
     expected = named.predict(images, verbose=0)[MAIN]
     with being_written(directory) as partial:
         partial.mkdir()
-        named.export(str(partial / file), format=format, verbose=False)
+        try:
+            named.export(str(partial / file), format=format, verbose=False)
+            answer = run(str(partial / file), images)
+        except Exception as error:  # each exporter and runtime has its own kinds
+            raise RuntimeError(
+                f"The model can't be exported as {format}: {type(error).__name__}: "
+                f"{error}"
+            ) from error
         write_labels(partial, class_names)
-        answer = run(str(partial / file), images)
         worst = float(np.abs(answer - expected).max())
         if not worst < 1e-4:
             raise RuntimeError(

@@ -77,8 +77,10 @@ def serve(
             f"{directory} has no version to serve: "
             + ("; ".join(reasons) or "there is no numbered directory that is wanted")
         )
-    with socket.create_server((host, port)) as listening:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
         host, port = listening.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
         server = uvicorn.Server(
             uvicorn.Config(
                 build_app(manager, limits),
@@ -88,8 +90,13 @@ def serve(
                 timeout_graceful_shutdown=int(limits.seconds) + 1,
             )
         )
-        # uvicorn drains, and then raises the signal again for whoever came before it
-        before = signal.signal(signal.SIGTERM, lambda *_: None)
+
+        # For a signal before uvicorn takes them; and for its own, which it raises again
+        # after it has drained.
+        def stop(*_):
+            server.should_exit = True
+
+        before = signal.signal(signal.SIGTERM, stop)
         try:
             with manager.following(look_every):
                 if started:

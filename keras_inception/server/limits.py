@@ -29,9 +29,10 @@ class Batching:
         rows: At most so many in a batch. A request with more is answered alone.
         micros: Wait for company at most so long where nothing is running. While a batch
             runs, the next one gathers in any case.
-        threads: Batches running at once.
+        threads: Batches running at once. With two, one's pictures are decoded while the
+            other computes.
     """
 
     rows: int = 32
     micros: int = 1000
-    threads: int = 1
+    threads: int = 2
