@@ -80,7 +80,7 @@ def augmented(
         picture = _resized(picture, method, side)
         picture = relit(picture, *light)
     if mirror:  # a slice with a negative step would take seven times as long
-        picture = tf.where(flip < 0.5, tf.reverse(picture, [1]), picture)
+        picture = tf.cond(flip < 0.5, lambda: tf.reverse(picture, [1]), lambda: picture)
     return picture
 
 
