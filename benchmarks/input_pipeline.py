@@ -186,7 +186,9 @@ def measure_memory(folder: Path) -> None:
         for images, _ in dataset:
             seen += len(images)
             if seen >= due:
-                rows.append({"pictures": seen, "resident_mb": resident_megabytes()})
+                rows.append(
+                    {"pictures": seen, "resident_mb": round(resident_megabytes())}
+                )
                 print(
                     f"{seen:>6} pictures  {rows[-1]['resident_mb']:.0f} MB", flush=True
                 )

@@ -101,13 +101,17 @@ def test_what_looks_odd_and_is_good_is_read(folder):
     noise(folder / "a/x.webp").rename(folder / "a/webp_in_truth.jpg")
     tail = noise(folder / "a/with_a_tail.jpg")
     tail.write_bytes(tail.read_bytes() + b"\0" * 1000)
+    film = noise(folder / "a/with_a_film.jpg")
+    film.write_bytes(film.read_bytes() + b"\0" * 100_000)
+    for mode in ("L", "CMYK"):
+        Image.new(mode, (50, 40)).save(folder / f"a/{mode}.jpg")
     (folder / "a/again").symlink_to(folder / "a")  # a circle of folders
     for augment in ("none", "basic", "paper"):
         data = ki.data.load(folder, 16, 8, augment=augment)
         seen = sum(
             len(labels) for part in (data.train, data.validation) for _, labels in part
         )
-        assert seen == GOOD + 5
+        assert seen == GOOD + 8
         assert not data.bad
 
 

@@ -1,5 +1,9 @@
 """Crop positions worked out by hand; evaluations of models with known answers."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -214,3 +218,37 @@ def test_a_googlenet_is_asked_for_its_main_output(pictures):
     taken = np.stack([evaluation.take_crops(p, 1, 64)[0] for p in pictures])
     expected = model.predict(taken, verbose=0)["main"]
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4)
+
+
+ELSEWHERE = """
+import sys
+import keras, numpy as np
+from keras_inception import evaluation
+
+inputs = keras.Input((16, 16, 3))
+scores = keras.layers.GlobalAveragePooling2D()(inputs) / 255
+model = keras.Model(inputs, {"main": keras.layers.Softmax()(scores), "aux": scores})
+picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), "uint8")
+taken = evaluation.take_crops(picture, 10, 16)
+expected = np.exp(taken.mean((1, 2)) / 255)
+expected = (expected / expected.sum(axis=1, keepdims=True)).mean(axis=0)
+found = evaluation.evaluate([model], [(picture, 0)], list("abc"), crops=10)
+np.testing.assert_allclose(found.probabilities[0], expected, rtol=1e-4)
+print(taken.mean())
+assert "tensorflow" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_on_other_backends(backend):
+    pytest.importorskip(backend)
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), "uint8")
+    ours = evaluation.take_crops(picture, 10, 16).mean()
+    assert float(done.stdout) == pytest.approx(float(ours), abs=0.01)

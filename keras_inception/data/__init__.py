@@ -117,9 +117,13 @@ def load(
     >>> images.shape, labels.shape
     (TensorShape([32, 32, 32, 3]), TensorShape([32]))
     """
-    for argument, value in (("image_size", image_size), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{argument} must be at least 1. Received: {value}")
+    for argument, value, least in (
+        ("image_size", image_size, 1),
+        ("batch_size", batch_size, 1),
+        ("first_epoch", first_epoch, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{argument} must be at least {least}. Received: {value}")
     if augment not in (None, *AUGMENTATIONS):
         raise ValueError(
             f"augment must be one of {', '.join(AUGMENTATIONS)}. Received: {augment!r}"

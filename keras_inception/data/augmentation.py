@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.data.pictures import Window, fit_square
-from keras_inception.data.splits import SMALL
+from keras_inception.data.splits import SHIFT, SMALL
 
 AUGMENTATIONS = ("none", "basic", "paper")
 
@@ -22,7 +22,6 @@ CROP_ATTEMPTS = 10
 # The paper refers to Howard (arXiv 1312.5402) and gives no figures: these are ours.
 LIGHT = (0.6, 1.4)
 HUE = 0.05
-SHIFT = 1 / 8  # of the side; 4 of 32 pixels, as is usual for small pictures
 
 _METHODS = ("bilinear", "area", "nearest", "bicubic")  # drawn with equal chances
 _LUMINANCE = np.array([0.299, 0.587, 0.114], "float32")
@@ -49,18 +48,21 @@ def augmented(
     key: tf.Tensor,
     *,
     mirror: bool = True,
+    shift: float = SHIFT,
 ) -> tf.Tensor:
     """A picture as one step of training sees it.
 
     Args:
-        augmentation: `"none"`: the largest centred square; `"basic"`: that, shifted by
-            up to an eighth of the side; `"paper"`: a crop of 8 to 100 % of the area and
-            3:4 to 4:3 wide, resized by one of four methods, in other light and hue.
+        augmentation: `"none"`: the largest centred square; `"basic"`: that, shifted
+            each way by up to `shift` of the side; `"paper"`: a crop of 8 to 100 % of
+            the area and 3:4 to 4:3 wide, resized by one of four methods, in other light
+            and hue.
         read: Gives the whole picture, uint8 `(height, width, 3)`.
         read_window: Gives the part that a `Window` chooses; see `decode_window`.
         side: Height and width of the result in pixels.
         key: Two integers that all random choices are functions of.
         mirror: Whether `basic` and `paper` show half of the pictures mirrored.
+        shift: How far `basic` shifts. Defaults to an eighth of the side.
 
     Returns:
         float32 `(side, side, 3)`, 0..255.
@@ -70,7 +72,7 @@ def augmented(
     draws = tf.random.stateless_uniform([8 + 2 * CROP_ATTEMPTS], key, alg="philox")
     flip, method, *light = tf.unstack(draws[:6])
     if augmentation == "basic":
-        picture = _shifted(fit_square(read(), side), draws[6:8], side)
+        picture = _shifted(fit_square(read(), side), draws[6:8], int(side * shift))
     else:
         crops = tf.reshape(draws[8:], (CROP_ATTEMPTS, 2))
         position = draws[6:8]
@@ -78,7 +80,7 @@ def augmented(
         picture = _resized(picture, method, side)
         picture = relit(picture, *light)
     if mirror:  # a slice with a negative step would take seven times as long
-        picture = tf.where(flip < 0.5, tf.reverse(picture, [1]), picture)
+        picture = tf.cond(flip < 0.5, lambda: tf.reverse(picture, [1]), lambda: picture)
     return picture
 
 
@@ -160,13 +162,11 @@ def _resized(picture: tf.Tensor, method: tf.Tensor, side: int) -> tf.Tensor:
     return tf.ensure_shape(resized, (side, side, 3))
 
 
-def _shifted(picture: tf.Tensor, draws: tf.Tensor, side: int) -> tf.Tensor:
-    """A square shifted by up to `SHIFT` each way; mirrored at the edge it leaves."""
-    most = int(side * SHIFT)
+def _shifted(picture: tf.Tensor, draws: tf.Tensor, most: int) -> tf.Tensor:
+    """A square shifted by up to `most` pixels; what comes in is its mirror image."""
     if not most:
         return picture
     padded = tf.pad(picture, [[most, most], [most, most], [0, 0]], "SYMMETRIC")
     corner = tf.minimum(tf.cast(draws * (2 * most + 1), tf.int32), 2 * most)
-    return tf.ensure_shape(
-        tf.slice(padded, tf.concat([corner, [0]], 0), (side, side, 3)), (side, side, 3)
-    )
+    part = tf.slice(padded, tf.concat([corner, [0]], 0), picture.shape)
+    return tf.ensure_shape(part, picture.shape)

@@ -53,6 +53,7 @@ def draw_contact_sheet(
                     tf.constant([seed, view], tf.int64), position, alg="philox"
                 ),
                 mirror=source.mirror if mirror is None else mirror,
+                shift=source.shift,
             )
             for view in range(_VIEWS)
         ]

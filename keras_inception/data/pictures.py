@@ -20,9 +20,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 # file of a few kilobytes can claim to hold more: a decompression bomb.
 MAX_PIXELS = 100_000_000
 
-# What closes a file, and how much may follow: cameras and editors append their own.
+# What closes a file, and how many bytes before its end that is looked for.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-_LONGEST_TAIL = 65536
+_TAIL = 65536
 
 # What TensorFlow decodes whatever the mode (grey, palette, RGBA, CMYK, 16 bits). MPO is
 # the JPEG of many phones. Of BMP it knows 24 bits only; the rest is Pillow's.
@@ -172,10 +172,14 @@ def _fault_of_size(width: int, height: int) -> str | None:
 def _fault_of_end(path: Path, kind: str) -> str | None:
     """The commonest damage, a file that was cut short, costs no decoding to find."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _LONGEST_TAIL))
+        file.seek(max(0, path.stat().st_size - _TAIL))
         if _ENDS.get(kind, b"") in file.read():
             return None
-    return "its contents are damaged: the end is missing"
+    try:  # a phone may have appended a film
+        decode(tf.io.read_file(str(path)))
+    except tf.errors.OpError:
+        return "its contents are damaged: the end is missing"
+    return None
 
 
 def load_picture(path: str | Path, side: int) -> np.ndarray:

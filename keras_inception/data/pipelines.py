@@ -55,6 +55,7 @@ def training_pipeline(
             image_size,
             tf.random.fold_in(_key(seed, draw), position, alg="philox"),
             mirror=mirror,
+            shift=source.shift,
         )
         return draw, place, image, label
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_inception.data.bad_pictures import BadPictures
 
 SMALL = 112  # pictures with a shorter side below this get the small network
+SHIFT = 1 / 8  # of the side: 4 of 32 pixels, as is usual for small pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Source:
         picture_side: Median of the pictures' shorter sides in pixels.
         sizes: Width and height of the pictures that were measured, `(pictures, 2)`.
         mirror: Whether a mirrored picture still shows its class; not so for digits.
+        shift: How far `basic` augmentation may shift them, in parts of the side.
         bad: The files that were skipped because they can't be decoded.
         may_be_damaged: Whether a picture may turn out to be damaged when it is read.
     """
@@ -84,6 +86,7 @@ class Source:
     read_window: Callable[..., tf.Tensor]
     sizes: np.ndarray
     mirror: bool = True
+    shift: float = SHIFT
     bad: BadPictures = dataclasses.field(default_factory=BadPictures)
     may_be_damaged: bool = False
 
