@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras_inception_cli import common
 
-TIMED = 256  # pictures
+TIMED = 448  # pictures at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
