@@ -22,8 +22,8 @@ import tensorflow as tf
 import keras_inception as ki
 from benchmarks.small_pictures import batches, in_memory
 from keras_inception import data, training
-from keras_inception.data.sources import stratified
 from keras_inception.early_exit import timing
+from keras_inception.early_exit.calibration import halves
 
 # Early enough to save much: at 32 pixels and width 0.25 the network up to the first
 # head's answer costs a third of the whole, up to the second's less than 60 %.
@@ -80,7 +80,9 @@ def measure(options: argparse.Namespace) -> None:
     """Calibrates on one half, times and counts on the other half and on all."""
     model = keras.saving.load_model(last_epoch(options.run))
     source = data.find(options.folder)
-    chooses, checks = stratified(source.validation, seed=options.seed, share=0.5)
+    chooses, checks = map(
+        source.validation.take, halves(source.validation.labels, options.seed)
+    )
     early = ki.EarlyExit.calibrate(
         model, in_memory(source, chooses, SIDE), options.max_drop
     )
