@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.03)
     options = parser.parse_args()
@@ -45,8 +45,13 @@ def main() -> None:
     )
     learning = in_memory(source, source.train, SIDE)
     held_out = in_memory(source, source.validation, SIDE)
-    rows = _read(options.out)
-    done = {(row["arm"], int(row["seed"])) for row in rows}
+    settings = ("epochs", "batch_size", "learning_rate")
+    for row in _read(options.out):
+        if any(float(row[name]) != getattr(options, name) for name in settings):
+            raise SystemExit(
+                f"{options.out} holds a study with other settings; give it another file"
+            )
+    done = {(row["arm"], int(row["seed"])) for row in _read(options.out)}
     for seed in range(options.seeds):
         for arm in ARMS:
             if (arm, seed) not in done:

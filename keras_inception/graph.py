@@ -34,7 +34,7 @@ def narrow_places(tensor: keras.KerasTensor) -> list[tuple[int, keras.KerasTenso
     """The tensors through which everything passes on its way to `tensor`.
 
     The sum at a residual block's end is one; what goes through the block's branches is
-    not.
+    not. Masks, which are of type bool, may pass beside it.
 
     Returns:
         `(index, tensor)` pairs in network order: the place is the one output of step
@@ -43,13 +43,13 @@ def narrow_places(tensor: keras.KerasTensor) -> list[tuple[int, keras.KerasTenso
     steps = steps_to(tensor)
     uses = {}
     for step in steps:
-        for needed in step.input_tensors:
+        for needed in _features(step.input_tensors):
             uses[id(needed)] = uses.get(id(needed), 0) + 1
     places, alive = [], set()  # alive: made already, and needed later
     inputs_ahead = sum(step.is_input for step in steps)
     for index, step in enumerate(steps):
         inputs_ahead -= step.is_input
-        for needed in step.input_tensors:
+        for needed in _features(step.input_tensors):
             uses[id(needed)] -= 1
             if not uses[id(needed)]:
                 alive.discard(id(needed))
@@ -59,3 +59,7 @@ def narrow_places(tensor: keras.KerasTensor) -> list[tuple[int, keras.KerasTenso
             if id(only) in alive:
                 places.append((index, only))
     return places
+
+
+def _features(tensors: list) -> list:
+    return [tensor for tensor in tensors if tensor.dtype != "bool"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras_inception_cli import common
 
-TIMED = 256  # pictures
+TIMED = 448  # pictures at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,13 +91,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _halves(split, seed):
-    """Two halves of every class; the same pictures twice if a class has just one."""
-    from keras_inception.data.sources import stratified
+    """Two halves of every class; the same pictures twice if no class has two."""
+    from keras_inception.early_exit.calibration import halves
 
-    try:
-        return stratified(split, seed=seed, share=0.5)
-    except ValueError:
+    chooses, checks = halves(split.labels, seed)
+    if not len(checks):
         return split, split
+    return split.take(chooses), split.take(checks)
 
 
 def _accuracies(early, dataset, batch_size) -> dict[str, float]:

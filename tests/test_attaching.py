@@ -108,7 +108,8 @@ def test_any_network_learns_with_heads_and_goes_on_without(build, tmp_path):
         np.testing.assert_allclose(served, learnt["main"], atol=1e-5)
     else:  # what is no picture goes the way of Keras's own export
         main.export(tmp_path / "saved", verbose=False)
-        served = tf.saved_model.load(tmp_path / "saved").serve(images.astype("int32"))
+        loaded = tf.saved_model.load(tmp_path / "saved")
+        served = loaded.serve(images.astype("int32"))
         np.testing.assert_allclose(served, learnt["main"], atol=1e-5)
 
 

@@ -11,6 +11,7 @@ from keras import layers
 
 import keras_inception as ki
 from keras_inception.early_exit import search
+from keras_inception.early_exit.calibration import halves
 from keras_inception.early_exit.confidence import (
     MEASURES,
     fitted_temperature,
@@ -207,6 +208,15 @@ def test_grid_counts_what_a_loop_counts():
     assert np.all(np.diff(grid.cost.ravel()[cells]) > 0)
     assert np.all(np.diff(grid.accuracy.ravel()[cells]) > 0)
     assert grid.accuracy.ravel()[cells[-1]] == grid.accuracy.max()
+
+
+def test_halves_hold_half_of_every_class():
+    labels = np.repeat([0, 1, 2], [10, 7, 1])
+    chooses, checks = halves(labels, seed=0)
+    assert sorted([*chooses, *checks]) == list(range(18))
+    assert list(np.bincount(labels[chooses])) == [5, 3, 1]
+    assert list(np.bincount(labels[checks], minlength=3)) == [5, 4, 0]
+    assert not np.array_equal(checks, halves(labels, seed=1)[1])
 
 
 def test_temperature_mends_overconfidence():

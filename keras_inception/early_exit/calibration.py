@@ -126,6 +126,21 @@ def calibrate(
     )
 
 
+def halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the pictures that choose and of those that check.
+
+    Args:
+        labels: Class indices `(pictures,)`; half of each class is on either side.
+        seed: Chooses which.
+    """
+    random = np.random.default_rng(seed)
+    checks = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        checks[members[: round(len(members) / 2)]] = True
+    return np.flatnonzero(~checks), np.flatnonzero(checks)
+
+
 class _CostOfAnswer:
     """Multiply-adds up to an answer, with the heads of the used exits on the way."""
 

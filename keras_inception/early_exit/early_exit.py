@@ -10,12 +10,19 @@ import numpy as np
 from keras import ops
 
 from keras_inception.early_exit import calibration
+from keras_inception.early_exit.checks import (
+    batches,
+    check_exits,
+    check_numbers,
+    is_coarse,
+    puts_out_logits,
+)
 from keras_inception.early_exit.compiled import compiled, compiles_each_batch_size
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
 from keras_inception.early_exit.segments import in_network_order, split
 from keras_inception.early_exit.waiting import Waiting
-from keras_inception.layers import Output
-from keras_inception.supervision import MAIN, output_activation
+from keras_inception.supervision import MAIN
+from keras_inception.training import write_json
 
 
 class EarlyExit:
@@ -61,9 +68,9 @@ class EarlyExit:
         temperatures: Mapping[str, float] | None = None,
     ):
         temperatures = dict(temperatures or {})
-        _check_exits(model, thresholds)
-        _check_numbers("threshold", thresholds, least=0)
-        _check_numbers("temperature", temperatures, above=0)
+        check_exits(model, thresholds)
+        check_numbers("threshold", thresholds, least=0)
+        check_numbers("temperature", temperatures, above=0)
         surplus = [name for name in temperatures if name not in thresholds]
         if surplus:
             raise ValueError(
@@ -129,7 +136,7 @@ class EarlyExit:
                 f"Received: {max_accuracy_drop}"
             )
         if exits is None:
-            exits = [n for n in model.output if n != MAIN and not _is_coarse(model, n)]
+            exits = [n for n in model.output if n != MAIN and not is_coarse(model, n)]
             if not exits:
                 raise ValueError(
                     "The model has no head to exit at: no head at all, or heads with "
@@ -201,10 +208,7 @@ class EarlyExit:
             "temperatures": self.temperatures,
             "calibration": self.calibration and self.calibration.as_dict(),
         }
-        path = Path(path)
-        partial = path.with_name(f".partial-{path.name}")
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        partial.replace(path)
+        write_json(Path(path), content)
 
     @classmethod
     def load(cls, path: str | os.PathLike, model: keras.Model) -> "EarlyExit":
@@ -274,7 +278,7 @@ class EarlyExit:
         forward = compiled(keras.Model([self.model.inputs[0]], outputs))
         dtype = self.model.inputs[0].dtype
         answers, labels = [], []
-        for images, label in _batches(dataset):
+        for images, label in batches(dataset):
             batch = ops.convert_to_tensor(self._checked(images), dtype)
             answers.append([self._as_probabilities(x) for x in forward([batch])])
             label = np.asarray(label)
@@ -285,67 +289,9 @@ class EarlyExit:
         return dict(zip(names, together, strict=True)), np.concatenate(labels)
 
 
-def puts_out_logits(model: keras.Model) -> bool:
-    """Whether a model's outputs are logits."""
-    return output_activation(model.output[MAIN]._keras_history.operation) == "linear"
-
-
 def _padded(values: np.ndarray) -> np.ndarray:
     """Values, on a backend that compiles for each size filled up to a power of two."""
     if not compiles_each_batch_size():
         return values
     surplus = 2 ** int(np.ceil(np.log2(len(values)))) - len(values)
     return np.concatenate([values, np.repeat(values[-1:], surplus, axis=0)])
-
-
-def _batches(dataset, batch_size: int = 256):
-    """Batches of `(images, labels)` from a pair of arrays or from batches."""
-    if not (isinstance(dataset, tuple) and len(dataset) == 2):
-        for images, labels, *_ in dataset:
-            yield images, labels[MAIN] if isinstance(labels, dict) else labels
-        return
-    images, labels = dataset
-    for start in range(0, len(labels), batch_size):
-        batch = slice(start, start + batch_size)
-        yield images[batch], labels[batch]
-
-
-def _check_exits(model, names) -> None:
-    outputs = model.output
-    if not isinstance(outputs, dict) or MAIN not in outputs or len(model.inputs) != 1:
-        raise ValueError(
-            "EarlyExit needs a model with one input whose outputs are a dict with "
-            f"{MAIN!r} and heads, as GoogLeNet() and attach_auxiliary() make. "
-            f"Received {len(model.inputs)} input(s) and the outputs: {outputs}"
-        )
-    heads = [name for name in outputs if name != MAIN]
-    unknown = [name for name in names if name not in heads]
-    if unknown:
-        raise ValueError(
-            f"There is no head {', '.join(map(repr, unknown))} to exit at. The heads "
-            f"are: {', '.join(heads) or 'none'}"
-        )
-    for name in names:
-        if _is_coarse(model, name):
-            raise ValueError(
-                f"{name!r} can't be an exit: it learnt superclasses, so its answers "
-                "are coarser than main's."
-            )
-
-
-def _is_coarse(model, name) -> bool:
-    layer = model.output[name]._keras_history.operation
-    return isinstance(layer, Output) and layer.superclasses is not None
-
-
-def _check_numbers(kind, numbers, *, least=-np.inf, above=-np.inf) -> None:
-    for name, number in numbers.items():
-        try:
-            good = float(number) >= least and float(number) > above
-        except (TypeError, ValueError):
-            good = False
-        if not good:
-            bound = f"at least {least}" if least > above else f"above {above}"
-            raise ValueError(
-                f"The {kind} of {name!r} must be a number {bound}. Received: {number!r}"
-            )

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_inception.early_exit.checks import puts_out_logits
 from keras_inception.early_exit.confidence import SMALLEST
-from keras_inception.early_exit.early_exit import EarlyExit, puts_out_logits
+from keras_inception.early_exit.early_exit import EarlyExit
 from keras_inception.supervision import MAIN
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from keras_inception.early_exit.early_exit import EarlyExit
 from keras_inception.supervision import MAIN
 
+CALLS = 7  # in which `measure` times its pictures
+
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds per picture, measured in turns.
+    """Seconds per picture, measured in turns: medians over a few calls.
 
     Attributes:
         batch_size: How many pictures start together.

@@ -48,7 +48,7 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     Example:
     >>> model = detach_auxiliary(GoogLeNet((64, 64, 3), classes=3))
     >>> evenly_placed(model, 2)
-    ['conv2_norm2', 'inception_4a']
+    ['conv2_norm2', 'inception_4b']
     """
     (main,) = model.outputs
     places = _places(model, main)
