@@ -234,8 +234,19 @@ def test_the_table_for_a_terminal():
     assert lines[2].split() == ["conv2", "0.2", "-", "0.2", "-", "0", "%"]
 
 
-def test_a_network_of_keras_applications_is_read_as_well(tmp_path):
-    model = keras.applications.MobileNetV3Small((64, 64, 3), weights=None, classes=3)
-    rows = ki.gradient_flow(model, np.zeros((2, 64, 64, 3)), np.array([0, 1]))
-    files = gradients.write_report(tmp_path, rows, model=model.name, data="zeros")
+def test_a_network_of_keras_applications_with_a_head_or_without(tmp_path):
+    plain = keras.applications.MobileNetV3Small((64, 64, 3), weights=None, classes=3)
+    pictures = (
+        np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)),
+        np.array([0, 1]),
+    )
+    rows = ki.gradient_flow(plain, *pictures)
+    files = gradients.write_report(tmp_path / "a", rows, model="plain", data="noise")
     assert "has no auxiliary heads" in files[-1].read_text()
+    headed = ki.attach_auxiliary(plain, 1)
+    (head,) = headed.heads
+    rows = ki.gradient_flow(headed, *pictures)
+    shares = gradients.share_of_heads(rows)
+    assert any(shares.values())
+    files = gradients.write_report(tmp_path / "b", rows, model="headed", data="noise")
+    assert f"{head} pulls" in files[-1].read_text()
