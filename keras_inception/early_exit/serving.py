@@ -1,8 +1,9 @@
-"""Early exits inside a TensorFlow graph, for a SavedModel. Needs TensorFlow."""
+"""Early exits inside a TensorFlow graph, for a SavedModel."""
 
+import math
 from collections.abc import Callable
 
-import tensorflow as tf
+from keras import ops
 
 from keras_inception.early_exit.checks import puts_out_logits
 from keras_inception.early_exit.confidence import SMALLEST
@@ -10,9 +11,7 @@ from keras_inception.early_exit.early_exit import EarlyExit
 from keras_inception.supervision import MAIN
 
 
-def answer_early(
-    early_exit: EarlyExit,
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def answer_early(early_exit: EarlyExit) -> Callable:
     """Early exits as a function to trace, which skips what it needn't compute.
 
     Args:
@@ -24,6 +23,8 @@ def answer_early(
         can change over), and `exit`, string `(batch,)`, the name of the output that
         answered.
     """
+    import tensorflow as tf  # this function's matter alone: the core does without
+
     segments = early_exit.segments
     logits = puts_out_logits(early_exit.model)
     (pixels,) = early_exit.model.inputs
@@ -64,13 +65,12 @@ def answer_early(
 
 
 def _confidence(early_exit, name, probabilities):
-    """What `EarlyExit.leaves` compares with the threshold, in TensorFlow."""
-    logs = tf.math.log(tf.maximum(probabilities, SMALLEST))
+    """What `EarlyExit.leaves` compares with the threshold, as a graph."""
+    logs = ops.log(ops.maximum(probabilities, SMALLEST))
     temperature = early_exit.temperatures.get(name, 1.0)
     if temperature != 1:
-        probabilities = tf.nn.softmax(logs / temperature)
-        logs = tf.math.log(tf.maximum(probabilities, SMALLEST))
+        probabilities = ops.softmax(logs / temperature)
+        logs = ops.log(ops.maximum(probabilities, SMALLEST))
     if early_exit.confidence == "entropy":
-        classes = tf.cast(tf.shape(probabilities)[-1], probabilities.dtype)
-        return 1 + tf.reduce_sum(probabilities * logs, -1) / tf.math.log(classes)
-    return tf.reduce_max(probabilities, -1)
+        return 1 + ops.sum(probabilities * logs, -1) / math.log(probabilities.shape[-1])
+    return ops.max(probabilities, -1)
