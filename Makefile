@@ -11,7 +11,8 @@ demo: .venv/installed
 	$(BIN)/python examples/predict_digits.py saved_models/digits
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest
+	# whole files side by side: a test process uses little more than one core
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow

@@ -1,6 +1,6 @@
 """What looking at the gradients costs beside a training step: seconds and memory.
 
-    python benchmarks/gradient_flow.py --output benchmarks/results/gradient_flow.csv
+    python -m benchmarks.gradient_flow --output benchmarks/results/gradient_flow.csv
 
 Each way of working runs in a process of its own, so that its peak memory is its own;
 its time is the median of the repetitions after the first, which is told apart since it
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from benchmarks.environment import environment
 
 WAYS = ("training step", "gradient_flow", "compiled probe")
 
@@ -79,7 +81,12 @@ def main() -> None:
     for _ in range(options.rounds):
         for way in WAYS:
             done = subprocess.run(
-                [sys.executable, __file__, *sys.argv[1:], "--way", way],
+                [
+                    sys.executable,
+                    *("-m", "benchmarks.gradient_flow"),
+                    *sys.argv[1:],
+                    *("--way", way),
+                ],
                 stdout=subprocess.PIPE,
                 check=True,
             )
@@ -92,8 +99,6 @@ def main() -> None:
                 flush=True,
             )
     if options.output:
-        from environment import environment
-
         settings = {
             "image_size": options.image_size,
             "width": options.width,

@@ -335,6 +335,7 @@ def test_calibrate_writes_exits_that_export_serves(workplace, colours, capsys):
     assert {name.decode() for name in answer["exit"].numpy()} <= {*thresholds, "main"}
 
 
+@pytest.mark.slow
 def test_a_head_learns_superclasses_from_a_file(tmp_path, capsys):
     random = np.random.default_rng(0)
     for name in ("ant", "bee", "cat"):

@@ -64,6 +64,7 @@ def test_convert_refuses_in_one_line_and_writes_nothing(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["noise.caffemodel"]
 
 
+@pytest.mark.slow
 def test_train_fine_tunes_in_two_phases(tmp_path, capsys):
     model = tiny_googlenet(
         input_shape=(32, 32, 3),

@@ -115,6 +115,7 @@ def go_on(directory, epochs=6, seconds=0.0, stop_in=None, file_size=None):
     Dropout, momentum, averaged weights, a falling weight for the head, another order in
     each epoch, curves and gradients.
     """
+    tf.config.experimental.enable_op_determinism()  # as the command does
     resume = (Path(directory) / "config.json").exists()
     run = training.RunDirectory(directory, resume=resume)
     model, state = run.checkpoint() or (None, None)

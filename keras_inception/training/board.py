@@ -212,6 +212,5 @@ def _own_label(model, output: str, label: int) -> int:
 
 
 def _class_name(model, output: str, index: int) -> str:
-    names = getattr(_layer(model, output), "superclass_names", None)
-    names = names or getattr(model, "class_names", None)
+    names = model.output_class_names[output]
     return str(names[index]) if names else str(index)
