@@ -11,7 +11,8 @@ demo: .venv/installed
 	$(BIN)/python examples/predict_digits.py saved_models/digits
 
 test: .venv/installed-test lint
-	# whole files side by side: a test process uses little more than one core
+	# whole files side by side, each on a core of its own
+	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 \
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 slow: .venv/installed-test

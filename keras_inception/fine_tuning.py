@@ -143,7 +143,7 @@ class LayerwiseSGD(keras.optimizers.SGD):
         if gradient is None:
             return None
         # "inception_3a_1x1/kernel", behind the model's name for some layers
-        layer, kind = variable.path.split("/")[-2:]
+        *_, layer, kind = ("", *variable.path.split("/"))
         if kind == "kernel" and self.kernel_decay:
             gradient = gradient + self.kernel_decay * keras.ops.cast(
                 variable, gradient.dtype

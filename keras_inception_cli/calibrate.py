@@ -36,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="(default: max_probability)",
     )
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the held-out share (default: 0)"
-    )
+    common.add_seed_argument(parser)
+    common.add_data_arguments(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -61,7 +60,8 @@ def run(options: argparse.Namespace) -> None:
     model = common.load_model(options.model)
     if not isinstance(model.output, dict):
         raise ValueError(f"{options.model} has no heads to exit at.")
-    source = data.find(options.data, seed=options.seed)
+    common.settle_seed(options, options.model)
+    source = common.find_data(options)
     common.check_class_names(model, source)
     side = common.picture_side(model)
     chooses, checks = _halves(source.validation, options.seed)
@@ -83,6 +83,7 @@ def run(options: argparse.Namespace) -> None:
     )
     early.save(out)
     checked = _accuracies(early, checking, options.batch_size)
+    source.bad.check()
     times = timing.measure(early, _some_pictures(checking), (1, 32))
     _print(early, checked, times)
     picture = out.with_suffix(".png")

@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 DATA_HELP = (
     "'digits' (embedded handwritten digits), or a folder: train/ and val/ with a "
@@ -69,6 +71,24 @@ def add_data_arguments(parser) -> None:
         help="write a folder's pictures as records into --data-dir once, and read them "
         "from there",
     )
+
+
+def add_seed_argument(parser) -> None:
+    """Declares `--seed` for commands that need what a training held out."""
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="of the held-out share (default: that of the run that MODEL lies in, "
+        "else 0)",
+    )
+
+
+def settle_seed(options, model_path: str) -> None:
+    """Without `--seed`: what the model's own training held out, and no other share."""
+    if options.seed is None:
+        config = Path(model_path).resolve().with_name("config.json")
+        run = json.loads(config.read_text()) if config.is_file() else {}
+        options.seed = run.get("seed", 0)
 
 
 def add_augmentation_arguments(parser) -> None:
@@ -152,7 +172,7 @@ def fitting_side(source, architecture) -> int:
 def picture_side(model) -> int:
     """The side in pixels of the square pictures that a model takes."""
     height, width = model.input.shape[1:3]
-    if height != width:
+    if height is None or height != width:
         raise ValueError(
             f"The model takes pictures of {height}x{width} pixels; the commands "
             "prepare square ones."

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
             )
     with quiet_start():
         from keras_inception import weights
+        from keras_inception.files import write_whole
 
     if options.kind == "torchvision":
         model = weights.load_torchvision(options.file, not options.no_transform_input)
@@ -59,9 +60,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         model = weights.load_slim(options.file, options.drop_background)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.out.with_name(f".partial-{options.out.name}")
-    model.save(partial)
-    partial.replace(options.out)
+    write_whole(options.out, model.save)
     classes = model.output["main"].shape[-1]
     background = (model.class_names or [""])[0] == "background"
     print(

@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="squares that each picture is judged by (default: 1, the centred one)",
     )
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the held-out share (default: 0)"
-    )
+    common.add_seed_argument(parser)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures there as well"
     )
@@ -44,20 +42,23 @@ def run(options: argparse.Namespace) -> None:
     """Prints loss and accuracy of every output on the validation pictures."""
     common.check_at_least(options, {"batch_size": 1})
     with common.quiet_start():
-        from keras_inception import data
+        from keras_inception import DeeplySupervised, data
 
     models = [common.load_model(path) for path in options.models]
     for model, path in zip(models, options.models, strict=True):
-        if not isinstance(model.output, dict):
-            raise ValueError(f"{path} has no named outputs to evaluate.")
+        if not isinstance(model, DeeplySupervised):
+            raise ValueError(
+                f"{path} has no output called 'main' to evaluate. GoogLeNet() and "
+                "attach_auxiliary() make models that have."
+            )
+    common.settle_seed(options, options.models[0])
     source = common.find_data(options)
     by_model = {}
     for path, model in zip(options.models, models, strict=True):
         side = common.picture_side(model)
         pictures = data.load(source, side, options.batch_size, augment="none")
         common.check_class_names(model, pictures)
-        if not model.compiled:
-            model.compile()
+        model.compile()  # for loss and accuracy, whatever it was trained with
         figures = model.evaluate(pictures.validation, verbose=0, return_dict=True)
         by_model[path] = {name: float(value) for name, value in figures.items()}
     source.bad.check()

@@ -67,10 +67,16 @@ def run(options: argparse.Namespace) -> None:
     if options.keep is not None:
         common.check_at_least(options, {"keep": 1})
     if options.rollback:
+        if options.keep is not None:
+            raise ValueError("--rollback goes without --keep: it deletes nothing")
         _roll_back(options)
         return
     if not options.model:
         raise ValueError("export needs a MODEL, a .keras file")
+    if options.format and options.early_exit:
+        raise ValueError(
+            "--early-exit is a signature of the SavedModel, not of --format"
+        )
     if options.format and options.top:
         raise ValueError(
             f"--top is of answers to picture files; {options.format} files take pixels."

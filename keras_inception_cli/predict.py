@@ -61,11 +61,13 @@ def _local_classifier(path):
 def _classifier(model, load_picture):
     import numpy as np
 
+    from keras_inception.supervision import plain_classifier
+
     side = common.picture_side(model)
+    main = plain_classifier(model)
 
     def classify(image):
-        outputs = model.predict(load_picture(image, side)[None], verbose=0)
-        scores = outputs["main"] if isinstance(outputs, dict) else outputs
+        scores = main.predict(load_picture(image, side)[None], verbose=0)
         names = getattr(model, "class_names", None) or range(scores.shape[-1])
         order = np.argsort(-scores[0])
         return [(str(names[index]), float(scores[0, index])) for index in order]

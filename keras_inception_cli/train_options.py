@@ -28,7 +28,7 @@ FROM_RECIPE = {
     "augment": "augment",
 }
 # What belongs to one call and not to the run that it makes.
-OF_THE_CALL = ("run", "name", "runs", "overwrite", "resume", "config")
+OF_THE_CALL = ("run", "not_given", "name", "runs", "overwrite", "resume", "config")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,6 +163,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for some heads, as in aux_4a=linear (small: constant)",
     )
     coarse.add_arguments(heads)
+    # None stands for what was not typed, until `settle` knows all that may fill it in.
+    defaults = vars(parser.parse_args([]))
+    parser.set_defaults(
+        not_given=defaults,
+        **{option: None for option in defaults if option not in OF_THE_CALL},
+    )
 
 
 def settle(options: argparse.Namespace) -> None:
@@ -177,6 +183,7 @@ def settle(options: argparse.Namespace) -> None:
         options.config = run_path(options) / "config.json"
     if options.config:
         _take_from(options.config, options)
+    typed_or_taken = options.recipe or options.not_given["recipe"]
     if options.data is None:
         raise ValueError(
             "train needs DATA, the pictures to learn from, for example: "
@@ -184,13 +191,17 @@ def settle(options: argparse.Namespace) -> None:
         )
     from keras_inception.training import RECIPES
 
-    if options.recipe not in RECIPES:
+    if typed_or_taken not in RECIPES:
         raise ValueError(
-            f"--recipe must be one of {', '.join(RECIPES)}. Received: {options.recipe}"
+            f"--recipe must be one of {', '.join(RECIPES)}. Received: {typed_or_taken}"
         )
-    for option, field in FROM_RECIPE.items():
+    recipe = RECIPES[typed_or_taken]
+    fallback = options.not_given | {
+        option: getattr(recipe, field) for option, field in FROM_RECIPE.items()
+    }
+    for option, value in fallback.items():
         if getattr(options, option) is None:
-            setattr(options, option, getattr(RECIPES[options.recipe], field))
+            setattr(options, option, value)
     if isinstance(options.aux_schedule, str):
         options.aux_schedule = [options.aux_schedule]
     check_at_least(options, {"epochs": 1, "batch_size": 1, "accumulate": 1})
@@ -249,13 +260,15 @@ def _take_from(config: Path, options: argparse.Namespace) -> None:
         chosen = None
     if not isinstance(chosen, dict) or "data" not in chosen:
         raise ValueError(f"{config} is no config.json of a run.")
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    not_given = vars(parser.parse_args([]))
-    for option, default in not_given.items():
+    for option in options.not_given:
         if option in OF_THE_CALL or option not in chosen:
             continue
-        if options.resume or getattr(options, option) == default:
-            value = chosen[option]
-            is_path = isinstance(default, Path) or option == "superclasses"
-            setattr(options, option, Path(value) if is_path and value else value)
+        value, typed = chosen[option], getattr(options, option)
+        if typed is None:
+            setattr(options, option, value)
+        elif options.resume and str(typed) != str(value):
+            raise ValueError(
+                f"--resume goes on with the run's own choices: its {option} is "
+                f"{value!r}, not {typed!r}. Begin a new run with --config {config} to "
+                "change it."
+            )

@@ -105,3 +105,12 @@ def test_a_profile_is_written_on_request(tmp_path):
     board = TensorBoard(tmp_path, profile_steps=(2, 3))
     model.fit(*small_pictures(), batch_size=3, callbacks=[board], verbose=0)
     assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+def test_steps_to_profile_are_in_order(tmp_path):
+    with pytest.raises(ValueError, match=r"Received: \(3, 2\)"):
+        TensorBoard(tmp_path, profile_steps=(3, 2))
+    model = small_supervised()
+    board = TensorBoard(tmp_path, profile_steps=(2, 99))  # there are fewer
+    model.fit(*small_pictures(), batch_size=3, callbacks=[board], verbose=0)
+    assert list(tmp_path.rglob("*.xplane.pb"))

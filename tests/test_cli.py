@@ -92,6 +92,8 @@ def test_an_interrupted_run_is_resumed_by_its_name(
         assert command(*again, "--batch-size", 8) == 130
     assert command(*again) == 1
     assert "an unfinished run" in capsys.readouterr().err
+    assert command("train", *words, "--resume", "--epochs", 50) == 1
+    assert "its epochs is 3, not 50" in capsys.readouterr().err
     assert command("train", *words, "--resume") == 0
     assert "going on after epoch 2 of 3" in capsys.readouterr().out
     ours, theirs = tmp_path / "colours", workplace / "runs/colours"
@@ -138,6 +140,9 @@ def test_a_config_repeats_a_run(workplace, colours, tmp_path):
     assert options.name == "again"
     kept = json.loads(config.read_text())
     assert train_options.as_config(options).items() <= (kept | {"epochs": 1}).items()
+    # what is typed wins, also where it is the default
+    options = settled("--config", config, "--width", 1.0, "--seed", 0)
+    assert (options.width, options.batch_size) == (1.0, 8)
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(ValueError, match=r"is no config\.json of a run"):
         settled("--config", tmp_path / "x.json")

@@ -292,6 +292,14 @@ def test_exits_survive_their_file(model, images, calibrated, tmp_path):
         ki.EarlyExit.load(tmp_path / "bad.json", model)
 
 
+def test_labels_in_a_column_calibrate_as_in_a_row(model, images):
+    labels = np.arange(len(images)) % 3
+    flat = ki.EarlyExit.calibrate(model, (images, labels), 0.5)
+    column = ki.EarlyExit.calibrate(model, (images, labels[:, None]), 0.5)
+    assert column.thresholds == flat.thresholds
+    assert column.calibration.chosen == flat.calibration.chosen
+
+
 @pytest.mark.parametrize("measure", list(MEASURES))
 def test_in_a_graph_exits_answer_alike(model, images, alone, measure):
     early = ki.EarlyExit(

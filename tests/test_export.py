@@ -263,3 +263,33 @@ def test_open_sizes_are_refused(tmp_path):
 def test_a_directory_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no exported model"):
         ki.export.load_classifier(tmp_path)
+
+
+def test_logits_are_served_as_probabilities(tmp_path):
+    logits = small_supervised_logits()
+    path = ki.export.export_saved_model(logits, tmp_path / "logits")
+    images = np.random.default_rng(3).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
+    signatures = tf.saved_model.load(path).signatures
+    answer = signatures["serving_default"](images=tf.constant(images))["main"].numpy()
+    expected = tf.nn.softmax(logits.predict(images, verbose=0)["main"]).numpy()
+    np.testing.assert_allclose(answer, expected, atol=1e-6)
+    files = tf.stack([tf.io.encode_png(image.astype("uint8")) for image in images])
+    scores = signatures["serving_bytes"](image_bytes=files)["scores"].numpy()
+    np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-6)
+
+
+def small_supervised_logits():
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    x = keras.layers.Dense(5, activation="relu", name="first")(x)
+    plain = keras.Model(images, keras.layers.Dense(3)(x))
+    return ki.attach_auxiliary(plain, ["first"])
+
+
+def test_exits_of_another_model_are_refused(tmp_path):
+    early = ki.EarlyExit(small_supervised_logits(), {"aux_first": 0.5})
+    with pytest.raises(ValueError, match="belongs to another model"):
+        ki.export.export_saved_model(
+            small_supervised_logits(), tmp_path / "x", early_exit=early
+        )
+    assert not (tmp_path / "x").exists()

@@ -78,6 +78,12 @@ def test_a_folder_is_written_once_and_read_from_records(folder, tmp_path, no_net
         assert len(batches) == -(-len(split) // 4)
         assert ((images.mean((1, 2, 3)) > 125) == (labels == 1)).all()
         assert np.bincount(labels).tolist() == np.bincount(split.labels).tolist()
+    whole = {int(p): int(label) for p, _, label in second.train.examples()}
+    part = second.train.take(np.array([0, 2, 5]))
+    kept = {int(p): int(label) for p, _, label in part.examples()}
+    assert len(part) == len(kept) == 3
+    assert sorted(kept) == [sorted(whole)[index] for index in (0, 2, 5)]
+    assert part.labels.tolist() == [whole[position] for position in sorted(kept)]
     names = {
         second.validation.name_of(int(position))
         for position, *_ in second.validation.examples()

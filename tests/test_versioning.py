@@ -136,3 +136,14 @@ def test_a_killed_export_leaves_whole_versions_or_none(tmp_path):
     write(tmp_path)  # the next export cleans up
     assert not list(tmp_path.glob(".partial-*"))
     shutil.rmtree(tmp_path)
+
+
+def test_a_number_that_is_taken_or_was_withdrawn_is_not_given_again(tmp_path):
+    from keras_inception.export import versioning
+
+    (tmp_path / "1").write_text("a file in the way")
+    (tmp_path / "withdrawn-3").mkdir()
+    (tmp_path / "partial").mkdir()
+    assert versioning.publish(tmp_path / "partial", tmp_path, None).name == "4"
+    with pytest.raises(FileExistsError, match="a number is given once"):
+        versioning.check_version(tmp_path, 3)

@@ -52,6 +52,18 @@ class RecordSplit:
         labels = self.examples().map(lambda position, contents, label: label)
         return np.concatenate([part.numpy() for part in labels.batch(4096)])
 
+    def take(self, index: np.ndarray) -> "RecordSplit":
+        """The examples at these places among this split's, in their order."""
+        of_split = np.ones(self.count, bool) if self.chosen is None else self.chosen
+        chosen = np.zeros(len(of_split), bool)
+        chosen[np.flatnonzero(of_split)[index]] = True
+        return dataclasses.replace(
+            self,
+            count=int(chosen.sum()),
+            chosen=chosen,
+            known_labels=self.labels[np.sort(index)],
+        )
+
     def name_of(self, position: int) -> str:
         """The file that an example was made from, else its position."""
         return str(position if self.names is None else self.names[position])

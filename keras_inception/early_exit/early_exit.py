@@ -21,8 +21,8 @@ from keras_inception.early_exit.compiled import compiled, compiles_each_batch_si
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
 from keras_inception.early_exit.segments import in_network_order, split
 from keras_inception.early_exit.waiting import Waiting
+from keras_inception.files import write_json
 from keras_inception.supervision import MAIN
-from keras_inception.training import write_json
 
 
 class EarlyExit:
@@ -282,7 +282,8 @@ class EarlyExit:
             batch = ops.convert_to_tensor(self._checked(images), dtype)
             answers.append([self._as_probabilities(x) for x in forward([batch])])
             label = np.asarray(label)
-            labels.append(label.argmax(-1) if label.ndim == 2 else label)
+            one_hot = label.ndim == 2 and label.shape[1] > 1
+            labels.append(label.argmax(-1) if one_hot else label.reshape(-1))
         if not labels or not len(labels[0]):
             raise ValueError("There are no pictures to calibrate on.")
         together = map(np.concatenate, zip(*answers, strict=True))

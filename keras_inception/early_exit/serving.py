@@ -39,10 +39,9 @@ def answer_early(early_exit: EarlyExit) -> Callable:
         if index + 1 == len(segments):
             return probabilities, exits
         kept = kept | dict(zip(segment.gives, given, strict=True))
-        stays = tf.where(
-            _confidence(early_exit, segment.name, probabilities)
-            < early_exit.thresholds[segment.name]
-        )
+        sure = _confidence(early_exit, segment.name, probabilities)
+        # not "less than": what is no number does not leave
+        stays = tf.where(~(sure >= early_exit.thresholds[segment.name]))
 
         def go_on():
             inside = {t: tf.gather_nd(value, stays) for t, value in kept.items()}

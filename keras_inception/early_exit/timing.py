@@ -10,12 +10,10 @@ import numpy as np
 from keras_inception.early_exit.early_exit import EarlyExit
 from keras_inception.supervision import MAIN
 
-CALLS = 7  # in which `measure` times its pictures
-
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds per picture, measured in turns: medians over a few calls.
+    """Seconds per picture, measured in turns: the mean over the pictures.
 
     Attributes:
         batch_size: How many pictures start together.

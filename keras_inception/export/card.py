@@ -3,11 +3,12 @@
 import datetime
 import hashlib
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
+import keras_inception
 from keras_inception.export.signatures import Signature
 
 FILE = "model_card.md"
@@ -38,10 +39,8 @@ def write_card(
         **{"data": "not recorded", "accuracy": "not recorded"},
         **facts,
         "exported": now,
-        "versions": ", ".join(
-            f"{package} {metadata.version(package)}"
-            for package in ("keras-inception", "keras", "tensorflow")
-        ),
+        "versions": f"keras-inception {keras_inception.__version__}, "
+        f"keras {keras.__version__}, tensorflow {tf.__version__}",
     }
     lines = [
         f"# {name}",

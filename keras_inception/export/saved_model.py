@@ -11,7 +11,7 @@ from keras_inception.export import warmup
 from keras_inception.export.card import write_card
 from keras_inception.export.signatures import CLASSIFY, Signature, gather
 from keras_inception.export.versioning import being_written, check_version, publish
-from keras_inception.supervision import DeeplySupervised, detach_auxiliary
+from keras_inception.supervision import plain_classifier
 
 
 def export_saved_model(
@@ -77,6 +77,11 @@ def export_saved_model(
     check_version(directory, version)
     if early_exit is not None and not isinstance(early_exit, EarlyExit):
         early_exit = EarlyExit.load(early_exit, model)
+    if early_exit is not None and early_exit.model is not model:
+        raise ValueError(
+            "early_exit belongs to another model than the one to export. Give "
+            "EarlyExit(model, thresholds) of this model, or its exits.json."
+        )
     signatures = gather(main, class_names, top, early_exit)
     with being_written(directory) as partial:
         _save(partial, signatures)
@@ -103,7 +108,7 @@ def main_and_names(
     """What of a model is exported, and a name for each of its classes."""
     if class_names is None:
         class_names = getattr(model, "class_names", None)
-    main = detach_auxiliary(model) if isinstance(model, DeeplySupervised) else model
+    main = plain_classifier(model)
     classes = main.output.shape[-1]
     if class_names is None:
         return main, [str(index) for index in range(classes)]

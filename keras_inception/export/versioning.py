@@ -89,11 +89,13 @@ def check_version(directory: str | Path, version: int | None) -> None:
         return
     if version < 1:
         raise ValueError(f"A version is a number from 1. Received: {version}")
-    if (Path(directory) / str(version)).exists():
-        raise FileExistsError(
-            f"{Path(directory) / str(version)} exists, and a version is never "
-            "overwritten. Choose another number, or leave it out for the next."
-        )
+    for name in (str(version), f"withdrawn-{version}"):
+        if (Path(directory) / name).exists():
+            raise FileExistsError(
+                f"{Path(directory) / name} exists: a number is given once, and a "
+                "version is never overwritten. Choose another, or leave it out for the "
+                "next."
+            )
 
 
 def rollback(directory: str | Path) -> tuple[int, int]:
@@ -143,9 +145,11 @@ def _is_number(name: str) -> bool:
 
 
 def _highest_ever(directory: Path) -> int:
-    withdrawn = (_WITHDRAWN.fullmatch(entry.name) for entry in directory.iterdir())
+    names = [entry.name for entry in directory.iterdir()]
+    withdrawn = map(_WITHDRAWN.fullmatch, names)
     numbers = [int(match["version"]) for match in withdrawn if match]
-    return max([*versions(directory), *numbers], default=0)
+    # a file of such a name is no version, but in the way of one
+    return max([*map(int, filter(_is_number, names)), *numbers], default=0)
 
 
 def _partial_name() -> str:

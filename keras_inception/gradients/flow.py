@@ -145,12 +145,14 @@ class Probe:
 
     def weights_in_force(self) -> dict[str, float]:
         """Each output's part in the total loss, now."""
-        weights = {
-            name: 1.0 if name == MAIN else AUXILIARY_WEIGHT for name in self.losses
-        }
         if not self.model.compiled:
-            return weights
+            return {
+                name: 1.0 if name == MAIN else AUXILIARY_WEIGHT for name in self.losses
+            }
+        weights = dict.fromkeys(self.losses, 1.0)  # Keras's, where none are given
         given = self.model._compile_config.config.get("loss_weights")
+        if isinstance(given, (list, tuple)):  # Keras takes the outputs by name
+            given = dict(zip(sorted(self.losses), given, strict=True))
         if isinstance(given, dict):
             weights |= {
                 name: float(ops.convert_to_numpy(w)) for name, w in given.items()

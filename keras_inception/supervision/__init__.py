@@ -4,6 +4,7 @@ from keras_inception.supervision.activation import output_activation
 from keras_inception.supervision.attaching import (
     attach_auxiliary,
     detach_auxiliary,
+    plain_classifier,
     supervise,
 )
 from keras_inception.supervision.deeply_supervised import DeeplySupervised
@@ -28,6 +29,7 @@ __all__ = [
     "detach_auxiliary",
     "evenly_placed",
     "output_activation",
+    "plain_classifier",
     "read_superclasses",
     "supervise",
 ]

@@ -136,6 +136,27 @@ def supervise(
     return DeeplySupervised(inputs, outputs, name=name)
 
 
+def plain_classifier(model: keras.Model) -> keras.Model:
+    """From a model's input to the probabilities of its classes, whatever it is.
+
+    Args:
+        model: A model with an output called `main`, or with a single output.
+
+    Returns:
+        The model without heads, a softmax behind it if it puts out logits; it shares
+        its layers with `model`.
+
+    Raises:
+        ValueError: As `detach_auxiliary`.
+    """
+    main = detach_auxiliary(model) if isinstance(model.output, dict) else model
+    if output_activation(main.output._keras_history.operation) != "linear":
+        return main
+    # in float32, as `Output`
+    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
+    return keras.Model(main.input, softmax(main.output), name=main.name)
+
+
 def detach_auxiliary(model: DeeplySupervised) -> keras.Model:
     """The plain model without heads: one input, one output, the same weights.
 

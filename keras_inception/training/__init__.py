@@ -6,7 +6,7 @@ from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progr
 from keras_inception.training.checkpoint import load_checkpoint, save_checkpoint
 from keras_inception.training.heads_over_time import AuxiliarySchedule
 from keras_inception.training.recipes import RECIPES, Recipe, learning_rate, optimizer
-from keras_inception.training.run import RunDirectory, train, write_json
+from keras_inception.training.run import RunDirectory, train
 
 __all__ = [
     "MONITOR",
@@ -25,5 +25,4 @@ __all__ = [
     "optimizer",
     "save_checkpoint",
     "train",
-    "write_json",
 ]

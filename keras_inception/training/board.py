@@ -34,6 +34,7 @@ class TensorBoard(keras.callbacks.Callback):
             `None`: no profile.
 
     Raises:
+        ValueError: If the steps to profile are in the wrong order.
         ImportError: When training begins, if TensorFlow, which writes the files, is
             not installed.
 
@@ -55,6 +56,11 @@ class TensorBoard(keras.callbacks.Callback):
         profile_steps: tuple[int, int] | None = None,
     ):
         super().__init__()
+        if profile_steps and not 1 <= profile_steps[0] <= profile_steps[1]:
+            raise ValueError(
+                "profile_steps are the first and the last step, from 1. Received: "
+                f"{tuple(profile_steps)}"
+            )
         self.log_dir = Path(log_dir)
         self.images, self.labels = images, labels
         self.hparams = dict(hparams or {})
@@ -62,7 +68,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._summaries = Summaries(self.log_dir)
-        self._step = 0
+        self._step, self._profiling = 0, False
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch > 0:
@@ -78,12 +84,11 @@ class TensorBoard(keras.callbacks.Callback):
             import tensorflow as tf
 
             tf.profiler.experimental.start(str(self.log_dir / "train"))
+            self._profiling = True
 
     def on_train_batch_end(self, batch, logs=None):
         if self.profile_steps and self._step == self.profile_steps[1]:
-            import tensorflow as tf
-
-            tf.profiler.experimental.stop()
+            self._end_profile()
 
     def on_epoch_end(self, epoch, logs=None):
         done = epoch + 1
@@ -105,7 +110,15 @@ class TensorBoard(keras.callbacks.Callback):
         self._summaries.flush()
 
     def on_train_end(self, logs=None):
+        self._end_profile()  # if there were fewer steps
         self._summaries.close()
+
+    def _end_profile(self):
+        if self._profiling:
+            import tensorflow as tf
+
+            tf.profiler.experimental.stop()
+            self._profiling = False
 
     def _tag(self, log: str) -> str:
         """`main_accuracy` as `accuracy/main`; what no output owns is the total's."""

@@ -3,12 +3,13 @@
 import contextlib
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
+
+from keras_inception.files import write_whole
 
 STATE, SEEDS = "run_state.json", "run_seeds.npz"
 
@@ -37,7 +38,10 @@ def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
             archive.writestr(SEEDS, seeds.getvalue())
             archive.writestr(STATE, json.dumps(state))
 
-    write_whole(path, write)
+    try:
+        write_whole(path, write)
+    except OSError as error:
+        raise OSError(f"{error} Free some space and go on with --resume.") from error
 
 
 def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
@@ -68,37 +72,13 @@ def _seeds(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.variables if "seed_generator_state" in v.path]
 
 
-def write_whole(path: Path, write) -> None:
-    """Lets `write(partial)` make a file beside `path`, and renames it into place.
-
-    Raises:
-        OSError: If it could not be written; nothing of it is left, and what was at
-            `path` is intact.
-    """
-    # of the same ending, since Keras tells formats by it
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise OSError(
-            f"{path} could not be written ({error.strerror or error}); what it held "
-            "before is intact. Free some space and go on with --resume."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model):
     """Within the block the model has its averaged weights, if its optimizer has them.
 
     Polyak's average, as the paper's section 6: `use_ema` of Keras's optimizers.
     """
-    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not getattr(inner, "use_ema", False):
+    if not averages_weights(model):
         yield
         return
     swap = keras.callbacks.SwapEMAWeights()
@@ -108,3 +88,9 @@ def averaged_weights(model: keras.Model):
         yield
     finally:
         swap.on_test_end()
+
+
+def averages_weights(model: keras.Model) -> bool:
+    """Whether a compiled model's optimizer averages its weights."""
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return getattr(inner, "use_ema", False)

@@ -104,8 +104,7 @@ RECIPES = MappingProxyType(
             batch_size=32,
             batch_norm=True,
             nesterov=True,
-            weight_decay=5e-4,
-            source="tried on pictures of 32 to 64 pixels; see docs/training.md",
+            source="what the demo and the studies on small pictures are run with",
         ),
         "finetune": Recipe(
             learning_rate=0.002,

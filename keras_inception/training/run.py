@@ -10,7 +10,6 @@
               result.json   written last: the run is complete
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -19,14 +18,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_inception.files import write_json, write_whole
 from keras_inception.summaries import cut_back
 from keras_inception.supervision import DeeplySupervised
 from keras_inception.training.alarms import Alarms
 from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progress
 from keras_inception.training.checkpoint import (
+    averages_weights,
     load_checkpoint,
     save_checkpoint,
-    write_whole,
 )
 
 
@@ -113,12 +113,6 @@ class RunDirectory:
             )
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Writes a JSON file whole or not at all."""
-    text = json.dumps(content, indent=2) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text))
-
-
 def train(
     model: DeeplySupervised,
     train_data,
@@ -190,7 +184,7 @@ def train(
         shuffle=False,  # the pipeline's matter
         class_weight=class_weight,
         callbacks=[
-            *_averaging(model),
+            *([keras.callbacks.SwapEMAWeights()] if averages_weights(model) else []),
             history,
             *callbacks,
             Progress(),
@@ -224,11 +218,3 @@ class KeepLatest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         save_checkpoint(self.model, self.path, self.state(epoch))
-
-
-def _averaging(model: keras.Model) -> list[keras.callbacks.Callback]:
-    """Validation on the averaged weights, if the optimizer averages them."""
-    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return (
-        [keras.callbacks.SwapEMAWeights()] if getattr(inner, "use_ema", False) else []
-    )

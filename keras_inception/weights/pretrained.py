@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_inception.architecture import ARCHITECTURES, GOOGLENET
+from keras_inception.files import write_whole
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.layers import Output
 from keras_inception.supervision import (
@@ -119,9 +120,7 @@ def imagenet_weights() -> Path:
             f"{checksum[:8]}, not {IMAGENET_SHA256}. Delete it and try again."
         )
     model = load_torchvision(downloaded)
-    partial = converted.with_name(f".partial-{converted.name}")
-    model.save(partial)
-    partial.replace(converted)
+    write_whole(converted, model.save)
     return converted
 
 

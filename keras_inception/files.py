@@ -1,0 +1,35 @@
+"""Files that are written whole or not at all."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write(partial)` make a file beside `path`, and renames it into place.
+
+    Raises:
+        OSError: If it could not be written; nothing of it is left, and what was at
+            `path` is intact.
+    """
+    # of the same ending, since Keras tells formats by it
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written ({error.strerror or error}); what it held "
+            "before, if anything, is intact."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes a JSON file whole or not at all."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_whole(path, lambda partial: partial.write_text(text))
