@@ -235,6 +235,7 @@ def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
     assert alone["main_loss"] == pytest.approx(ten["main_loss"])
 
 
+@pytest.mark.slow  # its parts are in the default tests
 def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
     shutil.copytree(colours, tmp_path / "some")
     (tmp_path / "some/red/0.png").write_bytes(b"")
@@ -319,6 +320,7 @@ def test_export_makes_the_next_version(workplace, capsys):
     assert "serving_bytes" in signatures
 
 
+@pytest.mark.slow  # its parts are in the default tests
 def test_calibrate_writes_exits_that_export_serves(workplace, colours, capsys):
     model = workplace / "runs/colours/model.keras"
     out = workplace / "exits.json"
@@ -390,6 +392,7 @@ def test_export_goes_back_and_prunes(tmp_path, workplace, capsys):
     assert left == {"3", "5", "withdrawn-4"}
 
 
+@pytest.mark.slow  # its parts are in the default tests
 def test_export_to_another_format(tmp_path, workplace, capsys):
     model = workplace / "runs/colours/model.keras"
     words = ["export", model, "--saved-models", tmp_path, "--format", "onnx"]
