@@ -206,6 +206,7 @@ def test_gradients_of_an_untrained_network(colours, capsys):
     assert "inception_5b" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # its parts are in the default tests
 def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
     model = workplace / "runs/colours/model.keras"
     words = ["evaluate", model, colours, "--crops", 10]
@@ -310,6 +311,7 @@ def test_keras_file_and_export_predict_alike(workplace, colours, capsys):
     assert "," not in line
 
 
+@pytest.mark.slow  # its parts are in the default tests
 def test_export_makes_the_next_version(workplace, capsys):
     model = workplace / "runs/colours/model.keras"
     saved = workplace / "again"

@@ -561,6 +561,7 @@ def test_serve_refuses_in_one_line(tmp_path, capsys, words, message):
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.slow  # its parts are in the default tests
 def test_the_grpc_example(exported, images, expected, tmp_path):
     """Against a server of TF Serving's own service definition over our export."""
     grpc = pytest.importorskip("grpc", reason="pip install grpcio")
