@@ -6,10 +6,12 @@ Ours: `paper` augmentation to 224 pixels (crop, one of four ways of resizing, mi
 light and hue). Beside it torch's DataLoader with as many worker processes as tf.data
 gets threads, and torchvision's RandomResizedCrop and RandomHorizontalFlip done with
 Pillow: less work, as nothing changes the light. Both read the same files and deliver
-float32 batches of 32.
+float32 batches of 32; the clock starts at the first batch of a long pass, as what fills
+the queues before it is nobody's speed.
 
-FOLDER is searched for pictures; without one, photographs are made up. Medians and the
-ratio go to benchmarks/results/input_pipeline.csv, with the machine and the versions.
+FOLDER is searched for pictures, each linked to `--passes` times to make one long pass;
+without one, photographs are made up. Medians and the ratio go to
+benchmarks/results/input_pipeline.csv, with the machine and the versions.
 With --memory it counts how far the memory grows over 20,000 pictures instead.
 """
 
@@ -20,6 +22,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -40,14 +43,14 @@ RESULTS = Path(__file__).parent / "results"
 class Photographs(torch.utils.data.Dataset):
     """Random crops of picture files, as torchvision makes them, with Pillow alone."""
 
-    def __init__(self, paths: list[str], passes: int):
-        self.paths, self.passes = paths, passes
+    def __init__(self, paths: list[str]):
+        self.paths = paths
 
     def __len__(self):
-        return len(self.paths) * self.passes
+        return len(self.paths)
 
     def __getitem__(self, index):
-        with Image.open(self.paths[index % len(self.paths)]) as file:
+        with Image.open(self.paths[index]) as file:
             picture = file.convert("RGB")
         left, top, width, height = self._crop(*picture.size)
         picture = picture.crop((left, top, left + width, top + height))
@@ -73,7 +76,7 @@ class Photographs(torch.utils.data.Dataset):
         return (width - edge) // 2, (height - edge) // 2, edge, edge
 
 
-def class_folders(folder: Path | None, root: Path) -> Path:
+def class_folders(folder: Path | None, passes: int, root: Path) -> Path:
     """Two classes of links to the pictures of a folder, or of made-up photographs."""
     if folder:
         paths = sorted(
@@ -83,8 +86,8 @@ def class_folders(folder: Path | None, root: Path) -> Path:
         )
     else:
         paths = [made_up(root / f"made-up-{index}.jpg", index) for index in range(200)]
-    for index, path in enumerate(paths):
-        link = root / "pictures" / "ab"[index % 2] / f"{index:04}.jpg"
+    for index, path in enumerate(paths * passes):
+        link = root / "pictures" / "ab"[index % 2] / f"{index:06}.jpg"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path)
     return root / "pictures"
@@ -109,31 +112,34 @@ def our_batches(folder: Path):
     return data.train.with_options(options)
 
 
-def speed_of_ours(dataset, passes: int) -> tuple[float, float]:
+def speed_of_ours(dataset) -> tuple[float, float]:
     """Pictures per second, and milliseconds of processor time per picture."""
-    started, used, count = time.perf_counter(), processor_seconds(), 0
-    for _ in range(passes):
-        for images, _ in dataset:
-            count += len(images)
-    used = processor_seconds() - used
-    return count / (time.perf_counter() - started), 1000 * used / count
+    used = processor_seconds()
+    iterator = iter(dataset)
+    speed, count = speed_of(iterator)
+    del iterator
+    return speed, 1000 * (processor_seconds() - used) / count
 
 
-def speed_of_torch(paths: list[str], passes: int) -> tuple[float, float]:
+def speed_of_torch(paths: list[str]) -> tuple[float, float]:
     """The same of the DataLoader, its worker processes included."""
     used = processor_seconds()
     loader = torch.utils.data.DataLoader(
-        Photographs(paths, passes), BATCH, shuffle=True, num_workers=WORKERS
+        Photographs(paths), BATCH, shuffle=True, num_workers=WORKERS
     )
     iterator = iter(loader)
-    first, _ = next(iterator)  # the processes have started
-    started, count = time.perf_counter(), 0
-    for images, _ in iterator:
-        count += len(images)
-    speed = count / (time.perf_counter() - started)
+    speed, count = speed_of(iterator)
     del iterator  # ends the processes, whose time is counted when they have ended
-    used = processor_seconds() - used
-    return speed, 1000 * used / (count + len(first))
+    return speed, 1000 * (processor_seconds() - used) / count
+
+
+def speed_of(batches: Iterator) -> tuple[float, int]:
+    """Pictures per second behind the first batch, and how many there were in all."""
+    first, _ = next(batches)
+    started, count = time.perf_counter(), 0
+    for images, _ in batches:
+        count += len(images)
+    return count / (time.perf_counter() - started), count + len(first)
 
 
 def speed_of_training(images, steps: int = 4) -> float:
@@ -200,22 +206,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--passes", type=int, default=3, help="over the files, a round")
+    parser.add_argument("--passes", type=int, default=10, help="links to each picture")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as root:
-        folder = class_folders(options.folder, Path(root))
+        folder = class_folders(options.folder, options.passes, Path(root))
         if options.memory:
             measure_memory(folder)
             return
         dataset = our_batches(folder)
         paths = [str(path) for path in sorted(folder.rglob("*.jpg"))]
-        speed_of_ours(dataset, 1)  # traces the graph
+        next(iter(dataset))  # traces the graph
         ours, theirs = [], []
         for number in range(options.rounds):
-            ours.append(speed_of_ours(dataset, options.passes))
-            theirs.append(speed_of_torch(paths, options.passes))
+            ours.append(speed_of_ours(dataset))
+            theirs.append(speed_of_torch(paths))
             print(
                 f"round {number + 1}: ours {ours[-1][0]:6.1f} pictures/s, "
                 f"{ours[-1][1]:.2f} ms of processor each; DataLoader "
