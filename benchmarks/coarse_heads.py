@@ -9,7 +9,6 @@ all its rows.
 """
 
 import argparse
-import csv
 import platform
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_inception as ki
+from benchmarks import studies
 from benchmarks.small_pictures import batches, in_memory
 from keras_inception import data
 from keras_inception.layers import Output
@@ -45,20 +45,18 @@ def main() -> None:
     )
     learning = in_memory(source, source.train, SIDE)
     held_out = in_memory(source, source.validation, SIDE)
-    settings = ("epochs", "batch_size", "learning_rate")
-    for row in _read(options.out):
-        if any(float(row[name]) != getattr(options, name) for name in settings):
-            raise SystemExit(
-                f"{options.out} holds a study with other settings; give it another file"
-            )
-    done = {(row["arm"], int(row["seed"])) for row in _read(options.out)}
+    settings = {
+        name: getattr(options, name)
+        for name in ("epochs", "batch_size", "learning_rate")
+    }
+    studies.refuse_other_settings(options.out, settings)
+    done = {(row["arm"], int(row["seed"])) for row in studies.read(options.out)}
     for seed in range(options.seeds):
         for arm in ARMS:
             if (arm, seed) not in done:
                 row = run(arm, seed, superclasses, learning, held_out, options)
-                _append(options.out, row)
-                print(row, flush=True)
-    print(table(_read(options.out)))
+                studies.append(options.out, row)
+    print(studies.table(studies.read(options.out)))
 
 
 def run(arm, seed, superclasses, learning, held_out, options) -> dict:
@@ -128,39 +126,6 @@ def accuracies(main, aux, arm, labels, superclasses) -> dict[str, float | None]:
     elif arm == "coarse":
         figures["aux_coarse_accuracy"] = np.mean(aux == coarse(labels))
     return figures
-
-
-def table(rows: list[dict]) -> str:
-    """Mean and standard deviation of every figure over an arm's seeds."""
-    names = [name for name in rows[0] if name.endswith("accuracy")]
-    lines = [f"{'arm':<8} seeds  " + "  ".join(f"{name:>20}" for name in names)]
-    for arm in ARMS:
-        of_arm = [row for row in rows if row["arm"] == arm]
-        cells = []
-        for name in names:
-            values = [float(row[name]) for row in of_arm if row[name]]
-            spread = np.std(values, ddof=1) if len(values) > 1 else np.nan
-            text = f"{np.mean(values):.4f} +- {spread:.4f}" if values else "-"
-            cells.append(f"{text:>20}")
-        lines.append(f"{arm:<8} {len(of_arm):>5}  " + "  ".join(cells))
-    return "\n".join(lines)
-
-
-def _read(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append(path: Path, row: dict) -> None:
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":
