@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=0, help="of the first client")
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--findings", type=Path, default=Path("/tmp/findings"))
+    parser.add_argument("--findings", type=Path, default=Path("findings"))
     options = parser.parse_args()
     files = formats()
     statuses = Counter()

@@ -6,7 +6,7 @@ table says what the network *is*; `layers.py` knows how each kind of row is buil
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -211,3 +211,16 @@ ARCHITECTURES = MappingProxyType(
         )
     }
 )
+
+
+def stage_of(layer: str, stages: Iterable[str]) -> str | None:
+    """Which of some stages a layer belongs to, by its name; `None`: to none of them.
+
+    The longest name counts that the layer's name begins with.
+
+    Example:
+    >>> stage_of("conv2_3x3_reduce_bn", ["conv2_3x3", "conv2_3x3_reduce"])
+    'conv2_3x3_reduce'
+    """
+    fitting = [stage for stage in stages if f"{layer}_".startswith(f"{stage}_")]
+    return max(fitting, key=len, default=None)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_inception.architecture import ARCHITECTURES
+from keras_inception.architecture import ARCHITECTURES, stage_of
 from keras_inception.layers import PACKAGE
 
 
@@ -75,13 +75,12 @@ def layer_decay_factors(model: keras.Model, decay: float) -> dict[str, float]:
             f"one's: above 0, at most 1. Received: {decay}"
         )
     by_stage: dict[str, list[str]] = {}
-    stages = sorted(_stages(model), key=len, reverse=True)
+    stages = _stages(model)
     for layer in model.layers:
-        # the longest name that fits: conv2_3x3_reduce is not a part of conv2_3x3
-        stage = next((s for s in stages if f"{layer.name}_".startswith(f"{s}_")), None)
+        stage = stage_of(layer.name, stages)
         if layer.weights and stage is not None:
             by_stage.setdefault(stage, []).append(layer.name)
-    in_order = [stage for stage in _stages(model) if stage in by_stage]
+    in_order = [stage for stage in stages if stage in by_stage]
     return {
         name: decay**depth
         for depth, stage in enumerate(reversed(in_order), start=1)

@@ -4,7 +4,7 @@ import re
 
 import keras
 
-from keras_inception.architecture import ARCHITECTURES
+from keras_inception.architecture import ARCHITECTURES, stage_of
 from keras_inception.supervision import MAIN
 
 
@@ -25,16 +25,12 @@ def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
     ['conv1_7x7_s2', 'conv2_3x3_reduce']
     """
     heads = [name for name in outputs_by_name(model) if name != MAIN]
-    tables = sorted(
-        {stage for table in ARCHITECTURES.values() for stage in table.rows},
-        key=len,
-        reverse=True,  # conv2_3x3_reduce is not a part of conv2_3x3
-    )
+    tables = {stage for table in ARCHITECTURES.values() for stage in table.rows}
+    known = [*heads, MAIN, *tables]
     stages: dict[str, list[keras.Variable]] = {}
     previous = None
     for layer in _layers_with_weights(model):
-        known = [*heads, MAIN, *tables]
-        stage = next((s for s in known if f"{layer.name}_".startswith(f"{s}_")), None)
+        stage = stage_of(layer.name, known)
         if stage is None:
             norm = type(layer).__name__.endswith("Normalization")
             joined = previous is not None and norm
