@@ -28,6 +28,7 @@ from keras_inception.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from keras_inception.training.tracing import make_variables
 
 
 class RunDirectory:
@@ -175,6 +176,7 @@ def train(
             "seconds": time.perf_counter() - started,
         }
 
+    make_variables(model, validation_data)
     model.fit(
         train_data,
         validation_data=validation_data,
