@@ -43,7 +43,7 @@ def model():
 
 
 def small_supervised(
-    superclasses=None, classes=CLASSES, **compile_arguments
+    superclasses=None, classes=CLASSES, dropout=0.7, **compile_arguments
 ) -> ki.DeeplySupervised:
     """Two dense layers on 8x8 pictures with a head between: trains in no time."""
     images = keras.Input((8, 8, 3), name="images")
@@ -52,7 +52,9 @@ def small_supervised(
     first = keras.layers.Dense(6, activation="relu", name="first")(x)
     second = keras.layers.Dense(5, activation="relu", name="second")(first)
     main = keras.layers.Dense(classes, activation="softmax", name="main")(second)
-    head = ki.AuxiliaryHead("first", "aux", units=4, superclasses=superclasses)
+    head = ki.AuxiliaryHead(
+        "first", "aux", units=4, dropout=dropout, superclasses=superclasses
+    )
     model = supervise(images, main, {"first": first}, [head])
     model.compile("sgd", **compile_arguments)
     return model

@@ -137,7 +137,8 @@ class DeeplySupervised(keras.Model):
         # Keras cannot serialize the variables: their present values take their place.
         config = dict(self._compile_config.config)
         values = {
-            name: float(weight.value) for name, weight in self.auxiliary_weights.items()
+            name: float(keras.ops.convert_to_numpy(weight))
+            for name, weight in self.auxiliary_weights.items()
         }
         config["loss_weights"] = config["loss_weights"] | values
         return keras.saving.serialize_keras_object(config)
