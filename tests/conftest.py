@@ -67,6 +67,19 @@ def small_pictures(count: int = 12):
     return images, np.arange(count) % CLASSES
 
 
+def colourful_folders(root, count: int = 21):
+    """Writes a folder of red and one of blue PNG files, easy to learn."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.integers(0, 60, (24, 24, 3)).astype("uint8")
+            pixels[..., channel] += 180
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+
+
 def logged(directory) -> dict[str, dict[str, list]]:
     """What event files hold: run to tag to steps (`None` where TensorBoard has none).
 

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 import train_together
-from conftest import small_pictures
+from conftest import colourful_folders, logged, small_pictures
 
 from keras_inception import training
 from keras_inception.training import multi_worker
@@ -39,7 +41,7 @@ def free_addresses(count):
     return addresses
 
 
-def train_together(backend, *workers, **environment):
+def run_together(backend, *workers, **environment):
     """What the script prints, run by as many workers side by side.
 
     Args:
@@ -77,7 +79,7 @@ def assert_equal_figures(found, expected):
 
 def test_two_devices_of_a_machine_learn_as_one(alone):
     assert alone["after"]["loss"] < 0.95 * alone["history"]["loss"][0]
-    (found,) = train_together("tensorflow", (["mirrored"], {}))
+    (found,) = run_together("tensorflow", (["mirrored"], {}))
     assert_equal_figures(found, alone)
 
 
@@ -86,7 +88,7 @@ def test_two_workers_learn_as_one(alone):
     tasks = [{"type": "worker", "index": index} for index in range(2)]
     configs = [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
     workers = [(["workers"], {"TF_CONFIG": config}) for config in configs]
-    for found in train_together("tensorflow", *workers):
+    for found in run_together("tensorflow", *workers):
         assert_equal_figures(found, alone)
 
 
@@ -94,7 +96,7 @@ def test_two_workers_learn_as_one(alone):
 def test_two_devices_learn_as_one_on_jax(alone):
     pytest.importorskip("jax")
     two = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    (found,) = train_together("jax", (["mirrored"], two))
+    (found,) = run_together("jax", (["mirrored"], two))
     assert_equal_figures(found, alone)
 
 
@@ -103,8 +105,87 @@ def test_two_workers_learn_as_one_on_jax(alone):
     pytest.importorskip("jax")
     (address,) = free_addresses(1)
     workers = [(["workers", address, str(index)], {}) for index in range(2)]
-    for found in train_together("jax", *workers):
+    for found in run_together("jax", *workers):
         assert_equal_figures(found, alone)
+
+
+COMMAND = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+halves = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, halves)
+import keras_inception_cli
+sys.exit(keras_inception_cli.main(sys.argv[1:]))
+"""
+
+
+def commands(*words, workers=1):
+    """`train` as typed on two machines, or on one with two devices."""
+    script = (
+        [sys.executable, "-c", COMMAND]
+        if workers == 1
+        else [sys.executable, "-m", "keras_inception_cli"]
+    )
+    cluster = {"worker": free_addresses(workers)}
+    for index in range(workers):
+        config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        yield subprocess.Popen(
+            [*script, "train", *map(str, words)],
+            env=os.environ | {"TF_CONFIG": json.dumps(config) if workers > 1 else ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def finished(processes):
+    outputs = [process.communicate(timeout=280) for process in processes]
+    for process, (_, error) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, error[-3000:]
+    return [out for out, _ in outputs]
+
+
+def weights_and_history(run):
+    latest = keras.saving.load_model(run / "latest.keras")
+    return latest.get_weights(), (run / "history.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_command_trains_on_both_and_resumes_exactly(workers, tmp_path):
+    """Two devices of one machine, and two workers; 42 pictures in batches of 8."""
+    colourful_folders(tmp_path / "data")
+    words = [tmp_path / "data", "--width", 0.0625, "--batch-size", 8, "--epochs", 4]
+    words += ["--devices", 2] if workers == 1 else []
+    words += ["--gradients", "--runs", tmp_path]
+    whole = finished(list(commands(*words, "--name", "whole", workers=workers)))
+    assert "on 2 devices" in whole[0]
+    processes = list(commands(*words, "--name", "killed", workers=workers))
+    for line in processes[0].stdout:
+        if line.strip().startswith("2/4"):
+            break
+    for process in processes[::-1][:1]:  # the last one: the chief finds itself alone
+        process.kill()
+        process.communicate()
+    if workers > 1:
+        _, error = processes[0].communicate(timeout=120)
+        assert processes[0].returncode == 1
+        assert error.count("\n") == 1, error
+        assert "Another of the 2 workers is gone" in error
+    assert not (tmp_path / "killed/result.json").exists()
+    words = ["--name", "killed", "--resume", "--runs", tmp_path]
+    words += ["--devices", 2] if workers == 1 else []
+    again = finished(list(commands(*words, workers=workers)))
+    assert "going on after epoch" in again[0]
+    expected, found = (weights_and_history(tmp_path / n) for n in ("whole", "killed"))
+    assert found[1] == expected[1]
+    for one, other in zip(expected[0], found[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert logged(tmp_path / "whole/tensorboard") == logged(
+        tmp_path / "killed/tensorboard"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "whole", "killed"}
 
 
 def test_what_is_mended_belongs_to_a_version_of_keras(monkeypatch):
@@ -114,6 +195,23 @@ def test_what_is_mended_belongs_to_a_version_of_keras(monkeypatch):
     # a new version of Keras among the constraints must be looked at
     monkeypatch.undo()
     assert multi_worker.keras.__version__ in multi_worker.SEEN_WITH
+
+
+def test_no_device_is_left_without_pictures():
+    """TensorFlow's pieces of a batch are equal, rounded up, as far as they go."""
+    for replicas, batch_size in ((2, 2), (2, 8), (3, 9), (4, 32), (8, 64)):
+        for examples in range(replicas * replicas, 300):
+            if batch_size < replicas * replicas and examples % replicas:
+                continue
+            sizes = training.devices.shareable_batches(examples, batch_size, replicas)
+            assert sum(sizes) == examples
+            for size in sizes:
+                assert size <= batch_size
+                assert (replicas - 1) * -(-size // replicas) < size
+    with pytest.raises(ValueError, match="30 can't be shared evenly among 4 devices"):
+        training.devices.shareable_batches(100, 30, 4)
+    with pytest.raises(ValueError, match="try --batch-size 64 or more, or fewer dev"):
+        training.devices.shareable_batches(97, 8, 8)
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch):

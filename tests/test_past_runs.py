@@ -70,7 +70,7 @@ def runs(tmp_path_factory):
 def test_runs_are_listed(runs, tmp_path, capsys):
     assert command("runs", "--runs", runs, "--json", tmp_path / "runs.json") == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].split() == "run recipe epochs best heads time state".split()
+    assert " ".join(out[0].split()) == "run recipe epochs best heads time state"
     result = json.loads((runs / "with-heads/result.json").read_text())
     best = f"{result['val_main_accuracy']:.4f} in {result['best_epoch']}"
     killed, finished = (line.split("  ") for line in out[1:3])
