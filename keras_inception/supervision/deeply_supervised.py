@@ -141,6 +141,10 @@ class DeeplySupervised(keras.Model):
             for name, weight in self.auxiliary_weights.items()
         }
         config["loss_weights"] = config["loss_weights"] | values
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            # Keras wraps the optimizer under mixed_float16, and would not where the
+            # model is loaded under another policy: what it remembers would be lost.
+            config["optimizer"] = self.optimizer
         return keras.saving.serialize_keras_object(config)
 
     def compile_from_config(self, config):

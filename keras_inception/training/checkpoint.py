@@ -30,7 +30,8 @@ def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
     """
     path = Path(path)
     seeds = io.BytesIO()
-    np.savez(seeds, **{str(i): np.asarray(v) for i, v in enumerate(_seeds(model))})
+    values = map(keras.ops.convert_to_numpy, _seeds(model))
+    np.savez(seeds, **{str(index): value for index, value in enumerate(values)})
 
     def write(partial):
         model.save(partial)
