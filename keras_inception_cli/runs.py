@@ -81,7 +81,7 @@ def _list(options, past_runs) -> dict:
 def _row(run) -> tuple[str, ...]:
     return (
         run.name,
-        _words(run.config.get("recipe")),
+        str(run.config.get("recipe", "")),
         _epochs(run),
         _best(run, "main"),
         _words(run.config.get("heads")),

@@ -158,8 +158,9 @@ def draw_runs(runs: Sequence[PastRun], path: str | Path) -> None:
             axes.set_title(f"{output}: {label}", fontsize=10)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", alpha=0.25)
+    longest = max((run.epochs for run in runs), default=0)
     for axes in grid[-1]:
-        axes.set_xlabel("epoch")
+        axes.set(xlabel="epoch", xlim=(0.5, max(1, longest) + 0.5))
         axes.xaxis.get_major_locator().set_params(integer=True)
     if outputs:
         figure.legend(
