@@ -132,7 +132,7 @@ def commands(*words, workers=1):
         config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
         yield subprocess.Popen(
             [*script, "train", *map(str, words)],
-            env=os.environ | {"TF_CONFIG": json.dumps(config) if workers > 1 else ""},
+            env=os.environ | ({"TF_CONFIG": json.dumps(config)} if workers > 1 else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
