@@ -51,6 +51,12 @@ def run(options: argparse.Namespace) -> None:
     schedule = train_options.schedule(options)
     with quiet_start():
         devices = training.Devices(options.devices)
+    if devices.replicas > 1 and options.accumulate > 1:
+        raise ValueError(
+            "Keras can't accumulate gradients on several devices: leave out "
+            "--accumulate, or train on one. Received: --accumulate "
+            f"{options.accumulate} on {devices.replicas} devices"
+        )
     source = find_data(options)
     path, run, state = train_options.run_path(options, source.name), None, None
     if options.resume:
