@@ -171,8 +171,8 @@ def test_the_command_trains_on_both_and_resumes_exactly(workers, tmp_path):
     if workers > 1:
         _, error = processes[0].communicate(timeout=120)
         assert processes[0].returncode == 1
-        assert error.count("\n") == 1, error
-        assert "Another of the 2 workers is gone" in error
+        # TensorFlow says so as well, before
+        assert "error: Another of the 2 workers is gone" in error.splitlines()[-1]
     assert not (tmp_path / "killed/result.json").exists()
     words = ["--name", "killed", "--resume", "--runs", tmp_path]
     words += ["--devices", 2] if workers == 1 else []
