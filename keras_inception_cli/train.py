@@ -63,7 +63,9 @@ def run(options: argparse.Namespace) -> None:
         run = training.RunDirectory(path, resume=True)
         devices.check_agreement(run.epochs_done(), "how far the run is")
     keras.utils.set_random_seed(options.seed)
-    tf.config.experimental.enable_op_determinism()
+    if not options.jit_compile or keras.backend.backend() != "tensorflow":
+        # Keras leaves XLA out where TensorFlow's operations must be deterministic.
+        tf.config.experimental.enable_op_determinism()
     with (
         _precision(options.mixed_precision),
         _own_directory(devices) as aside,

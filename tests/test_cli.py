@@ -110,7 +110,6 @@ def test_an_interrupted_run_is_resumed_by_its_name(
         ["--mixed-precision", "bfloat16"],
         ["--accumulate", 2, "--recipe", "paper"],
         ["--clip-norm", 0.5],
-        ["--jit-compile"],
     ],
     ids=str,
 )
@@ -145,6 +144,26 @@ def test_keras_own_options_train_resume_and_reload(
     found = json.loads(figures.read_text())["main_accuracy"]
     assert found == pytest.approx(result["val_main_accuracy"])
     assert command("export", again / "model.keras", "--saved-models", tmp_path) == 0
+
+
+@pytest.mark.slow
+def test_xla_compiles_on_request(colours, tmp_path):
+    """In a process of its own: operations stay deterministic once they are."""
+    words = [sys.executable, "-m", "keras_inception_cli", "train"]
+    words += [colours, "--runs", tmp_path, "--width", "0.0625", "--batch-size", "8"]
+    words += ["--name", "fast", "--epochs", "3", "--jit-compile"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        while not next(process.stdout).strip().startswith("1/3"):
+            pass
+        process.kill()
+    words = [*words[:4], "--runs", tmp_path, "--name", "fast", "--resume"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "doesn't support" not in done.stderr
+    assert "going on after epoch" in done.stdout
+    model = keras.saving.load_model(tmp_path / "fast/latest.keras")
+    assert model.get_compile_config()["jit_compile"] is True
+    assert command("evaluate", tmp_path / "fast/model.keras", colours) == 0
 
 
 def settled(*words):

@@ -1,5 +1,6 @@
 """Several devices and several workers learn what one learns from the same batches."""
 
+import contextlib
 import json
 import os
 import socket
@@ -120,6 +121,7 @@ sys.exit(keras_inception_cli.main(sys.argv[1:]))
 """
 
 
+@contextlib.contextmanager
 def commands(*words, workers=1):
     """`train` as typed on two machines, or on one with two devices."""
     script = (
@@ -128,22 +130,34 @@ def commands(*words, workers=1):
         else [sys.executable, "-m", "keras_inception_cli"]
     )
     cluster = {"worker": free_addresses(workers)}
+    processes = []
     for index in range(workers):
         config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        yield subprocess.Popen(
-            [*script, "train", *map(str, words)],
-            env=os.environ | ({"TF_CONFIG": json.dumps(config)} if workers > 1 else {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        environment = {"TF_CONFIG": json.dumps(config)} if workers > 1 else {}
+        processes.append(
+            subprocess.Popen(
+                [*script, "train", *map(str, words)],
+                env=os.environ | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         )
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
-def finished(processes):
-    outputs = [process.communicate(timeout=280) for process in processes]
-    for process, (_, error) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, error[-3000:]
-    return [out for out, _ in outputs]
+def output_of(*words, workers):
+    """What the chief prints."""
+    with commands(*words, workers=workers) as processes:
+        outputs = [process.communicate(timeout=400) for process in processes]
+        for process, (_, error) in zip(processes, outputs, strict=True):
+            assert process.returncode == 0, error[-3000:]
+    return outputs[0][0]
 
 
 def weights_and_history(run):
@@ -159,25 +173,22 @@ def test_the_command_trains_on_both_and_resumes_exactly(workers, tmp_path):
     words = [tmp_path / "data", "--width", 0.0625, "--batch-size", 8, "--epochs", 4]
     words += ["--devices", 2] if workers == 1 else []
     words += ["--gradients", "--runs", tmp_path]
-    whole = finished(list(commands(*words, "--name", "whole", workers=workers)))
-    assert "on 2 devices" in whole[0]
-    processes = list(commands(*words, "--name", "killed", workers=workers))
-    for line in processes[0].stdout:
-        if line.strip().startswith("2/4"):
-            break
-    for process in processes[::-1][:1]:  # the last one: the chief finds itself alone
-        process.kill()
-        process.communicate()
-    if workers > 1:
-        _, error = processes[0].communicate(timeout=120)
-        assert processes[0].returncode == 1
-        # TensorFlow says so as well, before
-        assert "error: Another of the 2 workers is gone" in error.splitlines()[-1]
+    whole = output_of(*words, "--name", "whole", workers=workers)
+    assert "on 2 devices" in whole
+    with commands(*words, "--name", "killed", workers=workers) as processes:
+        chief, last = processes[0], processes[-1]
+        while not next(chief.stdout).strip().startswith("2/4"):
+            pass
+        last.kill()
+        if workers > 1:
+            _, error = chief.communicate(timeout=120)
+            assert chief.returncode == 1
+            # TensorFlow says so as well, before
+            assert "error: Another of the 2 workers is gone" in error.splitlines()[-1]
     assert not (tmp_path / "killed/result.json").exists()
     words = ["--name", "killed", "--resume", "--runs", tmp_path]
     words += ["--devices", 2] if workers == 1 else []
-    again = finished(list(commands(*words, workers=workers)))
-    assert "going on after epoch" in again[0]
+    assert "going on after epoch" in output_of(*words, workers=workers)
     expected, found = (weights_and_history(tmp_path / n) for n in ("whole", "killed"))
     assert found[1] == expected[1]
     for one, other in zip(expected[0], found[0], strict=True):
