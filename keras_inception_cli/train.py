@@ -118,6 +118,7 @@ def run(options: argparse.Namespace) -> None:
             "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
         }
         callbacks = [
+            *devices.callbacks,
             fall,
             training.TensorBoard(
                 run.tensorboard,

@@ -107,6 +107,11 @@ class Devices:
         dataset = dataset.rebatch(sizes).with_options(options)
         return dataset.apply(tf.data.experimental.assert_cardinality(len(sizes)))
 
+    @property
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """What `fit` needs on several devices, before all others."""
+        return [AveragedStatistics(self._strategy)] if self._strategy else []
+
     def check_agreement(self, number: int, what: str) -> None:
         """Refuses to go on if the workers don't have the same number.
 
@@ -142,6 +147,34 @@ class Devices:
                 "alone. Start all of them again with --resume: the run goes on after "
                 "the last epoch that it finished."
             ) from error
+
+
+class AveragedStatistics(keras.callbacks.Callback):
+    """Gives all devices the same statistics of batch normalisation before validation.
+
+    Keras lets each device keep the moving mean and variance of its own part of the
+    batches, and saves those of the first: what is validated would not be what is kept,
+    and a run that goes on would not be what it was.
+
+    Args:
+        strategy: A `tf.distribute` strategy, in whose scope `fit` is called.
+    """
+
+    def __init__(self, strategy):
+        super().__init__()
+        self._strategy = strategy
+
+    def on_test_begin(self, logs=None):
+        import tensorflow as tf
+
+        own = [
+            variable
+            for variable in self.model.non_trainable_variables
+            if keras.backend.is_float_dtype(variable.dtype)
+        ]
+        kept = self._strategy.run(lambda: [tf.identity(v.value) for v in own])
+        for variable, values in zip(own, kept, strict=True):
+            variable.assign(self._strategy.reduce("MEAN", values, axis=None))
 
 
 def _place_among_workers() -> tuple[int, int]:
