@@ -82,6 +82,8 @@ def test_two_devices_of_a_machine_learn_as_one(alone):
     assert alone["after"]["loss"] < 0.95 * alone["history"]["loss"][0]
     (found,) = run_together("tensorflow", (["mirrored"], {}))
     assert_equal_figures(found, alone)
+    # batch normalisation's, which Keras lets each device keep for itself
+    assert found["statistics"] == {"apart": [0.0, 0.0], "resumed": True}
 
 
 def test_two_workers_learn_as_one(alone):

@@ -9,12 +9,14 @@ before they compute anything. It prints the history and the figures after 20 ste
 import contextlib
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 STEPS, BATCH = 20, 8
 
 
-def tensorflow_strategy(how):
-    """The strategy, and the data: batches for all the devices together."""
+def tensorflow_devices(how):
+    """The devices, and the data: batches for all of them together."""
     import tensorflow as tf
     from conftest import small_pictures
 
@@ -24,16 +26,14 @@ def tensorflow_strategy(how):
         cpu = tf.config.list_physical_devices("CPU")[0]
         halves = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, halves)
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    else:
-        strategy = training.multi_worker_strategy()
-    assert strategy.num_replicas_in_sync == 2
+    devices = training.Devices(2 if how == "mirrored" else None)
+    assert devices.replicas == 2
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
     data = tf.data.Dataset.from_tensor_slices(small_pictures(40)).batch(BATCH)
-    return strategy, {"x": data.with_options(options)}
+    return devices, {"x": data.with_options(options)}
 
 
 def jax_distribution(how, address, worker):
@@ -76,6 +76,42 @@ def train(place, data) -> dict:
     return {"history": history, "after": after}
 
 
+def normalise_and_resume(devices) -> dict:
+    """How far the statistics of batch normalisation are apart, and after a resume."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    from conftest import small_pictures
+
+    data = tf.data.Dataset.from_tensor_slices(small_pictures(37)).batch(BATCH)
+    data = devices.share(data, 37, BATCH)
+
+    def fit(model, **epochs):
+        callbacks = devices.callbacks
+        model.fit(data, validation_data=data, verbose=0, callbacks=callbacks, **epochs)
+
+    with devices.scope(), tempfile.TemporaryDirectory() as directory:
+        images = keras.Input((8, 8, 3))
+        x = keras.layers.BatchNormalization()(images)
+        x = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(x))
+        model = keras.Model(images, x)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        fit(model, epochs=1)
+        model.save(Path(directory, "kept.keras"))
+        again = keras.saving.load_model(Path(directory, "kept.keras"))
+        for one in (model, again):
+            fit(one, initial_epoch=1, epochs=2)
+    strategy = again.distribute_strategy
+    apart = [
+        float(
+            np.ptp([v.numpy() for v in strategy.experimental_local_results(s)], 0).max()
+        )
+        for s in (variable.value for variable in model.non_trainable_variables)
+    ]
+    pairs = zip(model.get_weights(), again.get_weights(), strict=True)
+    return {"apart": apart, "resumed": all((a == b).all() for a, b in pairs)}
+
+
 if __name__ == "__main__":
     import keras
 
@@ -89,5 +125,8 @@ if __name__ == "__main__":
     elif keras.backend.backend() == "jax":
         place, data = jax_distribution(how, address, int(worker or 0))
     else:
-        place, data = tensorflow_strategy(how)
-    print(json.dumps(train(place, data)))
+        place, data = tensorflow_devices(how)
+    found = train(place, data)
+    if how == "mirrored" and keras.backend.backend() == "tensorflow":
+        found["statistics"] = normalise_and_resume(place)
+    print(json.dumps(found))

@@ -123,7 +123,8 @@ class Devices:
         import tensorflow as tf
 
         with self._told_of_lost_workers():
-            each = self._strategy.run(lambda: tf.constant([number]))
+            run = tf.function(self._strategy.run)
+            each = run(lambda: tf.constant([number]))
             numbers = set(self._strategy.gather(each, axis=0).numpy().tolist())
         if len(numbers) > 1:
             raise RuntimeError(
@@ -172,7 +173,8 @@ class AveragedStatistics(keras.callbacks.Callback):
             for variable in self.model.non_trainable_variables
             if keras.backend.is_float_dtype(variable.dtype)
         ]
-        kept = self._strategy.run(lambda: [tf.identity(v.value) for v in own])
+        run = tf.function(self._strategy.run)
+        kept = run(lambda: [tf.identity(v.value) for v in own])
         for variable, values in zip(own, kept, strict=True):
             variable.assign(self._strategy.reduce("MEAN", values, axis=None))
 
