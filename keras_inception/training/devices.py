@@ -165,17 +165,22 @@ class AveragedStatistics(keras.callbacks.Callback):
         super().__init__()
         self._strategy = strategy
 
-    def on_test_begin(self, logs=None):
+    def on_train_begin(self, logs=None):
         import tensorflow as tf
 
-        own = [
+        self._own = [
             variable
             for variable in self.model.non_trainable_variables
             if keras.backend.is_float_dtype(variable.dtype)
         ]
-        run = tf.function(self._strategy.run)
-        kept = run(lambda: [tf.identity(v.value) for v in own])
-        for variable, values in zip(own, kept, strict=True):
+        self._read = tf.function(
+            lambda: self._strategy.run(
+                lambda: [tf.identity(v.value) for v in self._own]
+            )
+        )
+
+    def on_test_begin(self, logs=None):
+        for variable, values in zip(self._own, self._read(), strict=True):
             variable.assign(self._strategy.reduce("MEAN", values, axis=None))
 
 
