@@ -171,7 +171,7 @@ class AveragedStatistics(keras.callbacks.Callback):
         self._own = [
             variable
             for variable in self.model.non_trainable_variables
-            if keras.backend.is_float_dtype(variable.dtype)
+            if variable.path.endswith(("moving_mean", "moving_variance"))
         ]
         self._read = tf.function(
             lambda: self._strategy.run(
