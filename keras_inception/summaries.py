@@ -73,19 +73,20 @@ class Summaries:
         self._writers.clear()
 
 
-def cut_back(log_dir: str | Path, last_step: int) -> None:
+def cut_back(directory: str | Path, last_step: int) -> None:
     """Removes what was logged behind a step, before a run goes on from there.
 
     A killed run may have logged more than its checkpoint knows, and will log it again.
 
     Args:
-        log_dir: The directory whose event files, at any depth, are cut.
+        directory: Whose event files are cut; not those of directories in it, which may
+            count something else.
         last_step: The last step that is kept.
     """
     import tensorflow as tf
     from tensorboard.compat.proto.event_pb2 import Event
 
-    for path in Path(log_dir).rglob("events.out.tfevents.*"):
+    for path in Path(directory).glob("events.out.tfevents.*"):
         kept, surplus = [], False
         try:
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():

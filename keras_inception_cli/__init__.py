@@ -18,6 +18,7 @@ from keras_inception_cli import (
     export,
     gradients,
     predict,
+    runs,
     serve,
     train,
 )
@@ -25,6 +26,7 @@ from keras_inception_cli import (
 COMMANDS = {
     "data": data,
     "train": train,
+    "runs": runs,
     "evaluate": evaluate,
     "predict": predict,
     "gradients": gradients,

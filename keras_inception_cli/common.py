@@ -50,6 +50,21 @@ def check_at_least(options, least: dict[str, int]) -> None:
             )
 
 
+def check_folders(options, *names: str) -> None:
+    """Refuses files to be written into folders that are not there, before any work."""
+    for name in names:
+        path = getattr(options, name)
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {path.parent} for --{name.replace('_', '-')} "
+                f"{path}. Make it first."
+            )
+        if path is not None and path.is_dir():
+            raise IsADirectoryError(
+                f"--{name.replace('_', '-')} names a file to write; {path} is a folder."
+            )
+
+
 def add_data_arguments(parser) -> None:
     """Declares how DATA is found, for the commands that take it."""
     parser.add_argument(

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     """Prints what there is and draws some of it."""
     if options.image_size is not None:
         common.check_at_least(options, {"image_size": 1})
+    common.check_folders(options, "json", "output")
     with common.quiet_start():
         from keras_inception import data
 

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints loss and accuracy of every output on the validation pictures."""
     common.check_at_least(options, {"batch_size": 1})
+    common.check_folders(options, "json")
     with common.quiet_start():
         from keras_inception import DeeplySupervised, data
 

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         metavar="MODEL",
         help="a .keras file, or an architecture for an untrained network: googlenet, "
-        "googlenet_small, googlenet_torchvision",
+        "googlenet_small, googlenet_torchvision, googlenet_slim",
     )
     parser.add_argument("data", metavar="DATA", help=common.DATA_HELP)
     parser.add_argument(

@@ -8,6 +8,7 @@ and result.json.
 import argparse
 import contextlib
 import dataclasses
+import tempfile
 
 from keras_inception_cli import coarse, train_options
 from keras_inception_cli.common import (
@@ -48,16 +49,31 @@ def run(options: argparse.Namespace) -> None:
 
     train_options.settle(options)
     schedule = train_options.schedule(options)
-    source = find_data(options)
-    run, state = None, None
-    if options.resume:
-        run = training.RunDirectory(
-            train_options.run_path(options, source.name), resume=True
+    with quiet_start():
+        devices = training.Devices(options.devices)
+    if devices.replicas > 1 and options.accumulate > 1:
+        raise ValueError(
+            "Keras can't accumulate gradients on several devices: leave out "
+            "--accumulate, or train on one. Received: --accumulate "
+            f"{options.accumulate} on {devices.replicas} devices"
         )
+    source = find_data(options)
+    path, run, state = train_options.run_path(options, source.name), None, None
+    if options.resume:
+        run = training.RunDirectory(path, resume=True)
+        devices.check_agreement(run.epochs_done(), "how far the run is")
     keras.utils.set_random_seed(options.seed)
-    tf.config.experimental.enable_op_determinism()
-    with _precision(options.mixed_precision):
+    if not options.jit_compile or keras.backend.backend() != "tensorflow":
+        # Keras leaves XLA out where TensorFlow's operations must be deterministic.
+        tf.config.experimental.enable_op_determinism()
+    with (
+        _precision(options.mixed_precision),
+        _own_directory(devices) as aside,
+        devices.scope(),
+    ):
         model, state = (run.checkpoint() if run else None) or (None, None)
+        if aside:
+            run = training.RunDirectory(aside)
         side = picture_side(model) if model else _side(options, source)
         pictures = data.load(
             source,
@@ -68,21 +84,26 @@ def run(options: argparse.Namespace) -> None:
             mirror=options.mirror,
             first_epoch=state["epochs"] if state else 0,
         )
+        train, validation = (
+            devices.share(dataset, len(split), options.batch_size)
+            for dataset, split in (
+                (pictures.train, source.train),
+                (pictures.validation, source.validation),
+            )
+        )
         if model is None:
             model = _build(options, source, side)
-            _compile(model, options, len(pictures.train))
+            _compile(model, options, len(train))
         fall = training.AuxiliarySchedule(
             schedule, dict.fromkeys(model.heads, options.aux_weight)
         )
-        run = run or training.RunDirectory(
-            train_options.run_path(options, source.name), overwrite=options.overwrite
-        )
+        run = run or training.RunDirectory(path, overwrite=options.overwrite)
         print(
             f"{source.name}: {len(source.train)} pictures to learn from, "
             f"{len(source.validation)} held out, {len(source.class_names)} classes, "
             f"augmentation: {pictures.augmentation}\n"
             f"{model.name} at {side}x{side}: {model.count_params():,} parameters, "
-            f"auxiliary heads: {coarse.listed(model) or 'none'}"
+            f"auxiliary heads: {coarse.listed(model) or 'none'}" + _on(devices)
         )
         if state:
             print(f"going on after epoch {state['epochs']} of {options.epochs}")
@@ -91,9 +112,13 @@ def run(options: argparse.Namespace) -> None:
             "image_size": side,
             "augment": pictures.augmentation,
             "class_names": source.class_names,
+            "devices": devices.replicas,
+            "workers": devices.workers,
+            **_network_of_the_file(options, model),
             "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
         }
         callbacks = [
+            *devices.callbacks,
             fall,
             training.TensorBoard(
                 run.tensorboard,
@@ -105,14 +130,16 @@ def run(options: argparse.Namespace) -> None:
         if options.gradients:
             some = data.spread(source, source.train, 16, side)
             callbacks.append(ki.GradientFlow(*some, run.tensorboard))
+        if devices.workers == 1:  # else not all would notice at the same step
+            callbacks.append(_stop_if_bad(model, pictures.bad))
         result = training.train(
             model,
-            pictures.train,
-            pictures.validation,
+            train,
+            validation,
             run,
             epochs=options.epochs,
             config=config,
-            callbacks=[*callbacks, _stop_if_bad(model, pictures.bad)],
+            callbacks=callbacks,
             class_weight=data.balanced_class_weights(source.train.labels)
             if options.class_weights
             else None,
@@ -124,8 +151,29 @@ def run(options: argparse.Namespace) -> None:
     print(
         f"best: {training.MONITOR} {result[training.MONITOR]:.4f} in epoch "
         f"{result['best_epoch']}, after {result['seconds']:.0f} s\n"
-        f"wrote {run.model}"
+        + (f"wrote {run.model}" if devices.is_chief else "the chief wrote the run")
     )
+
+
+@contextlib.contextmanager
+def _own_directory(devices):
+    """A directory for what a worker that is not the chief writes, as all of them do.
+
+    Saving is a matter of all the workers; what is kept is the chief's.
+    """
+    if devices.is_chief:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        yield directory
+
+
+def _on(devices) -> str:
+    """What is told of the devices, if there are several."""
+    if devices.replicas == 1:
+        return ""
+    of = f"; worker {devices.worker} of {devices.workers}" * (devices.workers > 1)
+    return f"\non {devices.replicas} devices{of}"
 
 
 def _side(options, source) -> int:
@@ -221,9 +269,21 @@ def _bad_pictures(bad) -> dict:
     return {"bad_pictures": bad.report()}
 
 
+def _network_of_the_file(options, model) -> dict:
+    """What `--weights` decided, where the options say otherwise."""
+    import keras
+
+    if not options.weights:
+        return {}
+    normalised = (
+        isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers
+    )
+    return {"batch_norm": any(normalised), "width": None}
+
+
 def _hparams(config: dict) -> dict:
     """The settings that runs are compared by in TensorBoard."""
-    values = {name: config[name] for name in HPARAMS}
+    values = {name: config[name] for name in HPARAMS if config[name] is not None}
     for name in ("heads", "aux_schedule"):
         values[name] = " ".join(values[name]) or "none"
     return values

@@ -28,7 +28,18 @@ FROM_RECIPE = {
     "augment": "augment",
 }
 # What belongs to one call and not to the run that it makes.
-OF_THE_CALL = ("run", "not_given", "name", "runs", "overwrite", "resume", "config")
+OF_THE_CALL = (
+    "run",
+    "not_given",
+    "name",
+    "runs",
+    "overwrite",
+    "resume",
+    "config",
+    "devices",
+)
+# What the network of `--weights FILE` has of its own.
+OF_THE_NETWORK = ("architecture", "width", "batch_norm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the choices of another run's config.json; what is given beside it wins",
     )
     run.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    run.add_argument(
+        "--devices",
+        type=_devices,
+        metavar="N",
+        help="GPUs of this machine to share each batch among, or 'all' (default: 1); "
+        "several machines: docs/several-devices.md",
+    )
     how = parser.add_argument_group("how it is trained")
     how.add_argument(
         "--recipe",
@@ -107,7 +125,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("the network")
     network.add_argument(
         "--architecture",
-        choices=("googlenet", "googlenet_small", "googlenet_torchvision"),
+        choices=(
+            "googlenet",
+            "googlenet_small",
+            "googlenet_torchvision",
+            "googlenet_slim",
+        ),
         help="(default: googlenet_small for pictures below 112 pixels, else googlenet)",
     )
     network.add_argument(
@@ -178,11 +201,18 @@ def settle(options: argparse.Namespace) -> None:
         FileNotFoundError: If there is no such config, or no run to resume.
         ValueError: If a choice is out of its range, unknown, or missing.
     """
+    typed = [n for n in OF_THE_NETWORK if getattr(options, n) is not None]
     if options.resume:
         _check_resume(options)
         options.config = run_path(options) / "config.json"
     if options.config:
         _take_from(options.config, options)
+    if options.weights and typed and not options.resume:
+        known = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+        raise ValueError(
+            f"--weights {options.weights} brings its network: leave out {known}, or "
+            "--weights, to begin with a new one."
+        )
     typed_or_taken = options.recipe or options.not_given["recipe"]
     if options.data is None:
         raise ValueError(
@@ -209,6 +239,16 @@ def settle(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--learning-rate must be above 0. Received: {options.learning_rate}"
         )
+
+
+def _devices(text: str) -> int | str:
+    if text == "all":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of at least 1, or 'all'. Received: {text}"
+        )
+    return int(text)
 
 
 def run_path(options: argparse.Namespace, name: str | None = None) -> Path:

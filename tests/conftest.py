@@ -43,7 +43,7 @@ def model():
 
 
 def small_supervised(
-    superclasses=None, classes=CLASSES, **compile_arguments
+    superclasses=None, classes=CLASSES, dropout=0.7, **compile_arguments
 ) -> ki.DeeplySupervised:
     """Two dense layers on 8x8 pictures with a head between: trains in no time."""
     images = keras.Input((8, 8, 3), name="images")
@@ -52,7 +52,9 @@ def small_supervised(
     first = keras.layers.Dense(6, activation="relu", name="first")(x)
     second = keras.layers.Dense(5, activation="relu", name="second")(first)
     main = keras.layers.Dense(classes, activation="softmax", name="main")(second)
-    head = ki.AuxiliaryHead("first", "aux", units=4, superclasses=superclasses)
+    head = ki.AuxiliaryHead(
+        "first", "aux", units=4, dropout=dropout, superclasses=superclasses
+    )
     model = supervise(images, main, {"first": first}, [head])
     model.compile("sgd", **compile_arguments)
     return model
@@ -63,6 +65,19 @@ def small_pictures(count: int = 12):
     random = np.random.default_rng(1)
     images = random.integers(0, 256, (count, 8, 8, 3)).astype("float32")
     return images, np.arange(count) % CLASSES
+
+
+def colourful_folders(root, count: int = 21):
+    """Writes a folder of red and one of blue PNG files, easy to learn."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.integers(0, 60, (24, 24, 3)).astype("uint8")
+            pixels[..., channel] += 180
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
 
 
 def logged(directory) -> dict[str, dict[str, list]]:

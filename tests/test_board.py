@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import logged, small_pictures, small_supervised
 
+from keras_inception import GradientFlow
 from keras_inception.training import TensorBoard
 from keras_inception.training.board import draw_predictions
 
@@ -114,3 +115,22 @@ def test_steps_to_profile_are_in_order(tmp_path):
     board = TensorBoard(tmp_path, profile_steps=(2, 99))  # there are fewer
     model.fit(*small_pictures(), batch_size=3, callbacks=[board], verbose=0)
     assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+def test_a_run_that_goes_on_has_every_point_once(tmp_path):
+    """Curves by epoch and curves by step, after a kill behind the checkpoint."""
+    data, model = small_pictures(), small_supervised()
+    for first, steps_done in ((0, 0), (1, 3)):
+        model.optimizer.iterations.assign(steps_done)  # as in the checkpoint
+        callbacks = [
+            TensorBoard(tmp_path),
+            GradientFlow(*data, tmp_path / "by epoch"),
+            GradientFlow(*data, tmp_path / "by step", every_steps=1),
+        ]
+        run = {"initial_epoch": first, "epochs": 3, "callbacks": callbacks}
+        model.fit(*data, batch_size=4, verbose=0, **run)
+    found = logged(tmp_path)
+    assert found["train"]["loss/main"] == [1, 2, 3]
+    stage = "gradient_norm/first"
+    assert found["by epoch/gradients/main"][stage] == [0, 1, 2, 3]
+    assert found["by step/gradients/main"][stage] == list(range(10))

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import small_supervised
+from conftest import colourful_folders, small_supervised
 from PIL import Image
 
 import keras_inception_cli
@@ -24,14 +24,8 @@ from keras_inception_cli import train_options
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
     """A folder of red and blue pictures, easy to learn."""
-    root = tmp_path_factory.mktemp("colours")
-    random = np.random.default_rng(0)
-    for name, channel in (("red", 0), ("blue", 2)):
-        (root / name).mkdir()
-        for index in range(20):
-            pixels = random.integers(0, 60, (24, 24, 3)).astype("uint8")
-            pixels[..., channel] += 180
-            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    root = tmp_path_factory.mktemp("data") / "colours"
+    colourful_folders(root, 20)
     return root
 
 
@@ -106,6 +100,70 @@ def test_an_interrupted_run_is_resumed_by_its_name(
         np.testing.assert_array_equal(one, other)
     assert command("train", *words, "--resume") == 1
     assert "nothing to resume" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--mixed-precision", "float16"],
+        ["--mixed-precision", "bfloat16"],
+        ["--accumulate", 2, "--recipe", "paper"],
+        ["--clip-norm", 0.5],
+    ],
+    ids=str,
+)
+def test_keras_own_options_train_resume_and_reload(
+    option, colours, tmp_path, monkeypatch, capsys
+):
+    begin = training.Progress.on_epoch_begin
+
+    def interrupt(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    words = ["train", colours, "--runs", tmp_path, "--width", 0.0625, "--epochs", 2]
+    words += ["--batch-size", 8, *option]
+    assert command(*words, "--name", "whole") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Progress, "on_epoch_begin", interrupt)
+        assert command(*words, "--name", "again") == 130
+    assert command("train", "--runs", tmp_path, "--name", "again", "--resume") == 0
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert (again / "history.csv").read_text() == (whole / "history.csv").read_text()
+    # an optimizer that is not loaded would be a warning, which is an error here
+    models = [
+        training.load_checkpoint(run / "latest.keras")[0] for run in (whole, again)
+    ]
+    for one, other in zip(models[0].variables, models[1].variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    figures = tmp_path / "figures.json"
+    assert command("evaluate", again / "model.keras", colours, "--json", figures) == 0
+    result = json.loads((again / "result.json").read_text())
+    found = json.loads(figures.read_text())["main_accuracy"]
+    assert found == pytest.approx(result["val_main_accuracy"])
+    assert command("export", again / "model.keras", "--saved-models", tmp_path) == 0
+
+
+@pytest.mark.slow
+def test_xla_compiles_on_request(colours, tmp_path):
+    """In a process of its own: operations stay deterministic once they are."""
+    words = [sys.executable, "-m", "keras_inception_cli", "train"]
+    words += [colours, "--runs", tmp_path, "--width", "0.0625", "--batch-size", "8"]
+    words += ["--name", "fast", "--epochs", "3", "--jit-compile"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        while not next(process.stdout).strip().startswith("1/3"):
+            pass
+        process.kill()
+    words = [*words[:4], "--runs", tmp_path, "--name", "fast", "--resume"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "doesn't support" not in done.stderr
+    assert "going on after epoch" in done.stdout
+    model = keras.saving.load_model(tmp_path / "fast/latest.keras")
+    assert model.get_compile_config()["jit_compile"] is True
+    assert command("evaluate", tmp_path / "fast/model.keras", colours) == 0
 
 
 def settled(*words):
@@ -422,6 +480,13 @@ def test_export_to_another_format(tmp_path, workplace, capsys):
         (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are no picture"),
         (["train", "digits", "--heads", "inception_7x"], "no endpoint 'inception_7x'"),
         (["train", "digits", "--image-size", "8"], "at least 16x16"),
+        (
+            ["train", "digits", "--weights", "x.keras", "--no-batch-norm"],
+            "--weights x.keras brings its network: leave out --batch-norm",
+        ),
+        (["train", "digits", "--devices", "9"], "not 9 devices to train on, but 1"),
+        (["evaluate", "x.keras", "digits", "--json", "{tmp}/no/x.json"], "Make it fi"),
+        (["data", "digits", "--json", "{tmp}/no/x.json"], "Make it first"),
         (["train"], "train needs DATA"),
         (["train", "--name", "x", "--resume"], "no run to resume in {tmp}/runs/x"),
         (["train", "digits", "--aux-schedule", "steep"], "constant, linear, cosine"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from keras_inception.gradients.flow import GradientRow, Probe
-from keras_inception.summaries import Summaries
+from keras_inception.summaries import Summaries, cut_back
 
 GROUPS = {
     "gradient_norm": "norm",
@@ -26,7 +26,8 @@ class GradientFlow(keras.callbacks.Callback):
 
     The model is measured before the first step (at 0) and then after every so many
     epochs or steps, always on the same pictures: a handful is enough, and costs little
-    beside an epoch.
+    beside an epoch. A run that goes on at a later epoch than the first
+    (`initial_epoch`) loses what was logged behind it, and logs it anew.
 
     Args:
         images: A batch of what the model takes, for example 16 pictures.
@@ -82,11 +83,18 @@ class GradientFlow(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # Opened here, not before: tuners copy callbacks, and no copy has open files.
         self._summaries = Summaries(self.log_dir / "gradients")
+        self._begun = False
         self._probe = Probe(self.model, self.training, compiled=True)
 
     def on_epoch_begin(self, epoch, logs=None):
+        begun, self._begun = self._begun, True
         if epoch == 0:
             self._measure(0)
+        elif not begun:
+            steps = self.every_steps is not None
+            last = int(self.model.optimizer.iterations) if steps else epoch
+            for loss in self._summaries.log_dir.glob("*"):
+                cut_back(loss, last)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.every_steps is not None:

@@ -137,9 +137,14 @@ class DeeplySupervised(keras.Model):
         # Keras cannot serialize the variables: their present values take their place.
         config = dict(self._compile_config.config)
         values = {
-            name: float(weight.value) for name, weight in self.auxiliary_weights.items()
+            name: float(keras.ops.convert_to_numpy(weight))
+            for name, weight in self.auxiliary_weights.items()
         }
         config["loss_weights"] = config["loss_weights"] | values
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            # Keras wraps the optimizer under mixed_float16, and would not where the
+            # model is loaded under another policy: what it remembers would be lost.
+            config["optimizer"] = self.optimizer
         return keras.saving.serialize_keras_object(config)
 
     def compile_from_config(self, config):

@@ -20,8 +20,12 @@ class LossWeights(keras.metrics.Metric):
 
     def __init__(self, names: Sequence[str], name: str = "loss_weights", **kwargs):
         super().__init__(name=name, **kwargs)
+        # A metric's variables are summed over the devices of a tf.distribute strategy:
+        # each would see its share of the weight.
         self.by_name = {
-            head: self.add_variable((), "ones", name=f"{head}_loss_weight")
+            head: self.add_variable(
+                (), "ones", aggregation="only_first_replica", name=f"{head}_loss_weight"
+            )
             for head in names
         }
 

@@ -4,24 +4,30 @@ from keras_inception.training.alarms import Alarms, DivergenceError
 from keras_inception.training.board import TensorBoard
 from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progress
 from keras_inception.training.checkpoint import load_checkpoint, save_checkpoint
+from keras_inception.training.devices import Devices
+from keras_inception.training.directory import RunDirectory, RunFiles
 from keras_inception.training.heads_over_time import AuxiliarySchedule
+from keras_inception.training.multi_worker import multi_worker_strategy
 from keras_inception.training.recipes import RECIPES, Recipe, learning_rate, optimizer
-from keras_inception.training.run import RunDirectory, train
+from keras_inception.training.run import train
 
 __all__ = [
     "MONITOR",
     "RECIPES",
     "Alarms",
     "AuxiliarySchedule",
+    "Devices",
     "DivergenceError",
     "History",
     "KeepBest",
     "Progress",
     "Recipe",
     "RunDirectory",
+    "RunFiles",
     "TensorBoard",
     "learning_rate",
     "load_checkpoint",
+    "multi_worker_strategy",
     "optimizer",
     "save_checkpoint",
     "train",

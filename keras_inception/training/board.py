@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_inception.summaries import Summaries
+from keras_inception.summaries import Summaries, cut_back
 from keras_inception.supervision import MAIN, DeeplySupervised
 
 RIGHT, WRONG = "#007a53", "#c0392b"
@@ -21,7 +21,8 @@ class TensorBoard(keras.callbacks.Callback):
     `loss_weight/HEAD`, `schedule/learning_rate` and, on TensorFlow, the graph.
     `validation` has the picture `examples/predictions`: some pictures with what every
     output says of them. The run's settings fill the HParams tab. The horizontal axis
-    counts finished epochs.
+    counts finished epochs. A run that goes on at a later epoch than the first
+    (`initial_epoch`) loses what was logged behind it, and logs it anew.
 
     Args:
         log_dir: TensorBoard's directory for this run.
@@ -68,11 +69,15 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._summaries = Summaries(self.log_dir)
-        self._step, self._profiling = 0, False
+        self._step, self._profiling, self._begun = 0, False, False
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch > 0:
-            return  # and a resumed run has these already
+        begun, self._begun = self._begun, True
+        if epoch > 0:  # a resumed run has the settings and the graph already
+            if not begun:
+                for run in ("", "train", "validation"):
+                    cut_back(self.log_dir / run, epoch)
+            return
         if self.hparams:
             self._write_hparams()
         if keras.backend.backend() == "tensorflow":

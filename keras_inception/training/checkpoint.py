@@ -30,7 +30,8 @@ def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
     """
     path = Path(path)
     seeds = io.BytesIO()
-    np.savez(seeds, **{str(i): np.asarray(v) for i, v in enumerate(_seeds(model))})
+    values = map(keras.ops.convert_to_numpy, _seeds(model))
+    np.savez(seeds, **{str(index): value for index, value in enumerate(values)})
 
     def write(partial):
         model.save(partial)
@@ -50,6 +51,21 @@ def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
     Raises:
         ValueError: If the file is no checkpoint.
     """
+    state = checkpoint_state(path)
+    with zipfile.ZipFile(path) as archive:
+        seeds = np.load(io.BytesIO(archive.read(SEEDS)))
+    model = keras.saving.load_model(path)
+    for index, variable in enumerate(_seeds(model)):
+        variable.assign(seeds[str(index)])
+    return model, state
+
+
+def checkpoint_state(path: str | Path) -> dict:
+    """The run's state in a checkpoint, without the model.
+
+    Raises:
+        ValueError: If the file is no checkpoint.
+    """
     path = Path(path)
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no checkpoint of a run.")
@@ -59,12 +75,7 @@ def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
                 f"{path} is a model but no checkpoint: it does not say where its run "
                 "was. A run's checkpoint is its latest.keras."
             )
-        state = json.loads(archive.read(STATE))
-        seeds = np.load(io.BytesIO(archive.read(SEEDS)))
-    model = keras.saving.load_model(path)
-    for index, variable in enumerate(_seeds(model)):
-        variable.assign(seeds[str(index)])
-    return model, state
+        return json.loads(archive.read(STATE))
 
 
 def _seeds(model: keras.Model) -> list[keras.Variable]:

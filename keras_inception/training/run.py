@@ -16,102 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from keras_inception.files import write_json, write_whole
-from keras_inception.summaries import cut_back
+from keras_inception.files import write_json
 from keras_inception.supervision import DeeplySupervised
 from keras_inception.training.alarms import Alarms
 from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progress
-from keras_inception.training.checkpoint import (
-    averages_weights,
-    load_checkpoint,
-    save_checkpoint,
-)
+from keras_inception.training.checkpoint import averages_weights, save_checkpoint
+from keras_inception.training.directory import RunDirectory
 from keras_inception.training.tracing import make_variables
-
-
-class RunDirectory:
-    """The files of one training run.
-
-    Args:
-        path: `runs/NAME`; made if it is not there.
-        overwrite: Whether to delete an earlier run of this name. Defaults to False.
-        resume: Whether to go on with the run that is there. Defaults to False.
-
-    Raises:
-        FileExistsError: If the directory holds a run that is neither to be overwritten
-            nor resumed, is finished though it shall be resumed, or is no run.
-        FileNotFoundError: If there is no run to resume.
-    """
-
-    def __init__(
-        self, path: str | Path, *, overwrite: bool = False, resume: bool = False
-    ):
-        self.path = Path(path)
-        self.config = self.path / "config.json"
-        self.history = self.path / "history.csv"
-        self.model = self.path / "model.keras"
-        self.latest = self.path / "latest.keras"
-        self.tensorboard = self.path / "tensorboard"
-        self.result = self.path / "result.json"
-        if resume:
-            self._check_resumable()
-        elif self.path.exists() and (
-            not self.path.is_dir() or any(self.path.iterdir())
-        ):
-            self._make_way(overwrite)
-        self.path.mkdir(parents=True, exist_ok=True)
-
-    def _check_resumable(self):
-        if not self.config.is_file():
-            raise FileNotFoundError(
-                f"There is no run to resume in {self.path}: it has no config.json. "
-                "Give the --name of a run that was begun, or leave --resume out."
-            )
-        if self.result.is_file():
-            raise FileExistsError(
-                f"{self.path} holds a finished run; there is nothing to resume."
-            )
-
-    def _make_way(self, overwrite: bool):
-        if not self.config.is_file():
-            raise FileExistsError(
-                f"{self.path} is there already and is no training run; choose another "
-                "place."
-            )
-        if not overwrite:
-            finished = self.result.is_file()
-            raise FileExistsError(
-                f"{self.path} holds {'a finished' if finished else 'an unfinished'} "
-                f"run. Give this one another --name, or --overwrite the old one"
-                f"{'.' if finished else ', or --resume it.'}"
-            )
-        shutil.rmtree(self.path)
-
-    def checkpoint(self) -> tuple[keras.Model, dict] | None:
-        """The model and the state to go on from; `None` before the first epoch ends."""
-        return load_checkpoint(self.latest) if self.latest.is_file() else None
-
-    def check_room(self, model: keras.Model) -> None:
-        """Refuses a disk that can't hold the run's models.
-
-        Raises:
-            OSError: If the directory can't be written, or there is too little room for
-                the best model, the latest and the one that is being written.
-        """
-        probe = self.path / ".partial-probe"
-        write_whole(probe, lambda partial: partial.write_bytes(b"0" * 4096))
-        probe.unlink()
-        variables = [*model.variables, *model.optimizer.variables]
-        need = 3 * sum(4 * int(np.prod(v.shape)) for v in variables)
-        free = shutil.disk_usage(self.path).free
-        if free < need:
-            raise OSError(
-                f"{self.path} has {free / 1e6:,.0f} MB of room, but this run needs "
-                f"about {need / 1e6:,.0f} MB for its models. Free some, or give "
-                "another --runs."
-            )
 
 
 def train(
@@ -152,16 +64,16 @@ def train(
 
     Raises:
         OSError: If the directory can't hold the run, before anything is trained.
+        RuntimeError: If another process trains in it.
         DivergenceError: If a loss is no number any more.
     """
     run.check_room(model)
+    run.check_free()
     if state is None:
         # of a run that was killed before its first epoch ended
         shutil.rmtree(run.tensorboard, ignore_errors=True)
         write_json(run.config, config)
         state = {"epochs": 0, "history": [], "best": {}, "alarms": {}, "seconds": 0.0}
-    elif run.tensorboard.is_dir():
-        cut_back(run.tensorboard, state["epochs"])
     history = History(run.history, state["history"])
     best = KeepBest(run.model, **state["best"])
     alarms = Alarms(state=state["alarms"])
@@ -177,25 +89,30 @@ def train(
         }
 
     make_variables(model, validation_data)
-    model.fit(
-        train_data,
-        validation_data=validation_data,
-        initial_epoch=state["epochs"],
-        epochs=epochs,
-        verbose=0,
-        shuffle=False,  # the pipeline's matter
-        class_weight=class_weight,
-        callbacks=[
-            *([keras.callbacks.SwapEMAWeights()] if averages_weights(model) else []),
-            history,
-            *callbacks,
-            Progress(),
-            alarms,
-            best,
-            # last, so that what it remembers has been written
-            KeepLatest(run.latest, present_state),
-        ],
-    )
+    with run.hold():
+        model.fit(
+            train_data,
+            validation_data=validation_data,
+            initial_epoch=state["epochs"],
+            epochs=epochs,
+            verbose=0,
+            shuffle=False,  # the pipeline's matter
+            class_weight=class_weight,
+            callbacks=[
+                *(
+                    [keras.callbacks.SwapEMAWeights()]
+                    if averages_weights(model)
+                    else []
+                ),
+                history,
+                *callbacks,
+                Progress(),
+                alarms,
+                best,
+                # last, so that what it remembers has been written
+                KeepLatest(run.latest, present_state),
+            ],
+        )
     result = {
         "best_epoch": best.epoch,
         MONITOR: best.value,
