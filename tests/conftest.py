@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_inception as ki
 from keras_inception.supervision import supervise
@@ -26,6 +27,20 @@ def pictures():
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (8, SIDE, SIDE, 3)).astype("float32")
     return images, np.arange(8) % CLASSES
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """A folder of red and blue pictures, easy to learn."""
+    root = tmp_path_factory.mktemp("colours")
+    random = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (root / name).mkdir()
+        for index in range(20):
+            pixels = random.integers(0, 60, (24, 24, 3)).astype("uint8")
+            pixels[..., channel] += 180
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
 
 
 def tiny_googlenet(**arguments) -> ki.DeeplySupervised:

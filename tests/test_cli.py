@@ -22,20 +22,6 @@ from keras_inception_cli import train_options
 
 
 @pytest.fixture(scope="module")
-def colours(tmp_path_factory):
-    """A folder of red and blue pictures, easy to learn."""
-    root = tmp_path_factory.mktemp("colours")
-    random = np.random.default_rng(0)
-    for name, channel in (("red", 0), ("blue", 2)):
-        (root / name).mkdir()
-        for index in range(20):
-            pixels = random.integers(0, 60, (24, 24, 3)).astype("uint8")
-            pixels[..., channel] += 180
-            Image.fromarray(pixels).save(root / name / f"{index}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
 def workplace(tmp_path_factory, colours):
     """A finished run and its export, made by the commands."""
     root = tmp_path_factory.mktemp("workplace")

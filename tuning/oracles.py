@@ -67,8 +67,9 @@ class Lasting:
         super().reload()
         for trial_id in set(self.trials) - set(self.start_order):
             # killed between the trial's file and the oracle's: it is drawn again
-            del self.trials[trial_id]
             shutil.rmtree(self._get_trial_dir(trial_id))
+        # in their order, on which the last digits of a Gaussian process depend
+        self.trials = {trial_id: self.trials[trial_id] for trial_id in self.start_order}
         # the queue's end comes first
         self._retry_queue = [
             trial_id

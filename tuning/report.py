@@ -73,7 +73,8 @@ def draw(search: Search):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
         f"{search.choices['name']}: {len(trials)} settings of the heads, "
-        f"{search.choices['executions']} seed(s) each"
+        f"{search.choices['executions']} "
+        f"seed{'s' if search.choices['executions'] > 1 else ''} each"
     )
     return figure
 

@@ -15,7 +15,6 @@ from keras_inception.architecture import Architecture, Inception
 from keras_inception.training.heads_over_time import SCHEDULES
 from tuning.settings import Setting, paper_setting, short, values_of
 
-MOST_HEADS = 3
 WINDOW = 5  # of a head's average pool: the paper, section 5
 WEIGHTS = {"min_value": 0.01, "max_value": 1.0, "sampling": "log", "default": 0.3}
 HEAD_WIDTHS = (0.25, 0.5, 1.0)
@@ -42,7 +41,7 @@ class Space:
     """  # noqa: E501
 
     places: tuple[str, ...]
-    most_heads: int = MOST_HEADS
+    most_heads: int = 3
     batch_norm: bool = False
     learning_rate: float | None = None
 

@@ -87,7 +87,7 @@ class HeadsTuner(keras_tuner.Tuner):
         values = trial.hyperparameters.values
         setting, name = setting_of(values), f"trial {int(trial.trial_id)}"
         epochs = values.get("tuner/epochs", self.hypermodel.epochs)
-        with told_apart(directory, self.tuner_id):
+        with count_or_give_up(directory, self.tuner_id):
             accuracies = [
                 self.execute(
                     setting,
@@ -166,8 +166,8 @@ class HeadsTuner(keras_tuner.Tuner):
 
 
 @contextlib.contextmanager
-def told_apart(directory: Path, worker: str):
-    """Within the block the trial's directory says who runs it, and then how it failed.
+def count_or_give_up(directory: Path, worker: str):
+    """Within the block a trial's directory says who runs it, and then how it failed.
 
     What a disk refuses ends the search instead, and the trial is run again when the
     search goes on.
