@@ -68,6 +68,7 @@ class HeadsTuner(keras_tuner.Tuner):
         setting = setting_of(self.oracle.hyperparameters.values)
         pictures = self.pictures(self.seed, 0)
         model = self.hypermodel.model(setting, 1)
+        model.run_eagerly = True  # compiling takes longer than a batch
         logs = model.fit(
             pictures.train.take(1),
             validation_data=pictures.validation.take(1),
