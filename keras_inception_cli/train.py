@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 
-from keras_inception_cli import coarse, train_options
+from keras_inception_cli import coarse, found, train_options
 from keras_inception_cli.common import (
     find_data,
     fitting_architecture,
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
             model = _build(options, source, side)
             _compile(model, options, len(pictures.train))
         fall = training.AuxiliarySchedule(
-            schedule, train_options.aux_weights(options, model.heads)
+            schedule, found.aux_weights(options, model.heads)
         )
         run = run or training.RunDirectory(
             train_options.run_path(options, source.name), overwrite=options.overwrite
@@ -188,7 +188,7 @@ def _compile(model, options, steps_per_epoch: int) -> None:
             factors=factors if options.layer_decay != 1 else None,
             **keras_options,
         ),
-        loss_weights=train_options.aux_weights(options, model.heads),
+        loss_weights=found.aux_weights(options, model.heads),
         jit_compile="auto" if options.jit_compile is None else options.jit_compile,
     )
 
@@ -229,5 +229,5 @@ def _hparams(config: dict) -> dict:
         values[name] = " ".join(values[name]) or "none"
     if isinstance(values["aux_weight"], dict):
         pairs = values["aux_weight"].items()
-        values["aux_weight"] = " ".join(f"{head}={weight:g}" for head, weight in pairs)
+        values["aux_weight"] = ",".join(f"{head}={weight:g}" for head, weight in pairs)
     return values

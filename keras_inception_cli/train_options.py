@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from keras_inception_cli import coarse
+from keras_inception_cli import coarse, found
 from keras_inception_cli.common import (
     DATA_HELP,
     add_augmentation_arguments,
@@ -38,16 +38,6 @@ OF_THE_CALL = (
     "resume",
     "config",
     "hyperparameters",
-)
-# What a search's best.json decides.
-OF_A_SEARCH = (
-    "heads",
-    "aux_weight",
-    "aux_schedule",
-    "head_dropout",
-    "head_width",
-    "head_batch_norm",
-    "learning_rate",
 )
 
 
@@ -180,38 +170,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: inception_4a inception_4d)",
     )
     heads.add_argument(
-        "--aux-weight",
-        nargs="+",
-        action=_Weights,
-        metavar="WEIGHT",
-        help="of each head's loss, or for every head its own, as in aux_4a=0.3 "
-        "(small: 0.3)",
-    )
-    heads.add_argument(
         "--aux-schedule",
         nargs="+",
         metavar="SCHEDULE",
         help="constant, linear or cosine: how the weights fall to 0 over the run; or "
         "for some heads, as in aux_4a=linear (small: constant)",
     )
-    heads.add_argument(
-        "--head-dropout",
-        type=float,
-        default=0.7,
-        metavar="SHARE",
-        help="dropped in each head (default: 0.7)",
-    )
-    heads.add_argument(
-        "--head-width",
-        type=float,
-        default=1.0,
-        help="times the filters and units of each head (default: 1)",
-    )
-    heads.add_argument(
-        "--head-batch-norm",
-        action=argparse.BooleanOptionalAction,
-        help="batch normalisation in the heads (default: as the network)",
-    )
+    found.add_arguments(heads)
     coarse.add_arguments(heads)
     # None stands for what was not typed, until `settle` knows all that may fill it in.
     defaults = vars(parser.parse_args([]))
@@ -232,7 +197,7 @@ def settle(options: argparse.Namespace) -> None:
         _check_resume(options)
         options.config = run_path(options) / "config.json"
     if options.hyperparameters:
-        _take_from_search(options.hyperparameters, options)
+        found.take(options.hyperparameters, options)
     if options.config:
         _take_from(options.config, options)
     typed_or_taken = options.recipe or options.not_given["recipe"]
@@ -280,13 +245,6 @@ def schedule(options: argparse.Namespace) -> str | dict[str, str]:
     return by_head or for_all[0]
 
 
-def aux_weights(options: argparse.Namespace, heads: list[str]) -> dict[str, float]:
-    """`--aux-weight` for every head by name."""
-    if isinstance(options.aux_weight, dict):
-        return options.aux_weight
-    return dict.fromkeys(heads, options.aux_weight)
-
-
 def as_config(options: argparse.Namespace) -> dict:
     """The settled choices as JSON, for `config.json`."""
     return {
@@ -309,44 +267,6 @@ def _check_resume(options: argparse.Namespace) -> None:
             f"There is no run to resume in {path.parent}: it has no config.json. Give "
             "the --name of a run that was begun, or leave --resume out."
         )
-
-
-class _Weights(argparse.Action):
-    """A number for all heads, or HEAD=NUMBER for each: a dict."""
-
-    def __call__(self, parser, options, words, option_string=None):
-        try:
-            if len(words) == 1 and "=" not in words[0]:
-                weights = float(words[0])
-            else:
-                pairs = (word.split("=", 1) for word in words)
-                weights = {head: float(weight) for head, weight in pairs}
-        except ValueError:
-            parser.error(
-                f"argument {option_string}: takes one number for every head, or "
-                f"HEAD=NUMBER for each of them. Received: {' '.join(words)}"
-            )
-        setattr(options, self.dest, weights)
-
-
-def _take_from_search(file: Path, options: argparse.Namespace) -> None:
-    """What a search found, where the command line does not say otherwise."""
-    try:
-        found = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {file}") from None
-    except ValueError:
-        found = None
-    chosen = found.get("hyperparameters") if isinstance(found, dict) else None
-    if not isinstance(chosen, dict) or not set(chosen) <= set(OF_A_SEARCH):
-        raise ValueError(
-            f"{file} is no best.json of a search, as python -m tuning.search writes."
-        )
-    # its weights belong to its own heads
-    own_heads = options.heads is None or options.heads == chosen.get("heads")
-    for option, value in chosen.items():
-        if getattr(options, option) is None and (own_heads or option != "aux_weight"):
-            setattr(options, option, value)
 
 
 def _take_from(config: Path, options: argparse.Namespace) -> None:

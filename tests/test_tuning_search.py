@@ -163,7 +163,7 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     assert "hyperparameters" not in train_options.as_config(taken)
     typed = settled("--hyperparameters", file, "--learning-rate", 0.1)
     assert (typed.learning_rate, typed.aux_weight) == (0.1, weights)
-    typed = settled("--hyperparameters", file, "--aux-weight", "aux_3b=1", "aux_4c=2")
+    typed = settled("--hyperparameters", file, "--aux-weight", "aux_3b=1,aux_4c=2")
     assert typed.aux_weight == {"aux_3b": 1.0, "aux_4c": 2.0}
     # the weights are those of the search's own heads
     typed = settled("--hyperparameters", file, "--heads", "inception_4a")
@@ -173,6 +173,8 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     config.write_text(json.dumps({"data": "digits", "heads": [], "epochs": 77}))
     both = settled("--hyperparameters", file, "--config", config)
     assert (both.heads, both.epochs) == (found["heads"], 77)
+    with pytest.raises(SystemExit):
+        settled("--aux-weight", "aux_3b")
     file.write_text(json.dumps({"hyperparameters": {"heads": [], "colour": "red"}}))
     with pytest.raises(ValueError, match=r"is no best\.json of a search"):
         settled("--hyperparameters", file)
