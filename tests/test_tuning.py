@@ -310,7 +310,7 @@ CHOICES = {
     "tune_learning_rate": False,
     "batch_norm": True,
     "places": list(PLACES),
-    "heads": 3,
+    "most_heads": 3,
     "tuner": "random",
     "executions": 2,
     "seed": 0,

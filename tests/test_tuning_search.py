@@ -186,7 +186,7 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     ("words", "message"),
     [
         (["--trials", "0"], "--trials must be at least 1"),
-        (["--heads", "4"], "--heads must be at most 3"),
+        (["--most-heads", "4"], "--most-heads must be at most 3"),
         (["--width", "0"], "--width must be above 0"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--places", "inception_9z"], "the Inception modules of googlenet_small"),

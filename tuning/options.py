@@ -48,10 +48,12 @@ def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Refuses numbers that are out of their range."""
-    check_at_least(options, {"trials": 1, "executions": 1, "workers": 1, "heads": 1})
-    if options.heads > MOST_HEADS:
+    check_at_least(
+        options, {"trials": 1, "executions": 1, "workers": 1, "most_heads": 1}
+    )
+    if options.most_heads > MOST_HEADS:
         raise ValueError(
-            f"--heads must be at most {MOST_HEADS}. Received: {options.heads}"
+            f"--most-heads must be at most {MOST_HEADS}. Received: {options.most_heads}"
         )
     for name in ("width", "learning_rate"):
         value = getattr(options, name)
@@ -138,9 +140,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         metavar="ENDPOINT",
         help="where heads may hang (default: inception_3a to inception_5a)",
     )
-    space.add_argument(
-        "--heads", type=int, default=3, help="how many at most (default: 3)"
-    )
+    space.add_argument("--most-heads", type=int, default=3, help="(default: 3)")
     space.add_argument(
         "--tune-learning-rate",
         action="store_true",

@@ -71,7 +71,7 @@ def _search(options: argparse.Namespace) -> None:
     places, too_small = fitting_places(architecture, side, options.places)
     space = Space(
         places,
-        options.heads,
+        options.most_heads,
         recipe.batch_norm,
         recipe.learning_rate if options.tune_learning_rate else None,
     )
@@ -134,7 +134,7 @@ def _search(options: argparse.Namespace) -> None:
         "augment": pictures(options.seed, 0).augmentation,
         "mirror": options.mirror,
         "places": list(space.places),
-        "heads": options.heads,
+        "most_heads": options.most_heads,
         "tuner": options.tuner,
         "executions": options.executions,
         "seed": options.seed,
@@ -179,9 +179,10 @@ def _heading(choices: dict, too_small: dict[str, int], *, paper: bool) -> str:
         f"augmentation: {choices['augment']}",
         f"{choices['architecture']} at {side}x{side}, width {choices['width']:g}, "
         f"recipe {choices['recipe']}, {choices['epochs']} epochs",
-        f"{choices['trials']} trials, {choices['tuner']}: up to {choices['heads']} "
-        f"heads at {' '.join(map(short, choices['places']))}, {seeds} "
-        f"seed{'s' if seeds > 1 else ''} each",
+        f"{choices['trials']} trials, {choices['tuner']}: "
+        f"up to {choices['most_heads']} heads "
+        f"at {' '.join(map(short, choices['places']))}, "
+        f"{seeds} seed{'s' if seeds > 1 else ''} each",
     ]
     if too_small:
         places = ", ".join(f"{short(n)} ({s}x{s})" for n, s in too_small.items())
@@ -215,8 +216,9 @@ def _show_trial(directory: Path, ended, stream) -> None:
 
 def _conclude(options: argparse.Namespace) -> None:
     """Writes what was found, and says it."""
-    from tuning import report, results
-    from tuning.oracles import FAILURES
+    with quiet_start():
+        from tuning import report, results
+        from tuning.oracles import FAILURES
 
     search = results.read(options.directory)
     results.write(search, options.directory)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from keras_inception_cli.common import quiet_start
+
 CHIEF = "chief"
 LAUNCHED = "TUNING_LAUNCHED"
 RESTARTS = 3  # of a worker in a row, none of whose trials came to an end in between
@@ -127,9 +129,9 @@ def share(
 
 def note_death(directory: Path, worker: str) -> int:
     """Counts a worker's death in the trial it was in; returns its trials that ended."""
-    # here, since the library imports Keras, for which --help has no time
-    from keras_inception.files import write_json
-    from tuning.results import TRIALS, WORKER
+    with quiet_start():  # here, since it imports Keras, for which --help has no time
+        from keras_inception.files import write_json
+        from tuning.results import TRIALS, WORKER
 
     ended = 0
     for file in (directory / TRIALS).glob(f"*/{WORKER}"):
