@@ -376,7 +376,7 @@ def test_the_report_is_one_file_with_all_that_was_found(search):
     assert png.startswith(b"\x89PNG")
     found = results.read(search)
     figure = report.draw(found)
-    ranking, placement, weight = figure.axes[:3]
+    ranking, placement, weight = figure.axes[:3]  # the fourth is the scale of colours
     names = [label.get_text() for label in ranking.get_yticklabels()]
     assert names[-1].endswith(f"({found.best.number})")
     assert {"paper  (0)", "no heads  (1)"} <= set(names)

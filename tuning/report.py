@@ -11,8 +11,8 @@ from tuning.settings import short
 
 PAPER, BARE, BEST, OTHER = "#c0392b", "#1c2430", "#007a53", "#7d8fa6"
 CAPTION = (
-    "Left: every setting, the best on top; a dot is one seed, a bar their mean. "
-    "Middle: each setting's heads, joined by a line. Right: the weight of each head, "
+    "Left: every setting, the best on top; a dot is one seed, a bar their mean. Top "
+    "right: each setting's heads, joined by a line. Below: the weight of each head, "
     "the darker the deeper it sits. Dashed: the paper's setting; dotted: no heads; "
     "their bands are one standard error, from the variation between seeds."
 )
@@ -33,6 +33,8 @@ def page(search: Search, picture: bytes) -> str:
     """The page as HTML."""
     chosen, table = search.choices, results.rows(search)
     columns = [name for name in table[0] if any(row[name] != "" for row in table)]
+    if all(trial.status == "COMPLETED" for trial in search.trials):
+        columns.remove("status")
     facts = [
         f"{chosen['name']}: {chosen['train']:,} pictures to learn from, "
         f"{chosen['validation']:,} held out, {chosen['classes']} classes. "
@@ -62,14 +64,14 @@ def draw(search: Search):
     from matplotlib.figure import Figure
 
     trials = sorted(search.finished, key=lambda trial: trial.accuracy)
-    height = min(12, max(4.6, 1.6 + 0.24 * len(trials)))
-    figure = Figure(figsize=(15, height), layout="constrained")
+    height = min(14, max(7, 1.6 + 0.24 * len(trials)))
+    figure = Figure(figsize=(11, height), layout="constrained")
     FigureCanvasAgg(figure)
-    ranking, placement, weight = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
-    _draw_ranking(ranking, search, trials)
-    _draw_placement(placement, search, trials)
-    _draw_weights(weight, search, trials)
-    for axes in (ranking, placement, weight):
+    panels = figure.subplot_mosaic([["ranking", "place"], ["ranking", "weight"]])
+    _draw_ranking(panels["ranking"], search, trials)
+    _draw_placement(panels["place"], search, trials)
+    _draw_weights(panels["weight"], search, trials)
+    for axes in panels.values():
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
         f"{search.choices['name']}: {len(trials)} settings of the heads, "
@@ -113,7 +115,7 @@ def _draw_placement(axes, search: Search, trials: list[Trial]) -> None:
     axes.set_xlim(-0.5, len(places) - 0.5)
     _draw_references(axes.axhline, axes.axhspan, search)
     axes.set(title="against placement", xlabel="heads on Inception ...")
-    axes.legend(fontsize=8, frameon=False, loc="best")
+    axes.legend(fontsize=8)
 
 
 def _draw_weights(axes, search: Search, trials: list[Trial]) -> None:
