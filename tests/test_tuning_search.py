@@ -14,14 +14,15 @@ import pytest
 from conftest import logged
 
 import keras_inception_cli
-from keras_inception_cli import train_options
+from keras_inception_cli import coarse, train_options
 from tuning import results, search
 from tuning.oracles import oracle
 from tuning.space import Space, fitting_places
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--epochs", "1", "--width", "0.125", "--batch-size", "16", "--seed", "5"]
-SEARCH = ["--tuner", "random", "--places", "inception_4a", "inception_4d"]
+PLACES = ["inception_4a", "inception_4d"]
+SEARCH = ["--tuner", "random", "--places", *PLACES, "--trials", "3"]
 
 
 def words_of(data, directory, *more):
@@ -46,18 +47,19 @@ def wait_for(condition, process, seconds=240):
 
 @pytest.fixture(scope="module")
 def killed_and_resumed(tmp_path_factory, colours):
-    """A search of four trials, killed in the third, which went on in this process."""
+    """A search of three trials, killed in the second, which went on in this process.
+
+    `test_tuning.py` kills searches in every trial, without training anything.
+    """
     directory = tmp_path_factory.mktemp("searches") / "one"
-    more = [*SEARCH, "--trials", "4"]
-    process = begin(colours, directory, *more, stdout=subprocess.DEVNULL)
-    wait_for((directory / "trials/trial_2/execution_0/config.json").exists, process)
+    process = begin(colours, directory, *SEARCH, stdout=subprocess.DEVNULL)
+    wait_for((directory / "trials/trial_1/execution_0/config.json").exists, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    before = {path: path.read_text() for path in directory.glob("trials/*/*/result*")}
-    assert len(before) == 2
-    assert search.main(words_of(colours, directory, *more)) == 0
-    for path, text in before.items():
-        assert path.read_text() == text  # what was done is not done again
+    (done,) = directory.glob("trials/*/*/result.json")
+    before = done.read_text()
+    assert search.main(words_of(colours, directory, *SEARCH)) == 0
+    assert done.read_text() == before  # what was done is not done again
     return directory
 
 
@@ -67,13 +69,12 @@ def test_a_killed_search_ends_with_the_trials_it_would_have_had(
     """Against an oracle alone, whose draws don't depend on accuracies."""
     import keras_inception as ki
 
-    wanted = ["inception_4a", "inception_4d"]
-    places, _ = fitting_places(ki.GOOGLENET_SMALL, 32, wanted)
+    places, _ = fitting_places(ki.GOOGLENET_SMALL, 32, PLACES)
     space = Space(places, batch_norm=True)
-    made = oracle("random", space, trials=4, epochs=1, seed=5)
+    made = oracle("random", space, trials=3, epochs=1, seed=5)
     made._set_project_dir(str(tmp_path), results.TRIALS)
     expected = {}
-    for number in range(4):
+    for number in range(3):
         trial = made.create_trial("tuner0")
         expected[number] = trial.hyperparameters.values
         made.update_trial(trial.trial_id, {"val_main_accuracy": 0.5})
@@ -100,23 +101,23 @@ def test_a_search_leaves_what_it_found(killed_and_resumed, colours, capsys):
     assert "data:image/png" in (directory / "report.html").read_text()
     assert not list(directory.rglob("*.keras"))
     # TensorBoard's HParams tab has a session for every trial
-    for number in range(4):
+    for number in range(3):
         tags = logged(directory / f"trials/trial_{number}/execution_0/tensorboard")
         assert "_hparams_/session_start_info" in tags["."]
         assert "accuracy/main" in tags["validation"]
     # given again, it has nothing left to do and says the same
-    words = words_of(colours, directory, *SEARCH, "--trials", "4")
-    assert search.main(words) == 0
+    assert search.main(words_of(colours, directory, *SEARCH)) == 0
     told = capsys.readouterr().out
-    assert "going on: 4 trials are done" in told
-    assert f"The best of 4 settings is trial {best['trial']} " in told
+    assert "going on: 3 trials are done" in told
+    assert f"The best of 3 settings is trial {best['trial']} " in told
     assert f"--hyperparameters {directory}/best.json" in told
 
 
+@pytest.mark.slow
 def test_train_takes_what_was_found_and_ends_the_same(
     killed_and_resumed, colours, tmp_path
 ):
-    """The trial in which the search was killed, trained anew by the command."""
+    """A trial, trained anew by the command: the same to the bit."""
     found = results.read(killed_and_resumed).trials[2]
     file = tmp_path / "best.json"
     file.write_text(json.dumps({"hyperparameters": found.setting.hyperparameters}))
@@ -160,6 +161,13 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
         if name != "aux_schedule":
             assert getattr(taken, name) == value
     assert taken.aux_schedule == ["cosine"]
+    built = coarse.heads(taken, ["a", "b"], batch_norm=True)
+    assert [(head.at, head.units, head.filters) for head in built] == [
+        ("inception_3b", 512, 64),
+        ("inception_4c", 512, 64),
+    ]
+    assert {(head.dropout, head.batch_norm) for head in built} == {(0.25, False)}
+    assert coarse.heads(settled(), ["a", "b"], batch_norm=True) == PLACES
     assert "hyperparameters" not in train_options.as_config(taken)
     typed = settled("--hyperparameters", file, "--learning-rate", 0.1)
     assert (typed.learning_rate, typed.aux_weight) == (0.1, weights)
@@ -220,7 +228,7 @@ def test_data_without_validation_is_refused(colours, tmp_path, capsys):
 
 def test_another_search_is_not_gone_on_with(killed_and_resumed, tmp_path, capsys):
     colours = results.read(killed_and_resumed).choices["data"]
-    words = words_of(colours, killed_and_resumed, *SEARCH, "--trials", "4")
+    words = words_of(colours, killed_and_resumed, *SEARCH)
     assert search.main([*words, "--executions", "2"]) == 1
     assert "other choices: executions 1, not 2" in capsys.readouterr().err
     (tmp_path / "mine.txt").write_text("precious")
@@ -238,7 +246,7 @@ def test_help_is_instant():
 @pytest.mark.slow
 def test_workers_do_every_trial_once_even_if_one_dies(colours, tmp_path):
     """A worker and then the launcher are killed; a search alone ends the same."""
-    more = [*SEARCH, "--trials", "6", "--workers", "2"]
+    more = [*SEARCH, "--trials", "6", "--workers", "2"]  # the last --trials counts
     directory = tmp_path / "together"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     process = begin(colours, directory, *more, **quiet)
