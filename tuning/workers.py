@@ -149,7 +149,8 @@ def end_with_the_launcher() -> None:
         return
 
     def wait():
-        sys.stdin.buffer.read()
+        # not `sys.stdin`, whose lock, held here, aborts an interpreter that ends
+        os.read(0, 1)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
