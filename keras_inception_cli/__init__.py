@@ -9,6 +9,7 @@ backend, which takes seconds. Each command's module says what it takes
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from keras_inception_cli import (
     calibrate,
@@ -55,15 +56,24 @@ def main(arguments: list[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
+    return status_of("keras-inception", lambda: options.run(options))
+
+
+def status_of(program: str, run: Callable[[], int | None]) -> int:
+    """Runs a command and returns its exit status; an error is one line on stderr.
+
+    Args:
+        program: What the line begins with.
+        run: Returns a status of its own, or `None` for 0.
+    """
     try:
-        options.run(options)
+        return run() or 0
     except KeyboardInterrupt:
-        print("keras-inception: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("KERAS_INCEPTION_DEBUG"):
             raise
         message = " ".join(str(error).split())
-        print(f"keras-inception: error: {message}", file=sys.stderr)
+        print(f"{program}: error: {message}", file=sys.stderr)
         return 1
-    return 0

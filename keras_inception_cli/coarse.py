@@ -1,4 +1,4 @@
-"""Heads that learn superclasses, as `train` is told of them."""
+"""The heads as `train` is told of them, and superclasses for some of them."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,9 @@ def add_arguments(group) -> None:
 
 
 def heads(options: argparse.Namespace, class_names: list[str], batch_norm: bool):
-    """The heads of `--heads`, some of them coarse.
+    """The heads of `--heads`, some of them coarse, built as the options say.
+
+    They are names where nothing is said of how they are built.
 
     Raises:
         ValueError: If one of the two options is given without the other, or names no
@@ -42,13 +44,22 @@ def heads(options: argparse.Namespace, class_names: list[str], batch_norm: bool)
             f"--coarse-heads names no head: {', '.join(unknown)}. The heads are: "
             f"{', '.join(names.values()) or 'none'}"
         )
-    if not options.coarse_heads:
-        return options.heads
-    superclasses = read_superclasses(options.superclasses, class_names)
+    superclasses = None
+    if options.coarse_heads:
+        superclasses = read_superclasses(options.superclasses, class_names)
+    if options.head_batch_norm is not None:
+        batch_norm = options.head_batch_norm
+    as_usual = (options.head_dropout, options.head_width) == (0.7, 1.0)
+    as_usual = as_usual and options.head_batch_norm is None
     return [
-        AuxiliaryHead(at, batch_norm=batch_norm, superclasses=superclasses)
-        if name in options.coarse_heads
-        else at
+        at
+        if as_usual and name not in options.coarse_heads
+        else AuxiliaryHead(
+            at,
+            dropout=options.head_dropout,
+            batch_norm=batch_norm,
+            superclasses=superclasses if name in options.coarse_heads else None,
+        ).widened(options.head_width)
         for at, name in names.items()
     ]
 

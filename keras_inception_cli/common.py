@@ -177,6 +177,14 @@ class Counter:
             print(f"\r{self.label} {done}/{self.total}", end=end, flush=True)
 
 
+def fitting_architecture(name: str | None, source):
+    """The architecture of a name, by default the one that suits some pictures' size."""
+    import keras_inception as ki
+
+    small = source.image_size < 224
+    return ki.ARCHITECTURES[name or ("googlenet_small" if small else "googlenet")]
+
+
 def fitting_side(source, architecture) -> int:
     """The side in pixels that suits an architecture and the size of some pictures."""
     if architecture.name != "googlenet_small":

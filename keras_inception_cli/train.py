@@ -10,9 +10,10 @@ import contextlib
 import dataclasses
 import tempfile
 
-from keras_inception_cli import coarse, train_options
+from keras_inception_cli import coarse, found, train_options
 from keras_inception_cli.common import (
     find_data,
+    fitting_architecture,
     fitting_side,
     load_model,
     picture_side,
@@ -30,6 +31,8 @@ HPARAMS = (
     "heads",
     "aux_weight",
     "aux_schedule",
+    "head_dropout",
+    "head_width",
     "learning_rate",
     "batch_size",
     "epochs",
@@ -95,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
             model = _build(options, source, side)
             _compile(model, options, len(train))
         fall = training.AuxiliarySchedule(
-            schedule, dict.fromkeys(model.heads, options.aux_weight)
+            schedule, found.aux_weights(options, model.heads)
         )
         run = run or training.RunDirectory(path, overwrite=options.overwrite)
         print(
@@ -190,9 +193,7 @@ def _architecture(options, source):
 
     if options.weights:
         return ki.GOOGLENET  # stands for the file's own
-    small = source.image_size < 224
-    name = options.architecture or ("googlenet_small" if small else "googlenet")
-    return ki.ARCHITECTURES[name]
+    return fitting_architecture(options.architecture, source)
 
 
 def _build(options, source, side: int):
@@ -235,7 +236,7 @@ def _compile(model, options, steps_per_epoch: int) -> None:
             factors=factors if options.layer_decay != 1 else None,
             **keras_options,
         ),
-        loss_weights=options.aux_weight,
+        loss_weights=found.aux_weights(options, model.heads),
         jit_compile="auto" if options.jit_compile is None else options.jit_compile,
     )
 
@@ -286,4 +287,7 @@ def _hparams(config: dict) -> dict:
     values = {name: config[name] for name in HPARAMS if config[name] is not None}
     for name in ("heads", "aux_schedule"):
         values[name] = " ".join(values[name]) or "none"
+    if isinstance(values["aux_weight"], dict):
+        pairs = values["aux_weight"].items()
+        values["aux_weight"] = ",".join(f"{head}={weight:g}" for head, weight in pairs)
     return values

@@ -1,14 +1,15 @@
 """What `train` can be told, and what it settles on.
 
-A choice comes from the command line, else from `--config FILE` (or, with `--resume`,
-from the run itself), else from the recipe, else from the default shown by `--help`.
+A choice comes from the command line, else from `--hyperparameters FILE`, else from
+`--config FILE` (or, with `--resume`, from the run itself), else from the recipe, else
+from the default shown by `--help`.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from keras_inception_cli import coarse
+from keras_inception_cli import coarse, found
 from keras_inception_cli.common import (
     DATA_HELP,
     add_augmentation_arguments,
@@ -37,6 +38,7 @@ OF_THE_CALL = (
     "resume",
     "config",
     "devices",
+    "hyperparameters",
 )
 # What the network of `--weights FILE` has of its own.
 OF_THE_NETWORK = ("architecture", "width", "batch_norm")
@@ -62,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="the choices of another run's config.json; what is given beside it wins",
+    )
+    run.add_argument(
+        "--hyperparameters",
+        type=Path,
+        metavar="FILE",
+        help="the heads, their weights and the rest that a search found, its best.json "
+        "(tuning/README.md); what is given beside it wins",
     )
     run.add_argument("--seed", type=int, default=0, help="(default: 0)")
     run.add_argument(
@@ -176,15 +185,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: inception_4a inception_4d)",
     )
     heads.add_argument(
-        "--aux-weight", type=float, help="of each head's loss (small: 0.3)"
-    )
-    heads.add_argument(
         "--aux-schedule",
         nargs="+",
         metavar="SCHEDULE",
         help="constant, linear or cosine: how the weights fall to 0 over the run; or "
         "for some heads, as in aux_4a=linear (small: constant)",
     )
+    found.add_arguments(heads)
     coarse.add_arguments(heads)
     # None stands for what was not typed, until `settle` knows all that may fill it in.
     defaults = vars(parser.parse_args([]))
@@ -205,6 +212,8 @@ def settle(options: argparse.Namespace) -> None:
     if options.resume:
         _check_resume(options)
         options.config = run_path(options) / "config.json"
+    if options.hyperparameters:
+        found.take(options.hyperparameters, options)
     if options.config:
         _take_from(options.config, options)
     if options.weights and typed and not options.resume:
@@ -278,8 +287,10 @@ def as_config(options: argparse.Namespace) -> dict:
 
 
 def _check_resume(options: argparse.Namespace) -> None:
-    if options.overwrite or options.config:
-        raise ValueError("--resume goes with neither --overwrite nor --config.")
+    if options.overwrite or options.config or options.hyperparameters:
+        raise ValueError(
+            "--resume goes with neither --overwrite, --config nor --hyperparameters."
+        )
     if options.name is None and options.data is None:
         raise ValueError("--resume needs the --name of the run to go on with.")
     path = run_path(options) / "config.json"

@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_inception as ki
 from keras_inception.supervision import supervise
@@ -26,6 +27,14 @@ def pictures():
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (8, SIDE, SIDE, 3)).astype("float32")
     return images, np.arange(8) % CLASSES
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """A folder of red and blue pictures, easy to learn."""
+    root = tmp_path_factory.mktemp("data") / "colours"
+    colourful_folders(root, 20)
+    return root
 
 
 def tiny_googlenet(**arguments) -> ki.DeeplySupervised:
@@ -69,8 +78,6 @@ def small_pictures(count: int = 12):
 
 def colourful_folders(root, count: int = 21):
     """Writes a folder of red and one of blue PNG files, easy to learn."""
-    from PIL import Image
-
     random = np.random.default_rng(0)
     for name, channel in (("red", 0), ("blue", 2)):
         (root / name).mkdir(parents=True)

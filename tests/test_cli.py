@@ -15,20 +15,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import colourful_folders, small_supervised
+from conftest import small_supervised
 from PIL import Image
 
 import keras_inception_cli
 from keras_inception import training
 from keras_inception_cli import train_options
-
-
-@pytest.fixture(scope="module")
-def colours(tmp_path_factory):
-    """A folder of red and blue pictures, easy to learn."""
-    root = tmp_path_factory.mktemp("data") / "colours"
-    colourful_folders(root, 20)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import keras_inception as ki
+import tuning
 
 MODULES = ["keras_inception"] + [
-    module.name for module in pkgutil.walk_packages(ki.__path__, "keras_inception.")
+    module.name
+    for package in (ki, tuning)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+from keras_inception.layers import scaled
+
 MAIN = "main"
 AUXILIARY_WEIGHT = 0.3  # the paper, section 5
 
@@ -77,6 +79,23 @@ class AuxiliaryHead:
                     "(or the number) of its coarser class, at least two different "
                     f"ones, all names or all numbers. Received: {list(names)}"
                 )
+
+    def widened(self, factor: float) -> "AuxiliaryHead":
+        """The same head with `factor` times the filters and units.
+
+        Example:
+        >>> AuxiliaryHead("inception_4a").widened(0.25).units
+        256
+        """
+        if not factor > 0:
+            raise ValueError(
+                f"Head {self.name!r}: the width must be above 0. Received: {factor}"
+            )
+        return dataclasses.replace(
+            self,
+            filters=scaled(self.filters, factor),
+            units=scaled(self.units, factor),
+        )
 
 
 def as_head(head: "str | AuxiliaryHead", **defaults) -> AuxiliaryHead:

@@ -1,0 +1,102 @@
+"""GoogLeNet with the heads, weights and schedule that a tuner chooses."""
+
+import dataclasses
+
+import keras
+import keras_tuner
+
+import keras_inception as ki
+from keras_inception import training
+from tuning.settings import Setting, setting_of
+from tuning.space import Space
+
+
+class HeadsHyperModel(keras_tuner.HyperModel):
+    """A GoogLeNet whose heads are hyperparameters; `search` tunes it, as can you.
+
+    The trunk, the recipe and the pictures stay the same in every trial. Optimise
+    `keras_tuner.Objective("val_main_accuracy", "max")`: the total loss is smallest
+    where the heads weigh nothing.
+
+    Args:
+        space: What is searched.
+        classes: Number of classes.
+        image_size: Side of the pictures in pixels.
+        architecture: The network.
+        width: Multiplies the filters of the trunk. Defaults to 1.
+        recipe: How each trial is trained. Defaults to the small pictures' one; its
+            weights of the heads are the search's matter.
+        steps_per_epoch: Batches in an epoch, over which the learning rate changes.
+        epochs: Passes over the pictures. Defaults to the recipe's.
+
+    Example:
+    >>> hypermodel = HeadsHyperModel(Space(("inception_4a", "inception_4d")), 10, 32,
+    ...     ki.GOOGLENET_SMALL, width=0.125, steps_per_epoch=45)
+    >>> hp = keras_tuner.HyperParameters()
+    >>> hypermodel.declare_hyperparameters(hp)
+    >>> model = hypermodel.build(hp)  # the defaults are the paper's
+    >>> {name: float(weight) for name, weight in model.auxiliary_weights.items()}
+    {'aux_4a': 0.30000001192092896, 'aux_4d': 0.30000001192092896}
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        classes: int,
+        image_size: int,
+        architecture: ki.Architecture,
+        *,
+        steps_per_epoch: int,
+        width: float = 1.0,
+        recipe: training.Recipe = training.RECIPES["small"],
+        epochs: int | None = None,
+    ):
+        super().__init__(name="heads")
+        self.space = space
+        self.classes = classes
+        self.image_size = image_size
+        self.architecture = architecture
+        self.width = width
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+        self.epochs = epochs or recipe.epochs
+
+    def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
+        self.space.declare(hp)
+
+    def build(self, hp: keras_tuner.HyperParameters) -> ki.DeeplySupervised:
+        """The compiled model of a trial."""
+        self.space.declare(hp)
+        return self.model(setting_of(hp.values), self.epochs)
+
+    def fit(self, hp, model, *args, callbacks=(), epochs: int | None = None, **kwargs):
+        """`model.fit`, with the weights' schedule."""
+        return model.fit(
+            *args,
+            callbacks=[*callbacks, self.schedule(setting_of(hp.values))],
+            epochs=epochs or self.epochs,
+            **kwargs,
+        )
+
+    def model(self, setting: Setting, epochs: int) -> ki.DeeplySupervised:
+        """The compiled model of a setting, to be trained for so many epochs."""
+        model = ki.GoogLeNet(
+            (self.image_size, self.image_size, 3),
+            self.classes,
+            auxiliary=setting.auxiliary,
+            architecture=self.architecture,
+            width=self.width,
+            batch_norm=self.recipe.batch_norm,
+        )
+        recipe = self.recipe
+        if setting.learning_rate is not None:
+            recipe = dataclasses.replace(recipe, learning_rate=setting.learning_rate)
+        model.compile(
+            training.optimizer(recipe, epochs, self.steps_per_epoch),
+            loss_weights=setting.loss_weights,
+        )
+        return model
+
+    def schedule(self, setting: Setting) -> keras.callbacks.Callback:
+        """What changes the heads' weights while a trial trains."""
+        return training.AuxiliarySchedule(setting.schedule, setting.loss_weights)
