@@ -21,6 +21,7 @@ def quiet_start():
 
     Its first lines (which instructions the processor has, that there is no GPU) come
     before or in spite of any log level. If the block fails they are shown after all.
+    Every command that computes starts here, so this is where memory is told to stay.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -31,6 +32,8 @@ def quiet_start():
             yield
             if "tensorflow" in sys.modules:  # looks for GPUs, and says so
                 sys.modules["tensorflow"].config.list_physical_devices()
+            if "keras_inception" in sys.modules:
+                sys.modules["keras_inception"].keep_freed_memory()
         except BaseException:
             held.seek(0)
             os.write(saved, held.read())

@@ -38,7 +38,7 @@ def test_each_runtime_answers_as_googlenet_does(tmp_path, name, batch_norm):
 
 
 def check(model, tmp_path, name):
-    file, packages, run = formats.FORMATS[name]
+    file, packages, open_it = formats.FORMATS[name]
     for package in packages:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed (extra {name})")
@@ -50,13 +50,13 @@ def check(model, tmp_path, name):
     expected = model.predict(images, verbose=0)
     if isinstance(expected, dict):
         expected = expected["main"]
-    np.testing.assert_allclose(run(str(path), images), expected, atol=1e-5)
+    np.testing.assert_allclose(open_it(str(path))(images), expected, atol=1e-5)
 
 
 def test_a_format_whose_answers_differ_is_not_written(model, tmp_path, monkeypatch):
     pytest.importorskip("openvino", reason="extra openvino")
     file, packages, _ = formats.FORMATS["openvino"]
-    wrong = (file, packages, lambda path, images: np.zeros((3, 3)))
+    wrong = (file, packages, lambda path: lambda images: np.zeros((3, 3)))
     monkeypatch.setitem(formats.FORMATS, "openvino", wrong)
     with pytest.raises(RuntimeError, match="otherwise than the model"):
         ki.export.export_format(model, tmp_path, "openvino")
@@ -66,7 +66,7 @@ def test_a_format_whose_answers_differ_is_not_written(model, tmp_path, monkeypat
 def test_an_exporter_that_fails_says_why(model, tmp_path, monkeypatch):
     pytest.importorskip("openvino", reason="extra openvino")
 
-    def broken(path, images):
+    def broken(path):
         raise KeyError("an operation")
 
     file, packages, _ = formats.FORMATS["openvino"]
