@@ -86,6 +86,7 @@ def export_format(
     named = keras.Model(inputs, {MAIN: outputs[MAIN]}, name=main.name)
     expected = main.predict(images, verbose=0)
     expected = expected[MAIN] if isinstance(expected, dict) else expected
+    named(images[:1])  # Keras exports no model that was never called
     with being_written(directory) as partial:
         partial.mkdir()
         try:
@@ -129,8 +130,10 @@ def _write_openvino(model: keras.Model, path: Path) -> None:
     def answer(images):
         return model(images, training=False)
 
+    module = tf.Module()
+    module.weights = list(answer.get_concrete_function().variables)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(model, folder, signatures={"serving_default": answer})
+        tf.saved_model.save(module, folder, signatures={"serving_default": answer})
         openvino.save_model(
             openvino.convert_model(folder), path, compress_to_fp16=False
         )
