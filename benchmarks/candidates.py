@@ -179,6 +179,8 @@ def export_ours(architecture: str, folder: str) -> None:
     ki.export.export_saved_model(model, folder)
     for name in ("onnx", "openvino"):
         ki.export.export_format(model, Path(folder, name), name)
+        int8 = Path(folder, f"{name}-int8")
+        ki.export.export_format(model, int8, name, calibration=[pixels(8)])
     model.save(Path(folder, "model.keras"))
 
 

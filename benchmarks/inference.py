@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="words in the names of candidates")
     parser.add_argument("--files", type=Path, help="folder that keeps the exports")
     parser.add_argument("--prepare", action="store_true", help="write those alone")
+    parser.add_argument("--name", default="inference", help="of the results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = options.files or Path(folder)
@@ -50,7 +51,7 @@ def main() -> None:
             or any(word in candidate.name for word in options.only)
         ]
         rows = in_turns(candidates, TURNS, options.rounds)
-    finish("inference", rows, PEER, options.threads)
+    finish(options.name, rows, PEER, options.threads)
 
 
 def compared(files: Path, threads: int) -> list[Candidate]:
@@ -62,20 +63,16 @@ def compared(files: Path, threads: int) -> list[Candidate]:
 
     ours = []
     for name, network in NETWORKS.items():
-        exports = files / network
-        ours += [
-            candidate(f"{name}, SavedModel", "saved_model", path=f"{exports}/1"),
-            candidate(
-                f"{name}, OpenVINO",
-                "openvino",
-                path=f"{exports}/openvino/1/model.xml",
-            ),
-            candidate(
-                f"{name}, ONNX Runtime",
-                "onnx_runtime",
-                path=f"{exports}/onnx/1/model.onnx",
-            ),
-        ]
+        at = files / network
+        ours.append(candidate(f"{name}, SavedModel", "saved_model", path=f"{at}/1"))
+        for kind in ("", "-int8"):
+            openvino = f"{at}/openvino{kind}/1/model.xml"
+            onnx = f"{at}/onnx{kind}/1/model.onnx"
+            kind = kind.replace("-", ", ")
+            ours += [
+                candidate(f"{name}, OpenVINO{kind}", "openvino", path=openvino),
+                candidate(f"{name}, ONNX Runtime{kind}", "onnx_runtime", path=onnx),
+            ]
     model = f"{files}/googlenet/model.keras"
     return [
         *ours,

@@ -64,7 +64,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         @ops.custom_gradient
         def normalize(x):
             divisor = self.bias + self._sum_of_neighbours(ops.square(x), strength)
-            factor = self._power(divisor)
+            factor = self.power(divisor)
 
             def gradient(*arguments, upstream=None):
                 # What autodiff finds, in half the passes over the values; the window
@@ -82,12 +82,16 @@ class LocalResponseNormalization(keras.layers.Layer):
     def _sum_of_neighbours(self, values, factor):
         """By a product with a band matrix, which costs less than shifted copies."""
         shape, channels = ops.shape(values), values.shape[-1]
-        index = np.arange(channels)
-        near = abs(index - index[:, None]) <= self.size // 2
-        band = ops.cast(near * factor, values.dtype)
+        band = ops.cast(self.band(channels, factor), values.dtype)
         return ops.reshape(ops.matmul(ops.reshape(values, (-1, channels)), band), shape)
 
-    def _power(self, divisor):
+    def band(self, channels: int, factor: float) -> np.ndarray:
+        """`(channels, channels)`: `factor` between neighbours, else zero."""
+        index = np.arange(channels)
+        return factor * (abs(index - index[:, None]) <= self.size // 2)
+
+    def power(self, divisor):
+        """What the inputs are multiplied by: the divisor to the power of `-beta`."""
         if self.beta == 0.75:  # two square roots cost a fraction of a power
             root = ops.rsqrt(divisor)
             return root * ops.sqrt(root)

@@ -21,7 +21,8 @@ def quiet_start():
 
     Its first lines (which instructions the processor has, that there is no GPU) come
     before or in spite of any log level. If the block fails they are shown after all.
-    Every command that computes starts here, so this is where memory is told to stay.
+    Every command that computes starts here, so that this is where its memory is told
+    to stay, if there is no GPU.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -31,9 +32,11 @@ def quiet_start():
         try:
             yield
             if "tensorflow" in sys.modules:  # looks for GPUs, and says so
-                sys.modules["tensorflow"].config.list_physical_devices()
-            if "keras_inception" in sys.modules:
-                sys.modules["keras_inception"].keep_freed_memory()
+                devices = sys.modules["tensorflow"].config.list_physical_devices()
+                if all(device.device_type == "CPU" for device in devices):
+                    from keras_inception.memory import keep_freed_memory
+
+                    keep_freed_memory()
         except BaseException:
             held.seek(0)
             os.write(saved, held.read())

@@ -1,8 +1,8 @@
-"""The network as runtimes like it: the same answers from fewer and larger steps.
+"""The network as runtimes like it: the same answers from other steps.
 
-A model that people read has a layer for each row of its table. What is exported can be
-another one, derived here: batch normalisation becomes part of the convolution before
-it, and the 1x1 convolutions of a module that read the same tensor become one.
+The model that people read has a layer for each row of its table. What is exported for
+other runtimes is derived from it: batch normalisation becomes part of the convolution
+before it, and response normalisation is written as each runtime computes it fastest.
 """
 
 from collections import Counter
@@ -19,39 +19,8 @@ from keras_inception.layers import LocalResponseNormalization
 Conv2D = keras.layers.Conv2D
 
 
-def folded(model: keras.Model) -> keras.Model:
-    """A new model with the same inputs, outputs and answers, made for inference.
-
-    The weights are copies; the model itself is left as it is. Layers that neither rule
-    concerns are copied as they are.
-
-    Args:
-        model: A functional model.
-
-    Example:
-    >>> import keras_inception as ki
-    >>> main = ki.detach_auxiliary(ki.GoogLeNet((64, 64, 3), 3, width=0.125))
-    >>> sum(isinstance(layer, Conv2D) for layer in main.layers)
-    57
-    >>> sum(isinstance(layer, Conv2D) for layer in folded(main).layers)
-    39
-    """
-    return _with_joined_convolutions(_without_batch_norm(model))
-
-
-def for_runtimes(model: keras.Model) -> keras.Model:
-    """`folded`, with response normalisation as the one operation that runtimes have."""
-
-    def call(layer, inputs):
-        if type(layer) is LocalResponseNormalization:
-            return _OneOperation.from_config(layer.get_config())(inputs)
-        return None
-
-    return _rebuilt(folded(model), call)
-
-
-class _OneOperation(LocalResponseNormalization):
-    """Slower in TensorFlow itself, whose kernel is plain; converters know it."""
+class OneOperation(LocalResponseNormalization):
+    """Response normalisation as the one operation that OpenVINO and LiteRT know."""
 
     def call(self, inputs):
         return tf.nn.local_response_normalization(
@@ -59,8 +28,37 @@ class _OneOperation(LocalResponseNormalization):
         )
 
 
-def _without_batch_norm(model: keras.Model) -> keras.Model:
-    """Convolution, normalisation and ReLU in one layer, if nothing else reads them."""
+class Convolved(LocalResponseNormalization):
+    """Response normalisation whose sum is a 1x1 convolution, in the layout of others.
+
+    ONNX Runtime has the one operation as well, but computes it in a single thread.
+    """
+
+    def call(self, inputs):
+        band = self.band(inputs.shape[-1], self.alpha / self.size)
+        kernel = tf.constant(band[None, None], inputs.dtype)
+        energy = tf.nn.conv2d(tf.square(inputs), kernel, 1, "SAME")
+        bias = tf.constant(self.bias, inputs.dtype, inputs.shape[-1:])
+        return inputs * self.power(tf.nn.bias_add(energy, bias))
+
+
+def for_runtimes(
+    model: keras.Model, normalization: type[LocalResponseNormalization] = OneOperation
+) -> keras.Model:
+    """A new model with the same inputs, outputs and answers, made for inference.
+
+    The weights are copies, and the model itself is left as it is.
+
+    Args:
+        model: A functional model.
+        normalization: What takes the place of `LocalResponseNormalization`.
+
+    Example:
+    >>> import keras_inception as ki
+    >>> model = ki.GoogLeNet((64, 64, 3), 3, (), width=0.125, batch_norm=True)
+    >>> len(model.layers), len(for_runtimes(model).layers)
+    (202, 88)
+    """
     next_of = _only_readers(model)
     folds, absorbed = {}, set()  # by the ids of layers
     for step in steps_to(*_outputs(model)):
@@ -75,42 +73,12 @@ def _without_batch_norm(model: keras.Model) -> keras.Model:
     def call(layer, inputs):
         if id(layer) in absorbed:
             return inputs
-        if id(layer) not in folds:
-            return None
-        norm, relu = folds[id(layer)]
-        weights = _normalized(layer, norm)
-        return _convolve(inputs, layer, weights, activation=relu and "relu")
-
-    return _rebuilt(model, call)
-
-
-def _with_joined_convolutions(model: keras.Model) -> keras.Model:
-    """One convolution for all 1x1 ones of the same kind that read the same tensor."""
-    steps = steps_to(*_outputs(model))
-    calls = Counter(id(step.operation) for step in steps)
-    groups = {}
-    for step in steps:
-        layer = step.operation
-        if _is_pointwise(layer) and calls[id(layer)] == 1:
-            kind = (id(step.input_tensors[0]), layer.activation, layer.use_bias)
-            groups.setdefault(kind, []).append(layer)
-    groups = [group for group in groups.values() if len(group) > 1]
-    group_of = {id(layer): group for group in groups for layer in group}
-    pieces = {}  # by the ids of layers: their parts of what a joined one returned
-
-    def call(layer, inputs):
-        group = group_of.get(id(layer))
-        if group is None:
-            return None
-        if id(layer) not in pieces:
-            each = [one.get_weights() for one in group]
-            weights = [np.concatenate(parts, -1) for parts in zip(*each, strict=True)]
-            name = f"{layer.name}_and_{len(group) - 1}_more"
-            joined = _convolve(inputs, layer, weights, name=name)
-            ends = np.cumsum([one.filters for one in group])[:-1].tolist()
-            parts = ops.split(joined, ends, axis=-1)
-            pieces.update(zip(map(id, group), parts, strict=True))
-        return pieces[id(layer)]
+        if id(layer) in folds:
+            norm, relu = folds[id(layer)]
+            return _convolve(inputs, layer, _normalized(layer, norm), relu and "relu")
+        if type(layer) is LocalResponseNormalization:
+            return normalization.from_config(layer.get_config())(inputs)
+        return None
 
     return _rebuilt(model, call)
 
@@ -144,13 +112,9 @@ def _rebuilt(model: keras.Model, call: Callable) -> keras.Model:
     )
 
 
-def _convolve(inputs, like, weights, **settings):
+def _convolve(inputs, like, weights, activation):
     """What a convolution returns that has these weights, and is else like another."""
-    config = like.get_config() | {
-        "filters": weights[0].shape[-1],
-        "use_bias": len(weights) == 2,
-        **settings,
-    }
+    config = like.get_config() | {"use_bias": True, "activation": activation}
     layer = Conv2D.from_config(config)
     outputs = layer(inputs)
     layer.set_weights(weights)
@@ -176,14 +140,6 @@ def _is_convolution(layer) -> bool:
 
 def _is_linear(layer) -> bool:
     return layer.activation is keras.activations.linear
-
-
-def _is_pointwise(layer) -> bool:
-    return (
-        _is_convolution(layer)
-        and layer.kernel_size == layer.strides == (1, 1)
-        and layer.groups == 1
-    )
 
 
 def _normalizes_channels(layer) -> bool:
