@@ -40,6 +40,15 @@ class Candidate(NamedTuple):
     environment: Mapping[str, str] = {}
 
 
+# For `Candidate.environment`: the GNU C library then keeps what is freed, where it
+# would hand large blocks back and get them again filled with zeros, page by page.
+FREED_MEMORY_KEPT = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "-1",
+    "MALLOC_ARENA_MAX": "1",
+}
+
+
 class Turn(NamedTuple):
     """What is asked of every candidate in a round.
 

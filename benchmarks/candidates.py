@@ -34,9 +34,9 @@ class _Batches(dict):
         return self[batch]
 
 
-def saved_model(path: str, threads: int, kept_memory: bool = True) -> Call:
+def saved_model(path: str, threads: int) -> Call:
     """`serving_default` of an exported version, as TF Serving runs it."""
-    tf = _tensorflow(threads, kept_memory)
+    tf = _tensorflow(threads)
     loaded = tf.saved_model.load(path)
     signature = loaded.signatures["serving_default"]
     inputs = _Batches(lambda batch: tf.constant(pixels(batch)))
@@ -44,9 +44,9 @@ def saved_model(path: str, threads: int, kept_memory: bool = True) -> Call:
     return lambda batch, _=loaded: signature(images=inputs[batch])["main"].numpy()
 
 
-def keras_predict(model: str, threads: int, kept_memory: bool = True) -> Call:
+def keras_predict(model: str, threads: int) -> Call:
     """Keras's `predict`; of a `.keras` file, or of InceptionV3 with random weights."""
-    _tensorflow(threads, kept_memory)
+    _tensorflow(threads)
     import keras
 
     import keras_inception  # noqa: F401 registers what the file holds
@@ -63,7 +63,7 @@ def keras_predict(model: str, threads: int, kept_memory: bool = True) -> Call:
 
 def early_exit(model: str, threshold: float, threads: int) -> Call:
     """`EarlyExit.predict`, all pictures leaving at the first head if it is 0."""
-    _tensorflow(threads, True)
+    _tensorflow(threads)
     import keras
 
     import keras_inception as ki
@@ -121,10 +121,9 @@ def keras_training(
     threads: int,
     architecture: str = "googlenet",
     batch_norm: bool = False,
-    kept_memory: bool = True,
 ) -> Call:
     """A step of `fit` on our network with both heads: SGD with momentum."""
-    _tensorflow(threads, kept_memory)
+    _tensorflow(threads)
     import keras
 
     import keras_inception as ki
@@ -168,7 +167,7 @@ def torchvision_training(threads: int, compiled: bool = False) -> Call:
 
 def export_ours(architecture: str, folder: str) -> None:
     """Writes a network of ours with random weights in every form that is measured."""
-    _tensorflow(os.cpu_count(), False)
+    _tensorflow(os.cpu_count())
     import keras
 
     import keras_inception as ki
@@ -203,14 +202,10 @@ def _labels(batch: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, CLASSES, batch)
 
 
-def _tensorflow(threads: int, kept_memory: bool):
+def _tensorflow(threads: int):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    if kept_memory:
-        from keras_inception.memory import keep_freed_memory
-
-        keep_freed_memory()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     return tf

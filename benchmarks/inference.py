@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.alternation import Candidate, Turn, in_turns
+from benchmarks.alternation import FREED_MEMORY_KEPT, Candidate, Turn, in_turns
 from benchmarks.tables import finish
 
 PEER = "torchvision, ONNX Runtime"
@@ -77,11 +77,10 @@ def compared(files: Path, threads: int) -> list[Candidate]:
     return [
         *ours,
         candidate(
-            "googlenet, SavedModel, malloc as it is",
+            "googlenet, SavedModel, freed memory kept",
             "saved_model",
             path=f"{files}/googlenet/1",
-            kept_memory=False,
-        ),
+        )._replace(environment=FREED_MEMORY_KEPT),
         candidate("googlenet, predict", "keras_predict", model=model),
         candidate("googlenet, all leave early", "early_exit", model=model, threshold=0),
         candidate(

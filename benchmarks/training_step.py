@@ -4,8 +4,8 @@
 
 Forward, loss of the main output and of both heads, backward, and SGD with momentum, in
 batches of 32 at 224 pixels with 1,000 classes. `same network` is torchvision's, with
-batch normalisation, built by us. `malloc as it is` is without `ki.keep_freed_memory()`,
-which the commands call by themselves; `freed memory kept` gives PyTorch the same.
+batch normalisation, built by us. `freed memory kept`: see
+`alternation.FREED_MEMORY_KEPT`.
 
 The peak is of a process's whole memory while it repeats its steps. Medians, quartiles
 and the medians of the rounds' ratios go to benchmarks/results/training_step.csv, with a
@@ -15,16 +15,10 @@ picture beside it.
 import argparse
 import os
 
-from benchmarks.alternation import Candidate, Turn, in_turns
+from benchmarks.alternation import FREED_MEMORY_KEPT, Candidate, Turn, in_turns
 from benchmarks.tables import finish
 
 PEER = "torchvision, eager"
-# what keras_inception.keep_freed_memory() sets, for a process to start with
-KEPT = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "-1",
-    "MALLOC_ARENA_MAX": "1",
-}
 
 
 def main() -> None:
@@ -57,12 +51,14 @@ def compared(threads: int) -> list[Candidate]:
     same = {"architecture": "googlenet_torchvision", "batch_norm": True}
     return [
         candidate("googlenet", "keras_training"),
-        candidate("googlenet, malloc as it is", "keras_training", kept_memory=False),
+        candidate("googlenet, freed memory kept", "keras_training", FREED_MEMORY_KEPT),
         candidate("same network", "keras_training", **same),
         candidate(PEER, "torchvision_training"),
         candidate("torchvision, torch.compile", "torchvision_training", compiled=True),
         candidate(
-            "torchvision, eager, freed memory kept", "torchvision_training", KEPT
+            "torchvision, eager, freed memory kept",
+            "torchvision_training",
+            FREED_MEMORY_KEPT,
         ),
     ]
 

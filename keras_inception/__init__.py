@@ -25,7 +25,6 @@ from keras_inception.early_exit import EarlyExit
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
 from keras_inception.layers import LocalResponseNormalization
-from keras_inception.memory import keep_freed_memory
 from keras_inception.supervision import (
     AuxiliaryHead,
     DeeplySupervised,
@@ -58,7 +57,6 @@ __all__ = [
     "export",
     "fine_tuning",
     "gradient_flow",
-    "keep_freed_memory",
     "multiply_adds",
     "read_superclasses",
     "weights",

@@ -21,8 +21,6 @@ def quiet_start():
 
     Its first lines (which instructions the processor has, that there is no GPU) come
     before or in spite of any log level. If the block fails they are shown after all.
-    Every command that computes starts here, so that this is where its memory is told
-    to stay, if there is no GPU.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -32,11 +30,7 @@ def quiet_start():
         try:
             yield
             if "tensorflow" in sys.modules:  # looks for GPUs, and says so
-                devices = sys.modules["tensorflow"].config.list_physical_devices()
-                if all(device.device_type == "CPU" for device in devices):
-                    from keras_inception.memory import keep_freed_memory
-
-                    keep_freed_memory()
+                sys.modules["tensorflow"].config.list_physical_devices()
         except BaseException:
             held.seek(0)
             os.write(saved, held.read())
