@@ -106,7 +106,7 @@ layer = ki.LocalResponseNormalization(size=3, alpha=0.5, beta=0.5, bias=2.0)
 x, direction, weights = np.random.default_rng(0).normal(size=(3, 2, 3, 3, 7))
 
 def total(x):
-    return keras.ops.sum(layer(x) * weights.astype("float32"))
+    return keras.ops.sum(layer(x) * keras.ops.convert_to_tensor(weights, "float32"))
 
 def gradient(x):
     x = keras.ops.convert_to_tensor(x, "float32")
