@@ -31,7 +31,7 @@ class OneOperation(LocalResponseNormalization):
 class Convolved(LocalResponseNormalization):
     """Response normalisation whose sum is a 1x1 convolution, in the layout of others.
 
-    ONNX Runtime has the one operation as well, but computes it slowly (docs/performance.md).
+    ONNX Runtime has the one operation as well, but is slow at it: docs/performance.md.
     """
 
     def call(self, inputs):
