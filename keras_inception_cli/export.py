@@ -11,6 +11,8 @@ from pathlib import Path
 from keras_inception_cli import common
 
 FORMATS = ("onnx", "openvino", "litert")
+INT8_FORMATS = ("onnx", "openvino")
+CALIBRATION_BATCHES, BATCH_SIZE = 8, 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         help="write for ONNX Runtime, OpenVINO or LiteRT instead (extras of that name)",
     )
+    integers = parser.add_argument_group("8-bit integers, with --format")
+    integers.add_argument(
+        "--int8",
+        dest="data",
+        metavar="DATA",
+        help="compute in integers, calibrated on pictures that DATA trains with, and "
+        f"tell the accuracy on those held out; for {' and '.join(INT8_FORMATS)}",
+    )
+    common.add_data_arguments(integers)
+    common.add_seed_argument(integers)
     parser.add_argument(
         "--keep",
         type=int,
@@ -81,10 +93,13 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--top is of answers to picture files; {options.format} files take pixels."
         )
+    if options.data and options.format not in INT8_FORMATS:
+        raise ValueError(f"--int8 needs --format {' or '.join(INT8_FORMATS)}")
     with common.quiet_start():
         from keras_inception import export
 
     model = common.load_model(options.model)
+    pictures = _pictures(options, model) if options.data else None
     file = Path(options.model).resolve()
     run = file.parent if file.name == "model.keras" else None
     directory = options.saved_models / (
@@ -93,7 +108,11 @@ def run(options: argparse.Namespace) -> None:
     if options.format:
         directory /= options.format
         path = export.export_format(
-            model, directory, options.format, version=options.version
+            model,
+            directory,
+            options.format,
+            version=options.version,
+            calibration=pictures and _calibration(pictures),
         )
     else:
         path = export.export_saved_model(
@@ -105,6 +124,8 @@ def run(options: argparse.Namespace) -> None:
             facts=_facts(run) if run else None,
         )
     print(f"wrote {path}")
+    if pictures:
+        _tell_accuracy(model, export.open_file(path), pictures)
     if options.keep is not None:
         for version in export.prune(directory, options.keep):
             print(f"deleted {directory / str(version)}")
@@ -124,6 +145,38 @@ def _roll_back(options: argparse.Namespace) -> None:
         f"withdrew {directory / str(withdrawn)} to withdrawn-{withdrawn}; "
         f"version {served} is the highest now"
     )
+
+
+def _pictures(options: argparse.Namespace, model):
+    """What `--int8` calibrates with, and is judged by."""
+    from keras_inception import data
+
+    common.settle_seed(options, options.model)
+    source = common.find_data(options)
+    side = common.picture_side(model)
+    pictures = data.load(
+        source, side, BATCH_SIZE, augment="none", mirror=False, seed=options.seed
+    )
+    common.check_class_names(model, pictures)
+    return pictures
+
+
+def _calibration(pictures):
+    """Some batches of the pictures that a model learnt from, without their labels."""
+    return (images for images, _ in pictures.train.take(CALIBRATION_BATCHES))
+
+
+def _tell_accuracy(model, integers, pictures) -> None:
+    """Prints how often the model and its form in integers are right."""
+    right, count = {"float32": 0, "int8": 0}, 0
+    for images, labels in pictures.validation.as_numpy_iterator():
+        floats = model.predict_on_batch(images)
+        floats = floats["main"] if isinstance(floats, dict) else floats
+        for name, answer in (("float32", floats), ("int8", integers(images))):
+            right[name] += int((answer.argmax(-1) == labels).sum())
+        count += len(labels)
+    accuracies = "  ".join(f"{name} {of / count:.4f}" for name, of in right.items())
+    print(f"accuracy on {count} held-out pictures: {accuracies}")
 
 
 def _facts(run: Path) -> dict[str, str]:

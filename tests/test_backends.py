@@ -101,6 +101,38 @@ for row, other in zip(seen.rows, now, strict=True):
     assert abs(row.norm - other.norm) <= 1e-4 * max(other.norm, 1e-6), (row, other)
 """
 
+RESPONSE_NORMALIZATION = """
+layer = ki.LocalResponseNormalization(size=3, alpha=0.5, beta=0.5, bias=2.0)
+x, direction, weights = np.random.default_rng(0).normal(size=(3, 2, 3, 3, 7))
+
+def total(x):
+    return keras.ops.sum(layer(x) * keras.ops.convert_to_tensor(weights, "float32"))
+
+def gradient(x):
+    x = keras.ops.convert_to_tensor(x, "float32")
+    if {backend!r} == "tensorflow":
+        import tensorflow as tf
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = total(x)
+        return tape.gradient(y, x)
+    if {backend!r} == "jax":
+        import jax
+        return jax.grad(total)(x)
+    x.requires_grad_()
+    total(x).backward()
+    return x.grad
+
+def exact(x):  # in float64, by the formula
+    padded = np.pad(x**2, [(0, 0)] * 3 + [(1, 1)])
+    energy = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
+    return (x / (2.0 + 0.5 / 3 * energy) ** 0.5 * weights).sum()
+
+slope = (exact(x + 1e-5 * direction) - exact(x - 1e-5 * direction)) / 2e-5
+found = (keras.ops.convert_to_numpy(gradient(x)) * direction).sum()
+assert abs(found - slope) < 1e-5 * abs(slope), (found, slope)
+"""
+
 EXITS = """
 alone = model.predict(images, verbose=0)
 thresholds = {{h: float(np.median(alone[h].max(-1))) for h in model.heads}}
@@ -128,7 +160,9 @@ attached.fit(sequences, labels, verbose=0)
 def test_trains_a_step_and_round_trips(backend, tmp_path):
     if backend != "tensorflow":
         pytest.importorskip(backend)
-    code = (TRAIN_A_STEP + GRADIENTS + EXITS + WHILE_TRAINING).format(
+    code = (
+        TRAIN_A_STEP + GRADIENTS + RESPONSE_NORMALIZATION + EXITS + WHILE_TRAINING
+    ).format(
         backend=backend,
         path=str(tmp_path / "m.keras"),
         tests=str(Path(__file__).parent),

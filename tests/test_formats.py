@@ -8,7 +8,7 @@ import pytest
 from conftest import tiny_googlenet
 
 import keras_inception as ki
-from keras_inception.export import formats
+from keras_inception.export import formats, quantization
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_each_runtime_answers_as_googlenet_does(tmp_path, name, batch_norm):
 
 
 def check(model, tmp_path, name):
-    file, packages, run = formats.FORMATS[name]
+    file, packages, open_it = formats.FORMATS[name]
     for package in packages:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed (extra {name})")
@@ -50,13 +50,13 @@ def check(model, tmp_path, name):
     expected = model.predict(images, verbose=0)
     if isinstance(expected, dict):
         expected = expected["main"]
-    np.testing.assert_allclose(run(str(path), images), expected, atol=1e-5)
+    np.testing.assert_allclose(open_it(str(path))(images), expected, atol=1e-5)
 
 
 def test_a_format_whose_answers_differ_is_not_written(model, tmp_path, monkeypatch):
     pytest.importorskip("openvino", reason="extra openvino")
     file, packages, _ = formats.FORMATS["openvino"]
-    wrong = (file, packages, lambda path, images: np.zeros((3, 3)))
+    wrong = (file, packages, lambda path: lambda images: np.zeros((3, 3)))
     monkeypatch.setitem(formats.FORMATS, "openvino", wrong)
     with pytest.raises(RuntimeError, match="otherwise than the model"):
         ki.export.export_format(model, tmp_path, "openvino")
@@ -66,7 +66,7 @@ def test_a_format_whose_answers_differ_is_not_written(model, tmp_path, monkeypat
 def test_an_exporter_that_fails_says_why(model, tmp_path, monkeypatch):
     pytest.importorskip("openvino", reason="extra openvino")
 
-    def broken(path, images):
+    def broken(path):
         raise KeyError("an operation")
 
     file, packages, _ = formats.FORMATS["openvino"]
@@ -82,4 +82,33 @@ def test_what_can_not_be_written_is_refused(model, tmp_path, monkeypatch):
     monkeypatch.setitem(formats.FORMATS, "onnx", ("model.onnx", ("none_such",), None))
     with pytest.raises(RuntimeError, match=r"pip install 'keras-inception\[onnx"):
         ki.export.export_format(model, tmp_path, "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_integers_answer_nearly_as_floats_do(model, tmp_path, name):
+    for package in quantization.QUANTIZED[name]:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed (extra {name})")
+    random = np.random.default_rng(2)
+    colours = random.uniform(0, 255, (64, 1, 1, 3))  # grey noise is all of one class
+    images = (colours + random.normal(0, 10, (64, 32, 32, 3))).clip(0, 255)
+    images = images.astype("float32")
+    batches = (images[:32], images[32:])
+    path = ki.export.export_format(model, tmp_path, name, calibration=batches)
+    answer = ki.export.open_file(path)(images)
+    expected = model.predict(images, verbose=0)
+    assert 0 < abs(answer - expected).mean() < 0.03  # 0 would be floats
+    assert len(set(expected.argmax(-1))) > 1
+    assert (answer.argmax(-1) == expected.argmax(-1)).mean() > 0.9
+    if name == "onnx":
+        nodes = pytest.importorskip("onnx").load(path).graph.node
+        assert "QuantizeLinear" in {node.op_type for node in nodes}
+
+
+def test_integers_of_other_formats_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="litert is not written in 8-bit integers"):
+        ki.export.export_format(model, tmp_path, "litert", calibration=[])
+    with pytest.raises(ValueError, match=r"model\.onnx.*Received: .*labels\.txt"):
+        ki.export.open_file(tmp_path / "labels.txt")
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ have been answered by what was written.
 """
 
 from keras_inception.export.classifier import load_classifier
-from keras_inception.export.formats import FORMATS, export_format
+from keras_inception.export.formats import FORMATS, export_format, open_file
 from keras_inception.export.saved_model import export_saved_model
 from keras_inception.export.versioning import prune, rollback, versions
 
@@ -14,6 +14,7 @@ __all__ = [
     "export_format",
     "export_saved_model",
     "load_classifier",
+    "open_file",
     "prune",
     "rollback",
     "versions",
