@@ -264,7 +264,8 @@ def test_workers_do_every_trial_once_even_if_one_dies(
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process = begin(colours, directory, *more, **quiet)
-    assert process.wait() == 0
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
     assert not any(process_of(name) for name in ("chief", "tuner0", "tuner1"))
     mine, alone = results.read(directory), results.read(killed_and_resumed)
     assert {trial.status for trial in mine.trials} == {"COMPLETED"}
