@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import tiny_googlenet
+from conftest import small_pictures, small_supervised, tiny_googlenet
 
 import keras_inception as ki
 
@@ -58,3 +58,27 @@ def test_outputs_know_what_their_columns_mean(tmp_path):
     main = ki.detach_auxiliary(again)
     images = np.zeros((1, 64, 64, 3))
     assert main.predict(images, verbose=0).shape == (1, 3)
+
+
+def test_a_coarse_head_survives_tuning(tmp_path):
+    """KerasTuner trains, keeps and gives back a model of somebody's own hypermodel."""
+    keras_tuner = pytest.importorskip("keras_tuner")
+
+    def build(hp):
+        weight = hp.Float("weight", 0.1, 1.0)
+        return small_supervised(["a", "a", "b"], loss_weights={"aux": weight})
+
+    objective = keras_tuner.Objective("val_main_accuracy", "max")
+    tuner = keras_tuner.RandomSearch(
+        build, objective, max_trials=2, directory=tmp_path, project_name="p"
+    )
+    data = small_pictures()
+    tuner.search(*data, validation_data=data, epochs=1, verbose=0)
+    (model,) = tuner.get_best_models(1)
+    assert model.output_class_names["aux"] == ["a", "b"]
+    chosen = tuner.get_best_hyperparameters(1)[0].get("weight")
+    assert float(model.auxiliary_weights["aux"]) == pytest.approx(chosen)
+    score = tuner.oracle.get_best_trials(1)[0].score
+    logs = model.evaluate(*data, verbose=0, return_dict=True)
+    assert logs["main_accuracy"] == pytest.approx(score)
+    assert model.predict(data[0], verbose=0)["aux"].shape == (12, 2)
