@@ -4,13 +4,14 @@
 >>> model = ki.GoogLeNet((64, 64, 3), classes=3)
 >>> model.compile(optimizer="sgd")
 
-The names below run on every backend of Keras. `ki.data`, `ki.export` and `ki.server`
-need TensorFlow and are imported when they are first used.
+The names below run on every backend of Keras. What not every program needs is imported
+when it is first used: `ki.evaluation`, `ki.training` and `ki.weights`, and `ki.data`,
+`ki.export` and `ki.server`, which need TensorFlow.
 """
 
 import importlib
 
-from keras_inception import evaluation, fine_tuning, weights
+from keras_inception import fine_tuning
 from keras_inception.architecture import (
     ARCHITECTURES,
     AUXILIARY_ENDPOINTS,
@@ -59,11 +60,15 @@ __all__ = [
     "gradient_flow",
     "multiply_adds",
     "read_superclasses",
+    "training",
     "weights",
 ]
 
 
+WHEN_USED = ("data", "evaluation", "export", "server", "training", "weights")
+
+
 def __getattr__(name):
-    if name in ("data", "export", "server"):
+    if name in WHEN_USED:
         return importlib.import_module(f"keras_inception.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
