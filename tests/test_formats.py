@@ -113,3 +113,18 @@ def test_integers_of_other_formats_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match=r"model\.onnx.*Received: .*labels\.txt"):
         ki.export.open_file(tmp_path / "labels.txt")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_installed_is_named_with_its_extras(model, tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name in ("tf2onnx", "onnxruntime") else find_spec(name),
+    )
+    with pytest.raises(RuntimeError, match=r"keras-inception\[onnx\]'"):
+        ki.export.export_format(model, tmp_path, "onnx")
+    integers = r"tf2onnx and onnxruntime, .*keras-inception\[onnx,openvino\]'"
+    with pytest.raises(RuntimeError, match=integers):
+        ki.export.export_format(model, tmp_path, "openvino", calibration=[])
+    assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ from conftest import logged, small_pictures, small_supervised
 import keras_inception as ki
 from keras_inception import training
 from keras_inception.training.alarms import Alarms, DivergenceError
+from keras_inception.training.tracing import make_variables
 
 
 def observe(alarms, epochs, model=None):
@@ -184,6 +185,27 @@ def test_an_interrupted_run_goes_on_exactly(uninterrupted, tmp_path):
         assert [row["epoch"] for row in csv.DictReader(file)] == list("012345")
     with pytest.raises(FileExistsError, match="finished run; there is nothing to"):
         go_on(tmp_path / "run")
+
+
+def test_a_step_is_traced_once():
+    """Each trace of the step asks for its loss, each step after it does not."""
+    traces = []
+
+    class Counted(ki.DeeplySupervised):
+        def compute_loss(self, *arguments, **keywords):
+            traces.append(self.name)
+            return super().compute_loss(*arguments, **keywords)
+
+    counts = []
+    for made_before in (False, True):
+        model = small_supervised()
+        model.__class__ = Counted
+        if made_before:
+            make_variables(model, Batches())
+        traces.clear()
+        model.fit(Batches(), epochs=2, verbose=0)
+        counts.append(len(traces))
+    assert counts == [2, 1]  # TensorFlow's, and ours
 
 
 def test_averaged_weights_are_what_is_validated_and_kept(uninterrupted):

@@ -124,9 +124,12 @@ def _is_normalization(layer) -> bool:
 def _check_installed(format: str, packages: Sequence[str]) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
+        # integers for OpenVINO are written by what writes ONNX
+        written_by_onnx = {"tf2onnx", "onnxruntime"} & set(missing)
+        extras = {format} | ({"onnx"} if written_by_onnx else set())
         raise RuntimeError(
             f"The format {format} needs {' and '.join(missing)}, not installed here: "
-            f"pip install 'keras-inception[{format}]'"
+            f"pip install 'keras-inception[{','.join(sorted(extras))}]'"
         )
 
 
