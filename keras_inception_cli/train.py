@@ -284,7 +284,7 @@ def _network_of_the_file(options, model) -> dict:
 
 def _hparams(config: dict) -> dict:
     """The settings that runs are compared by in TensorBoard."""
-    values = {name: config[name] for name in HPARAMS if config[name] is not None}
+    values = {name: config[name] for name in HPARAMS}
     for name in ("heads", "aux_schedule"):
         values[name] = " ".join(values[name]) or "none"
     if isinstance(values["aux_weight"], dict):

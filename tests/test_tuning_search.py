@@ -17,6 +17,7 @@ import keras_inception_cli
 from keras_inception_cli import coarse, train_options
 from tuning import results, search
 from tuning.oracles import oracle
+from tuning.settings import short
 from tuning.space import Space, fitting_places
 
 ROOT = Path(__file__).parents[1]
@@ -100,17 +101,38 @@ def test_a_search_leaves_what_it_found(killed_and_resumed, colours, capsys):
     assert (directory / "report.png").stat().st_size > 10_000
     assert "data:image/png" in (directory / "report.html").read_text()
     assert not list(directory.rglob("*.keras"))
-    # TensorBoard's HParams tab has a session for every trial
+    # TensorBoard's HParams tab has a session for every trial; it takes its columns from
+    # whichever it finds first, so each has to know those of all
     for number in range(3):
-        tags = logged(directory / f"trials/trial_{number}/execution_0/tensorboard")
-        assert "_hparams_/session_start_info" in tags["."]
-        assert "accuracy/main" in tags["validation"]
+        log = directory / f"trials/trial_{number}/execution_0/tensorboard"
+        assert "accuracy/main" in logged(log)["validation"]
+        columns, filled = hparams(log)
+        assert {"heads", "schedule", "head width", "epochs", "seed"} <= columns
+        assert {f"weight {short(place)}" for place in PLACES} <= columns
+        assert "heads" in filled
+        assert filled <= columns
+        assert ("schedule" in filled) == (number != 1)  # which has no heads
     # given again, it has nothing left to do and says the same
     assert search.main(words_of(colours, directory, *SEARCH)) == 0
     told = capsys.readouterr().out
     assert "going on: 3 trials are done" in told
     assert f"The best of 3 settings is trial {best['trial']} " in told
     assert f"--hyperparameters {directory}/best.json" in told
+
+
+def hparams(log):
+    """The columns of the HParams tab that a run names, and those that it fills."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    events = EventAccumulator(str(log)).Reload()
+    experiment = metadata.parse_experiment_plugin_data(
+        events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
+    )
+    session = metadata.parse_session_start_info_plugin_data(
+        events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    )
+    return {info.name for info in experiment.hparam_infos}, set(session.hparams)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """A setting of the heads, as a search tries it and as `train` takes it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras_inception as ki
 from keras_inception.supervision import AUXILIARY_WEIGHT
@@ -82,18 +82,21 @@ class Setting:
             choices["learning_rate"] = self.learning_rate
         return choices
 
-    @property
-    def hparams(self) -> dict[str, str | float | bool]:
-        """Its columns in TensorBoard's HParams tab."""
+    def hparams(self, places: Sequence[str]) -> dict[str, str | float | bool | None]:
+        """Its columns in TensorBoard's HParams tab, `None` where it leaves one empty.
+
+        Args:
+            places: Every endpoint that has a head in some setting of the search.
+        """
         columns = {"heads": self.places}
-        columns |= {f"weight {short(at)}": w for at, w in self.heads.items()}
-        if self.heads:
-            columns |= {
-                "schedule": self.schedule,
-                "head dropout": self.head_dropout,
-                "head width": self.head_width,
-                "head batch norm": self.head_batch_norm,
-            }
+        columns |= {f"weight {short(at)}": self.heads.get(at) for at in places}
+        of_heads = {
+            "schedule": self.schedule,
+            "head dropout": self.head_dropout,
+            "head width": self.head_width,
+            "head batch norm": self.head_batch_norm,
+        }
+        columns |= of_heads if self.heads else dict.fromkeys(of_heads)
         if self.learning_rate is not None:
             columns["learning rate"] = self.learning_rate
         return columns

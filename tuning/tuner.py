@@ -138,7 +138,8 @@ class HeadsTuner(keras_tuner.Tuner):
                 self.hypermodel.schedule(setting),
                 training.TensorBoard(
                     run.tensorboard,
-                    hparams=setting.hparams | {"epochs": epochs, "seed": seed},
+                    hparams=setting.hparams(self.hypermodel.space.places)
+                    | {"epochs": epochs, "seed": seed},
                 ),
                 keras.callbacks.LambdaCallback(
                     on_epoch_begin=lambda epoch, logs: self.show(

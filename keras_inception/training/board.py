@@ -29,7 +29,9 @@ class TensorBoard(keras.callbacks.Callback):
         images: Pictures to show with their predictions, for example 8; `None`
             (default) for none.
         labels: Their class indices.
-        hparams: Settings to compare runs by: name to string, number or truth value.
+        hparams: Settings to compare runs by: name to string, number or truth value, or
+            to `None` for what only other runs have. TensorBoard has columns for the
+            names that the first run it finds gives: give all the same ones.
         profile_steps: `(first, last)` training steps, from 1, to profile; TensorFlow
             only. Its tab needs the package `tensorboard-plugin-profile`. Defaults to
             `None`: no profile.
@@ -53,7 +55,7 @@ class TensorBoard(keras.callbacks.Callback):
         log_dir: str | Path,
         images: np.ndarray | None = None,
         labels: np.ndarray | None = None,
-        hparams: Mapping[str, str | float | bool] | None = None,
+        hparams: Mapping[str, str | float | bool | None] | None = None,
         profile_steps: tuple[int, int] | None = None,
     ):
         super().__init__()
@@ -145,7 +147,7 @@ class TensorBoard(keras.callbacks.Callback):
                     for tag, name in shown
                 ],
             )
-            api.hparams(self.hparams)
+            api.hparams({n: v for n, v in self.hparams.items() if v is not None})
 
     def _write_graph(self):
         import tensorflow as tf
