@@ -438,11 +438,13 @@ def test_export_goes_back_and_prunes(tmp_path, workplace, capsys):
     assert command(*words, "--rollback") == 0
     assert "version 3 is the highest now" in capsys.readouterr().out
     model = workplace / "runs/colours/model.keras"
-    assert command(*words, model, "--keep", 2, "--top", 1) == 0
+    words += [model, "--keep", 2, "--top", 1, "--dtype", "bfloat16"]
+    assert command(*words) == 0
     out = capsys.readouterr().out
     assert f"wrote {tmp_path / 'x/5'}\ndeleted {tmp_path / 'x/1'}\n" in out
     left = {entry.name for entry in (tmp_path / "x").iterdir()}
     assert left == {"3", "5", "withdrawn-4"}
+    assert "bfloat16" in (tmp_path / "x/5/model_card.md").read_text()
 
 
 @pytest.mark.slow  # its parts are in the default tests
@@ -453,6 +455,21 @@ def test_export_to_another_format(tmp_path, workplace, capsys):
     path = tmp_path / "colours/onnx/1/model.onnx"
     assert capsys.readouterr().out == f"wrote {path}\n"
     assert path.is_file()
+
+
+@pytest.mark.slow  # its parts are in the default tests
+def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, capsys):
+    model = workplace / "runs/colours/model.keras"
+    words = ["export", model, "--saved-models", tmp_path, "--format", "openvino"]
+    assert command(*words, "--int8", colours) == 0
+    wrote, accuracy = capsys.readouterr().out.splitlines()
+    assert wrote == f"wrote {tmp_path / 'colours/openvino/1/model.xml'}"
+    told = r"accuracy on (\d+) held-out pictures: float32 ([\d.]+)  int8 ([\d.]+)"
+    count, floats, integers = re.fullmatch(told, accuracy).groups()
+    result = json.loads((workplace / "runs/colours/result.json").read_text())
+    assert int(count) == 6
+    assert float(floats) == pytest.approx(result["val_main_accuracy"], abs=1e-4)
+    assert abs(float(integers) - float(floats)) < 0.35
 
 
 @pytest.mark.parametrize(
@@ -466,6 +483,15 @@ def test_export_to_another_format(tmp_path, workplace, capsys):
             ["export", "x.keras", "--format", "onnx", "--top", "1"],
             "--top is of answers",
         ),
+        (
+            ["export", "x.keras", "--format", "onnx", "--dtype", "bfloat16"],
+            "--dtype is of the SavedModel",
+        ),
+        (
+            ["export", "x.keras", "--early-exit", "x", "--dtype", "bfloat16"],
+            "--early-exit has thresholds",
+        ),
+        (["export", "x.keras", "--int8", "digits"], "--int8 needs --format onnx or"),
         (["predict", "x.keras"], "predict needs a MODEL and at least one IMAGE"),
         (["train", "{tmp}/nothing"], "There is no folder"),
         (["train", "{tmp}/single"], "at least two classes"),

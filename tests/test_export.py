@@ -233,6 +233,37 @@ def test_the_1000_class_model_is_smaller_than_30_mb(tmp_path):
     assert 4 * 6_998_552 < size < 30e6
 
 
+def test_bfloat16_computes_in_half_the_bytes(model, exported, tmp_path):
+    path = ki.export.export_saved_model(model, tmp_path / "b", dtype="bfloat16")
+    weights, halved = (
+        (version / "variables/variables.data-00000-of-00001").stat().st_size
+        for version in (exported, path)
+    )
+    assert halved < 0.51 * weights
+    assert "| computes in | bfloat16 |" in (path / "model_card.md").read_text()
+    signatures = tf.saved_model.load(path).signatures
+    default = signatures["serving_default"]
+    convolutions = [
+        operation
+        for function in default.graph._functions.values()
+        for operation in function.graph.get_operations()
+        if operation.type == "Conv2D"
+    ]
+    assert convolutions
+    assert {operation.outputs[0].dtype for operation in convolutions} == {tf.bfloat16}
+    random = np.random.default_rng(2)
+    pictures = random.uniform(0, 255, (16, 1, 1, 3)) + random.normal(
+        0, 20, (16, 64, 64, 3)
+    )
+    pictures = pictures.clip(0, 255).astype("float32")
+    expected = model.predict(pictures, verbose=0)["main"]
+    answer = default(images=tf.constant(pictures))["main"].numpy()
+    assert answer.dtype == np.float32
+    np.testing.assert_allclose(answer.sum(-1), 1, atol=1e-5)
+    assert expected.std(axis=0).min() > 0.02  # they do not all look alike
+    assert 0 < abs(answer - expected).max() < 0.03  # 0 would be float32
+
+
 def test_plain_functional_models_can_be_exported(small, tmp_path):
     path = ki.export.export_saved_model(small, tmp_path, class_names=NAMES)
     signatures = tf.saved_model.load(path).signatures
@@ -246,6 +277,7 @@ def test_plain_functional_models_can_be_exported(small, tmp_path):
         ({"class_names": ["a", "b", "c\nd"]}, "one line"),
         ({"version": 0}, "from 1"),
         ({"top": 4}, "from 1 to the 3 classes. Received: 4"),
+        ({"dtype": "float16"}, "or bfloat16. Received: 'float16'"),
     ],
 )
 def test_bad_arguments_leave_nothing(model, tmp_path, arguments, message):
@@ -291,5 +323,15 @@ def test_exits_of_another_model_are_refused(tmp_path):
     with pytest.raises(ValueError, match="belongs to another model"):
         ki.export.export_saved_model(
             small_supervised_logits(), tmp_path / "x", early_exit=early
+        )
+    assert not (tmp_path / "x").exists()
+
+
+def test_exits_are_refused_in_another_dtype(tmp_path):
+    model = small_supervised_logits()
+    early = ki.EarlyExit(model, {"aux_first": 0.5})
+    with pytest.raises(ValueError, match="chosen for the model as it is"):
+        ki.export.export_saved_model(
+            model, tmp_path / "x", early_exit=early, dtype="bfloat16"
         )
     assert not (tmp_path / "x").exists()

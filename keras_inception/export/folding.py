@@ -1,8 +1,9 @@
 """The network as runtimes like it: the same answers from other steps.
 
 The model that people read has a layer for each row of its table. What is exported for
-other runtimes is derived from it: batch normalisation becomes part of the convolution
-before it, and response normalisation is written as each runtime computes it fastest.
+other runtimes, or in fewer bits, is derived from it: batch normalisation becomes part
+of the convolution before it, and response normalisation is written as each runtime
+computes it fastest.
 """
 
 from collections import Counter
@@ -43,7 +44,9 @@ class Convolved(LocalResponseNormalization):
 
 
 def for_runtimes(
-    model: keras.Model, normalization: type[LocalResponseNormalization] = OneOperation
+    model: keras.Model,
+    normalization: type[LocalResponseNormalization] = OneOperation,
+    dtype: str | None = None,
 ) -> keras.Model:
     """A new model with the same inputs, outputs and answers, made for inference.
 
@@ -52,6 +55,8 @@ def for_runtimes(
     Args:
         model: A functional model.
         normalization: What takes the place of `LocalResponseNormalization`.
+        dtype: What is computed and held in between the scaled pixels and the layers
+            that make the outputs, which stay as they are. Defaults to the layers' own.
 
     Example:
     >>> import keras_inception as ki
@@ -60,6 +65,7 @@ def for_runtimes(
     (202, 88)
     """
     next_of = _only_readers(model)
+    exact = {id(tensor._keras_history.operation) for tensor in _outputs(model)}
     folds, absorbed = {}, set()  # by the ids of layers
     for step in steps_to(*_outputs(model)):
         layer = step.operation
@@ -70,26 +76,33 @@ def for_runtimes(
             folds[id(layer)] = (norm, relu)
             absorbed.update((id(norm), id(relu)))
 
+    def config(layer) -> dict:
+        keeps = id(layer) in exact or isinstance(layer, keras.layers.Rescaling)
+        own = dtype is None or keeps
+        return layer.get_config() | ({} if own else {"dtype": dtype})
+
     def call(layer, inputs):
         if id(layer) in absorbed:
             return inputs
         if id(layer) in folds:
             norm, relu = folds[id(layer)]
-            return _convolve(inputs, layer, _normalized(layer, norm), relu and "relu")
+            weights = _normalized(layer, norm)
+            return _convolve(inputs, config(layer), weights, relu and "relu")
         if type(layer) is LocalResponseNormalization:
-            return normalization.from_config(layer.get_config())(inputs)
+            return normalization.from_config(config(layer))(inputs)
         return None
 
-    return _rebuilt(model, call)
+    return _rebuilt(model, call, config)
 
 
-def _rebuilt(model: keras.Model, call: Callable) -> keras.Model:
+def _rebuilt(model: keras.Model, call: Callable, config: Callable) -> keras.Model:
     """A copy of a model, some of whose layers are called otherwise.
 
     Args:
         model: A functional model.
         call: From a layer and what it reads to what takes its result's place, or to
             `None` where the layer itself is copied.
+        config: From a layer to the configuration of its copy.
     """
     copies = {}
 
@@ -100,7 +113,7 @@ def _rebuilt(model: keras.Model, call: Callable) -> keras.Model:
         if not isinstance(layer, keras.layers.Layer):
             return layer(*arguments, **keywords)
         if id(layer) not in copies:
-            copies[id(layer)] = layer.__class__.from_config(layer.get_config())
+            copies[id(layer)] = layer.__class__.from_config(config(layer))
         result = copies[id(layer)](*arguments, **keywords)
         copies[id(layer)].set_weights(layer.get_weights())
         return result
@@ -112,9 +125,9 @@ def _rebuilt(model: keras.Model, call: Callable) -> keras.Model:
     )
 
 
-def _convolve(inputs, like, weights, activation):
-    """What a convolution returns that has these weights, and is else like another."""
-    config = like.get_config() | {"use_bias": True, "activation": activation}
+def _convolve(inputs, config, weights, activation):
+    """What a convolution of such a configuration returns that has these weights."""
+    config = config | {"use_bias": True, "activation": activation}
     layer = Conv2D.from_config(config)
     outputs = layer(inputs)
     layer.set_weights(weights)

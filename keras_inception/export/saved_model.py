@@ -9,9 +9,14 @@ import tensorflow as tf
 from keras_inception.early_exit import EarlyExit
 from keras_inception.export import warmup
 from keras_inception.export.card import write_card
+from keras_inception.export.folding import for_runtimes
 from keras_inception.export.signatures import CLASSIFY, Signature, gather
 from keras_inception.export.versioning import being_written, check_version, publish
+from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import plain_classifier
+
+# float16 can't hold the squares that response normalisation adds up.
+DTYPES = ("bfloat16",)
 
 
 def export_saved_model(
@@ -22,6 +27,7 @@ def export_saved_model(
     version: int | None = None,
     top: int | None = None,
     early_exit: EarlyExit | str | Path | None = None,
+    dtype: str | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes the main output of a model as a new version that TF Serving can load.
@@ -54,6 +60,9 @@ def export_saved_model(
         top: How many classes `serving_bytes` and `classify` return; by default all.
         early_exit: Exits of this model, or the file `exits.json` with them. Their heads
             are exported as well. Defaults to none.
+        dtype: `"bfloat16"` computes in it between scaled pixels and the last layer:
+            half the bytes, and faster where processors know it (AVX512-BF16, AMX, GPUs
+            since 2020); numbers keep 8 significant bits. Defaults to the model's own.
         facts: Lines for the model card, such as `{"data": ..., "accuracy": ...}`.
 
     Returns:
@@ -61,8 +70,8 @@ def export_saved_model(
 
     Raises:
         ValueError: If the names are not one per class, the version is no positive
-            number, `top` is not from 1 to the number of classes, or the model takes no
-            pictures of a fixed size.
+            number, `top` is not from 1 to the number of classes, the model takes no
+            pictures of a fixed size, or there is no such dtype, or none with exits.
         FileExistsError: If the version exists already.
         RuntimeError: If Keras does not run on TensorFlow, or if what was written does
             not answer as the model does.
@@ -82,14 +91,32 @@ def export_saved_model(
             "early_exit belongs to another model than the one to export. Give "
             "EarlyExit(model, thresholds) of this model, or its exits.json."
         )
+    facts = dict(facts or {})
+    if dtype is not None:
+        _check_dtype(dtype, early_exit)
+        main = for_runtimes(main, LocalResponseNormalization, dtype)
+        facts["computes in"] = dtype
     signatures = gather(main, class_names, top, early_exit)
     with being_written(directory) as partial:
         _save(partial, signatures)
         write_labels(partial / "assets", class_names)
         warmup.write_requests(partial, directory.name, signatures)
         warmup.replay(partial, signatures)
-        write_card(partial, directory.name, main, class_names, signatures, facts or {})
+        write_card(partial, directory.name, main, class_names, signatures, facts)
         return publish(partial, directory, version)
+
+
+def _check_dtype(dtype: str, early_exit: EarlyExit | None) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(
+            f"dtype must be None, for the model's own, or {' or '.join(DTYPES)}. "
+            f"Received: {dtype!r}"
+        )
+    if early_exit is not None:
+        raise ValueError(
+            f"The thresholds of early_exit were chosen for the model as it is, not for "
+            f"one in {dtype}. Leave out one of the two."
+        )
 
 
 def check_backend(what: str) -> None:
