@@ -75,8 +75,9 @@ def in_turns(
     Returns:
         Rows with the candidate's name, `batch`, `first_s` (setting up and the first
         call of any batch size), median and quartiles of the milliseconds per call,
-        `peak_mb` (of the whole process while it repeated, after all first calls) and
-        `seconds`, a list with the median of each round, for ratios.
+        `idle_mb` (of the whole process when it was set up, before any call), `peak_mb`
+        (the same while it repeated, after all first calls) and `seconds`, a list with
+        the median of each round, for ratios.
     """
     with contextlib.ExitStack() as stack:
         workers = {}
@@ -100,7 +101,7 @@ def in_turns(
                     taken = taken[1:] or taken
                     seconds[name, turn.batch].append(statistics.median(taken))
             print(f"round {number + 1} of {rounds}", flush=True)
-        peaks = {name: worker.peak_mb() for name, worker in workers.items()}
+        peaks = {name: worker.memory_mb("VmHWM") for name, worker in workers.items()}
         return [
             {
                 "candidate": name,
@@ -109,6 +110,7 @@ def in_turns(
                 "first_s": round(workers[name].first_s, 2),
                 **_milliseconds(values),
                 "pictures_per_second": round(batch / statistics.median(values), 1),
+                "idle_mb": round(workers[name].idle_mb),
                 "peak_mb": round(peaks[name]),
                 "seconds": values,
             }
@@ -158,6 +160,7 @@ class _Worker:
         self._say({"setup": candidate.setup, "arguments": dict(candidate.arguments)})
         self._hear()
         self.setup_s = time.perf_counter() - began
+        self.idle_mb = self.memory_mb("VmRSS")
         self.process.send_signal(signal.SIGSTOP)
 
     def ask(self, batch: int, calls: int) -> list[float]:
@@ -172,9 +175,10 @@ class _Worker:
         """Lets the process's peak memory begin anew (proc(5), clear_refs)."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
-    def peak_mb(self) -> float:
+    def memory_mb(self, kind: str) -> float:
+        """What the process takes (`"VmRSS"`), or took at most (`"VmHWM"`)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) / 1024
+        return int(re.search(rf"{kind}:\s+(\d+)", status).group(1)) / 1024
 
     def _say(self, message: dict) -> None:
         self.process.stdin.write(json.dumps(message) + "\n")

@@ -98,7 +98,7 @@ def openvino(path: str, threads: int, channels_first: bool = False) -> Call:
     return lambda batch: request.infer({"images": inputs[batch]}, share_inputs=True)[0]
 
 
-def torchvision(threads: int, compiled: bool = False) -> Call:
+def torchvision(threads: int, compiled: bool = False, bfloat16: bool = False) -> Call:
     """torchvision's network, channels-last, folded by nothing but `torch.compile`."""
     torch, network = _torchvision(threads, heads=False)
     network = network.eval()
@@ -111,8 +111,8 @@ def torchvision(threads: int, compiled: bool = False) -> Call:
     )
 
     def call(batch: int):
-        with torch.inference_mode():
-            return network(inputs[batch]).numpy()
+        with torch.inference_mode(), torch.autocast("cpu", enabled=bfloat16):
+            return network(inputs[batch]).float().numpy()
 
     return call
 
@@ -121,6 +121,7 @@ def keras_training(
     threads: int,
     architecture: str = "googlenet",
     batch_norm: bool = False,
+    bfloat16: bool = False,
 ) -> Call:
     """A step of `fit` on our network with both heads: SGD with momentum."""
     _tensorflow(threads)
@@ -129,6 +130,8 @@ def keras_training(
     import keras_inception as ki
 
     keras.utils.set_random_seed(0)
+    if bfloat16:  # what `keras-inception train --mixed-precision bfloat16` does
+        keras.config.set_dtype_policy("mixed_bfloat16")
     table = ki.ARCHITECTURES[architecture]
     model = ki.GoogLeNet(architecture=table, batch_norm=batch_norm)
     model.compile(keras.optimizers.SGD(0.001, momentum=0.9))
@@ -136,7 +139,9 @@ def keras_training(
     return lambda batch: model.train_on_batch(*inputs[batch])
 
 
-def torchvision_training(threads: int, compiled: bool = False) -> Call:
+def torchvision_training(
+    threads: int, compiled: bool = False, bfloat16: bool = False
+) -> Call:
     """The same step on torchvision's network with both heads, channels-last."""
     torch, network = _torchvision(threads, heads=True)
     network = network.train()
@@ -155,9 +160,10 @@ def torchvision_training(threads: int, compiled: bool = False) -> Call:
     def call(batch: int):
         images, labels = inputs[batch]
         optimizer.zero_grad()
-        main, second, first = forward(images)
-        heads = loss(first, labels) + loss(second, labels)
-        total = loss(main, labels) + 0.3 * heads
+        with torch.autocast("cpu", enabled=bfloat16):
+            main, second, first = forward(images)
+            heads = loss(first, labels) + loss(second, labels)
+            total = loss(main, labels) + 0.3 * heads
         total.backward()
         optimizer.step()
         return total.item()
@@ -176,6 +182,7 @@ def export_ours(architecture: str, folder: str) -> None:
     table = ki.ARCHITECTURES[architecture]
     model = ki.GoogLeNet(architecture=table, batch_norm=table is not ki.GOOGLENET)
     ki.export.export_saved_model(model, folder)
+    ki.export.export_saved_model(model, Path(folder, "bfloat16"), dtype="bfloat16")
     for name in ("onnx", "openvino"):
         ki.export.export_format(model, Path(folder, name), name)
         int8 = Path(folder, f"{name}-int8")

@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.alternation import FREED_MEMORY_KEPT, Candidate, Turn, in_turns
+from benchmarks.alternation import Candidate, Turn, in_turns
 from benchmarks.tables import finish
 
 PEER = "torchvision, ONNX Runtime"
@@ -64,7 +64,11 @@ def compared(files: Path, threads: int) -> list[Candidate]:
     ours = []
     for name, network in NETWORKS.items():
         at = files / network
-        ours.append(candidate(f"{name}, SavedModel", "saved_model", path=f"{at}/1"))
+        bfloat16 = f"{at}/bfloat16/1"
+        ours += [
+            candidate(f"{name}, SavedModel", "saved_model", path=f"{at}/1"),
+            candidate(f"{name}, SavedModel, bfloat16", "saved_model", path=bfloat16),
+        ]
         for kind in ("", "-int8"):
             openvino = f"{at}/openvino{kind}/1/model.xml"
             onnx = f"{at}/onnx{kind}/1/model.onnx"
@@ -76,11 +80,6 @@ def compared(files: Path, threads: int) -> list[Candidate]:
     model = f"{files}/googlenet/model.keras"
     return [
         *ours,
-        candidate(
-            "googlenet, SavedModel, freed memory kept",
-            "saved_model",
-            path=f"{files}/googlenet/1",
-        )._replace(environment=FREED_MEMORY_KEPT),
         candidate("googlenet, predict", "keras_predict", model=model),
         candidate("googlenet, all leave early", "early_exit", model=model, threshold=0),
         candidate(
@@ -88,6 +87,12 @@ def compared(files: Path, threads: int) -> list[Candidate]:
         ),
         candidate("torchvision, eager", "torchvision"),
         candidate("torchvision, torch.compile", "torchvision", compiled=True),
+        candidate(
+            "torchvision, torch.compile, bfloat16",
+            "torchvision",
+            compiled=True,
+            bfloat16=True,
+        ),
         candidate(
             PEER, "onnx_runtime", path=f"{files}/torchvision.onnx", channels_first=True
         ),

@@ -20,7 +20,7 @@ def finish(name: str, rows: list[dict], peer: str, threads: int) -> None:
             f"{row['candidate']:<38} {row['batch']:>2}  {row['median_ms']:7.1f} ms "
             f"({row['lower_quartile_ms']:.1f} to {row['upper_quartile_ms']:.1f})  "
             f"{row['pictures_per_second']:6.1f} pictures/s  {ratio:5.2f}  "
-            f"{row['peak_mb']:5} MB"
+            f"{row['peak_mb']:5} MB, idle {row['idle_mb']}"
         )
     about = {"peer": peer, "threads": threads, **environment(), **versions(PEERS)}
     write(name, [row | about for row in rows])

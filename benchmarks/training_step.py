@@ -4,12 +4,13 @@
 
 Forward, loss of the main output and of both heads, backward, and SGD with momentum, in
 batches of 32 at 224 pixels with 1,000 classes. `same network` is torchvision's, with
-batch normalisation, built by us. `freed memory kept`: see
-`alternation.FREED_MEMORY_KEPT`.
+batch normalisation, built by us. `bfloat16`: mixed precision, in Keras's and PyTorch's
+own way. `freed memory kept`: see `alternation.FREED_MEMORY_KEPT`.
 
-The peak is of a process's whole memory while it repeats its steps. Medians, quartiles
-and the medians of the rounds' ratios go to benchmarks/results/training_step.csv, with a
-picture beside it.
+The peak is of a process's whole memory while it repeats its steps; beside it stands
+what the process took before its first step, with library and network loaded. Medians,
+quartiles and the medians of the rounds' ratios go to
+benchmarks/results/training_step.csv, with a picture beside it.
 """
 
 import argparse
@@ -51,10 +52,12 @@ def compared(threads: int) -> list[Candidate]:
     same = {"architecture": "googlenet_torchvision", "batch_norm": True}
     return [
         candidate("googlenet", "keras_training"),
-        candidate("googlenet, freed memory kept", "keras_training", FREED_MEMORY_KEPT),
+        candidate("googlenet, bfloat16", "keras_training", bfloat16=True),
         candidate("same network", "keras_training", **same),
+        candidate("same network, bfloat16", "keras_training", bfloat16=True, **same),
         candidate(PEER, "torchvision_training"),
         candidate("torchvision, torch.compile", "torchvision_training", compiled=True),
+        candidate("torchvision, bfloat16", "torchvision_training", bfloat16=True),
         candidate(
             "torchvision, eager, freed memory kept",
             "torchvision_training",
