@@ -9,16 +9,15 @@ all its rows.
 """
 
 import argparse
-import platform
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import keras_inception as ki
 from benchmarks import studies
+from benchmarks.environment import environment
 from benchmarks.small_pictures import batches, in_memory
 from keras_inception import data
 from keras_inception.layers import Output
@@ -102,9 +101,7 @@ def run(arm, seed, superclasses, learning, held_out, options) -> dict:
             name: "" if x is None else round(float(x), 4) for name, x in figures.items()
         },
         "seconds": round(time.perf_counter() - started),
-        "machine": platform.machine(),
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
+        **environment(),
     }
 
 

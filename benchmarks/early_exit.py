@@ -9,10 +9,7 @@ early exits beside the plain main model, in turns, on the other half and on all.
 """
 
 import argparse
-import csv
 import functools
-import os
-import platform
 from pathlib import Path
 
 import keras
@@ -20,7 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 import keras_inception as ki
+from benchmarks.environment import environment
 from benchmarks.small_pictures import batches, in_memory
+from benchmarks.tables import write
 from keras_inception import data, training
 from keras_inception.early_exit import timing
 from keras_inception.early_exit.calibration import halves
@@ -102,12 +101,9 @@ def measure(options: argparse.Namespace) -> None:
         print({"pictures": pictures, **accuracies}, flush=True)
         for calls in ways_to_call(early, options.run):
             row = {"pictures": pictures, "count": len(labels), **accuracies}
-            rows.append(row | side_by_side(*calls, images) | versions())
+            rows.append(row | side_by_side(*calls, images) | environment())
             print(rows[-1], flush=True)
-    with (options.run / "early_exit.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write(options.run / "early_exit.csv", rows)
 
 
 def right_answers(early, images, labels) -> dict[str, float]:
@@ -171,15 +167,6 @@ def side_by_side(way, per_call: int, main, exits, images) -> dict:
         "times_as_fast": round(float(totals["main"] / totals["exits"]), 2),
         "median_of_turns": round(float(middle), 2),
         "quartiles": f"{low:.2f} to {high:.2f}",
-    }
-
-
-def versions() -> dict:
-    return {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
     }
 
 

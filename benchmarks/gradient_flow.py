@@ -8,7 +8,6 @@ traces. The ways take turns, round after round.
 """
 
 import argparse
-import csv
 import json
 import resource
 import statistics
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks.environment import environment
+from benchmarks.tables import write
 
 WAYS = ("training step", "gradient_flow", "compiled probe")
 
@@ -105,10 +105,7 @@ def main() -> None:
             "batch_size": options.batch_size,
         }
         rows = [settings | row | environment() for row in rows]
-        with options.output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write(options.output, rows)
 
 
 if __name__ == "__main__":

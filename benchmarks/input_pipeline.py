@@ -1,6 +1,6 @@
 """The input pipeline beside PyTorch's, alternated in one run.
 
-python benchmarks/input_pipeline.py [FOLDER] [--memory]
+    python -m benchmarks.input_pipeline [FOLDER] [--memory]
 
 Ours: `paper` augmentation to 224 pixels (crop, one of four ways of resizing, mirror,
 light and hue). Beside it torch's DataLoader with as many worker processes as tf.data
@@ -16,9 +16,7 @@ With --memory it counts how far the memory grows over 20,000 pictures instead.
 """
 
 import argparse
-import csv
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -33,11 +31,13 @@ import torch
 from PIL import Image
 
 import keras_inception as ki
+from benchmarks.environment import environment
+from benchmarks.tables import RESULTS, versions, write
 
 WORKERS = 2
+PEERS = ("torch", "pillow")
 BATCH = 32
 SIDE = 224
-RESULTS = Path(__file__).parent / "results"
 
 
 class Photographs(torch.utils.data.Dataset):
@@ -166,25 +166,6 @@ def resident_megabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def write(name: str, rows: list[dict]) -> None:
-    """Appends rows to a table of results."""
-    about = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "tensorflow": tf.__version__,
-        "torch": torch.__version__,
-        "pillow": Image.__version__,
-    }
-    path = RESULTS / name
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0] | about))
-        if new:
-            writer.writeheader()
-        writer.writerows(row | about for row in rows)
-    print(f"wrote {path}")
-
-
 def measure_memory(folder: Path) -> None:
     dataset = our_batches(folder)
     seen, rows, due = 0, [], 0
@@ -199,7 +180,8 @@ def measure_memory(folder: Path) -> None:
                     f"{seen:>6} pictures  {rows[-1]['resident_mb']:.0f} MB", flush=True
                 )
                 due += 2_000
-    write("input_pipeline_memory.csv", rows)
+    about = environment() | versions(PEERS)
+    write(RESULTS / "input_pipeline_memory.csv", [row | about for row in rows])
 
 
 def main() -> None:
@@ -251,7 +233,8 @@ def main() -> None:
         f"ratio of the speeds {row['ratio']}; GoogLeNet learns from "
         f"{row['training_per_second']} pictures/s"
     )
-    write("input_pipeline.csv", [row])
+    about = environment() | versions(PEERS)
+    write(RESULTS / "input_pipeline.csv", [row | about])
 
 
 if __name__ == "__main__":

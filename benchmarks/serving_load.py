@@ -8,11 +8,7 @@ benchmarks/results/serving_load.csv.
 """
 
 import argparse
-import csv
-import datetime
 import json
-import os
-import platform
 import queue
 import socket
 import statistics
@@ -26,7 +22,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.environment import environment
 from benchmarks.serving import Server, pictures, request, serving
+from benchmarks.tables import write
 from keras_inception.export import versions
 
 RESULTS = Path(__file__).parent / "results/serving_load.csv"
@@ -76,7 +74,10 @@ def main() -> None:
     for name in MODES:
         rates = [row["per_second"] for row in rows if row["mode"] == name]
         print(f"{name:<11} {statistics.median(rates):7.1f} good answers/s")
-    write(rows, options)
+    about = {"model": options.directory.name, "clients": options.clients}
+    about |= environment()
+    rows = [row | {"statuses": json.dumps(row["statuses"])} | about for row in rows]
+    write(options.out, rows)
 
 
 def answers_of(directory: Path, files: list[bytes]) -> list[dict[str, float]]:
@@ -207,24 +208,6 @@ SEND = {
     "slow": send_slow,
     "cut off": send_cut_off,
 }
-
-
-def write(rows: list[dict], options: argparse.Namespace) -> None:
-    """The figures, with where they come from."""
-    common = {
-        "model": options.directory.name,
-        "clients": options.clients,
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "tensorflow": tf.__version__,
-    }
-    rows = [row | {"statuses": json.dumps(row["statuses"])} | common for row in rows]
-    options.out.parent.mkdir(exist_ok=True)
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"wrote {options.out}")
 
 
 if __name__ == "__main__":

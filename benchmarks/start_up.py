@@ -63,7 +63,7 @@ def main() -> None:
         )
         print(f"{name:<34} {middle:6.3f} s ({low:.3f} to {high:.3f})")
     draw(RESULTS / "start_up.png", rows)
-    write("start_up", [row | environment() for row in rows])
+    write(RESULTS / "start_up.csv", [row | environment() for row in rows])
 
 
 def waits(exports: Path) -> dict:

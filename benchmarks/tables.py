@@ -23,7 +23,7 @@ def finish(name: str, rows: list[dict], peer: str, threads: int) -> None:
             f"{row['peak_mb']:5} MB, idle {row['idle_mb']}"
         )
     about = {"peer": peer, "threads": threads, **environment(), **versions(PEERS)}
-    write(name, [row | about for row in rows])
+    write(RESULTS / f"{name}.csv", [row | about for row in rows])
     draw(RESULTS / f"{name}.png", rows, peer)
 
 
@@ -38,9 +38,9 @@ def versions(packages) -> dict[str, str]:
     return found
 
 
-def write(name: str, rows: list[dict]) -> None:
+def write(path: Path, rows: list[dict]) -> None:
     """Writes a table of results."""
-    path = RESULTS / f"{name}.csv"
+    path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -21,6 +21,12 @@ def _seeded():
     keras.utils.set_random_seed(7)
 
 
+def pytest_fixture_setup(fixturedef):
+    """What tests share is the same whichever of them is the first to ask for it."""
+    if fixturedef.scope != "function":
+        keras.utils.set_random_seed(7)
+
+
 @pytest.fixture(scope="session")
 def pictures():
     """Eight raw RGB pictures and their labels."""

@@ -3,7 +3,9 @@
 import csv
 import itertools
 import json
+import os
 import re
+import time
 
 import keras_tuner
 import numpy as np
@@ -429,6 +431,38 @@ def test_workers_share_the_machine(monkeypatch):
     gpus = {"CUDA_VISIBLE_DEVICES": "0,2"}
     assert workers.share(2, 4, gpus)[0] == {"CUDA_VISIBLE_DEVICES": "0"}
     assert workers.share(3, 4, gpus)[0] == {"CUDA_VISIBLE_DEVICES": "2"}
+
+
+@pytest.mark.parametrize(("chief", "status"), [("exit 0", 0), ("exit 3", 3)])
+def test_when_the_chief_has_ended_nobody_is_waited_for(
+    tmp_path, monkeypatch, chief, status
+):
+    """A worker that is slow to start would ask for an hour who isn't there any more."""
+    python = tmp_path / "python"
+    pid = tmp_path / "pid"
+    python.write_text(
+        f'#!/bin/sh\n[ "$KERASTUNER_TUNER_ID" = chief ] && {chief}\n'
+        f"echo $$ > {pid}\nexec sleep 600\n"
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    began = time.monotonic()
+    assert workers.launch([], 1, tmp_path) == status
+    assert time.monotonic() - began < 60
+    if pid.exists():  # else it was ended before it had written
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+
+
+def test_a_chief_that_is_killed_ends_the_search(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\n[ "$KERASTUNER_TUNER_ID" = chief ] && kill -9 $$\nexec sleep 600\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    with pytest.raises(RuntimeError, match=r"chief was killed \(-9\)"):
+        workers.launch([], 1, tmp_path)
 
 
 def test_a_widened_head():

@@ -295,6 +295,11 @@ def test_workers_do_every_trial_once_even_if_one_dies(
     assert [(t.setting, t.accuracies) for t in mine.trials[:3]] == [
         (t.setting, t.accuracies) for t in alone.trials
     ]
+    for name in ("tuner0", "tuner1"):
+        told = (directory / f"logs/{name}.log").read_text().splitlines()
+        assert told[-1] == "nothing is left to do"
+        assert any(f"{name} works for the chief at 127.0.0.1:" in line for line in told)
+        assert not any(line.isdigit() for line in told)  # KerasTuner's own prints
 
 
 def process_of(name: str) -> int | None:

@@ -114,7 +114,13 @@ def _search(options: argparse.Namespace) -> None:
 
     tf.config.experimental.enable_op_determinism()
     if workers.role() == "worker":
-        tuner().search()
+        with _no_stray_numbers():
+            working = tuner()
+        name, chief = workers.own_name(), workers.address_of_the_chief()
+        _tell(f"{name} works for the chief at {chief}")
+        with _no_stray_numbers():
+            working.search()
+        _tell("nothing is left to do")
         return
     choices = {
         "data": str(options.data),
@@ -160,13 +166,19 @@ def _run_trials(tuner, directory: Path) -> None:
     stream = sys.stdout
     chooses.on_trial_end = lambda trial: _show_trial(directory, trial, stream)
     try:
-        # KerasTuner 1.4.8 prints the numbers that pass between chief and workers
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        with _no_stray_numbers():
             tuner.search()
     except KeyboardInterrupt:
         show_progress("")
         _tell("interrupted: the same command goes on with the search")
         raise
+
+
+@contextlib.contextmanager
+def _no_stray_numbers():
+    """Holds back what KerasTuner 1.4.8 prints of what chief and workers exchange."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def _heading(choices: dict, too_small: dict[str, int], *, paper: bool) -> str:

@@ -72,6 +72,8 @@ def launch(arguments: Sequence[str], count: int, directory: Path) -> int:
         while set(processes) - {CHIEF}:
             time.sleep(0.2)
             status = processes[CHIEF].poll()
+            if status == 0:
+                break  # all is done; who is left is about to end, or came too late
             if status is not None and status > 0:
                 return status
             if status is not None:
@@ -83,7 +85,7 @@ def launch(arguments: Sequence[str], count: int, directory: Path) -> int:
                 status = processes[name].poll()
                 if status is None:
                     continue
-                del processes[name]
+                processes.pop(name).stdin.close()
                 if status == 0:
                     continue
                 done = note_death(directory, name)
@@ -101,6 +103,7 @@ def launch(arguments: Sequence[str], count: int, directory: Path) -> int:
             process.terminate()
         for process in processes.values():
             process.wait()
+            process.stdin.close()
     if given_up:
         raise RuntimeError(
             f"{', '.join(given_up)} died {RESTARTS + 1} times without finishing a "
@@ -163,10 +166,19 @@ def launched() -> bool:
 
 def role() -> str:
     """`"alone"`, `"chief"` or `"worker"`, by KerasTuner's variables."""
-    name = os.environ.get("KERASTUNER_TUNER_ID")
-    if name is None or "KERASTUNER_ORACLE_IP" not in os.environ:
+    if own_name() is None or "KERASTUNER_ORACLE_IP" not in os.environ:
         return "alone"
-    return CHIEF if CHIEF in name else "worker"
+    return CHIEF if CHIEF in own_name() else "worker"
+
+
+def own_name() -> str | None:
+    """This process's, by KerasTuner's variables."""
+    return os.environ.get("KERASTUNER_TUNER_ID")
+
+
+def address_of_the_chief() -> str:
+    """Where the chief listens, by KerasTuner's variables."""
+    return ":".join(os.environ[f"KERASTUNER_ORACLE_{part}"] for part in ("IP", "PORT"))
 
 
 def free_port() -> str:
