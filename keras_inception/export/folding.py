@@ -18,6 +18,7 @@ from keras_inception.graph import steps_to
 from keras_inception.layers import LocalResponseNormalization
 
 Conv2D = keras.layers.Conv2D
+_SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
 class OneOperation(LocalResponseNormalization):
@@ -77,9 +78,9 @@ def for_runtimes(
             absorbed.update((id(norm), id(relu)))
 
     def config(layer) -> dict:
-        keeps = id(layer) in exact or isinstance(layer, keras.layers.Rescaling)
-        own = dtype is None or keeps
-        return layer.get_config() | ({} if own else {"dtype": dtype})
+        own = layer.get_config()  # a model within the model has no dtype
+        keeps = id(layer) in exact or isinstance(layer, _SCALING) or "dtype" not in own
+        return own if dtype is None or keeps else own | {"dtype": dtype}
 
     def call(layer, inputs):
         if id(layer) in absorbed:
