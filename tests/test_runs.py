@@ -187,6 +187,14 @@ def test_an_interrupted_run_goes_on_exactly(uninterrupted, tmp_path):
         go_on(tmp_path / "run")
 
 
+def test_nothing_to_validate_on_is_refused(tmp_path):
+    run = training.RunDirectory(tmp_path / "run")
+    nothing = tf.data.Dataset.from_tensor_slices(small_pictures()).batch(6).take(0)
+    with pytest.raises(ValueError, match="validation_data has no batch"):
+        training.train(small_supervised(), Batches(), nothing, run, epochs=1, config={})
+    assert not run.config.exists()
+
+
 def test_a_step_is_traced_once():
     """Each trace of the step asks for its loss, each step after it does not."""
     traces = []
@@ -201,7 +209,7 @@ def test_a_step_is_traced_once():
         model = small_supervised()
         model.__class__ = Counted
         if made_before:
-            make_variables(model, Batches())
+            make_variables(model, next(iter(Batches())))
         traces.clear()
         model.fit(Batches(), epochs=2, verbose=0)
         counts.append(len(traces))

@@ -63,10 +63,17 @@ def train(
         number of epochs and the seconds.
 
     Raises:
+        ValueError: If there is nothing to validate on.
         OSError: If the directory can't hold the run, before anything is trained.
         RuntimeError: If another process trains in it.
         DivergenceError: If a loss is no number any more.
     """
+    batch = next(iter(validation_data), None)
+    if batch is None:
+        raise ValueError(
+            "validation_data has no batch, and a run keeps the model that is best "
+            "on it. Give at least one batch of (pictures, labels)."
+        )
     run.check_room(model)
     run.check_free()
     if state is None:
@@ -88,7 +95,7 @@ def train(
             "seconds": time.perf_counter() - started,
         }
 
-    make_variables(model, validation_data)
+    make_variables(model, batch)
     with run.hold():
         model.fit(
             train_data,

@@ -1,6 +1,6 @@
 """Variables made before a graph is traced, so that it is traced once."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from keras import ops
 from keras_inception.supervision import DeeplySupervised
 
 
-def make_variables(model: DeeplySupervised, data: Iterable) -> None:
+def make_variables(model: DeeplySupervised, batch: Sequence) -> None:
     """Makes what the optimizer, the loss and the metrics remember, as `fit` would.
 
     TensorFlow traces a step that makes variables a second time, and tracing a GoogLeNet
@@ -17,13 +17,13 @@ def make_variables(model: DeeplySupervised, data: Iterable) -> None:
 
     Args:
         model: Compiled.
-        data: Batches of (pictures, labels); the first one's labels show their form.
+        batch: Pictures and labels; the labels show their form.
     """
     if keras.backend.backend() != "tensorflow" or _is_distributed(model):
         return
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    _, labels, *_ = next(iter(data))
+    _, labels, *_ = batch
     guesses = {
         name: ops.full((len(labels), output.shape[-1]), 1 / output.shape[-1])
         for name, output in model.output.items()
