@@ -467,7 +467,7 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, cap
     told = r"accuracy on (\d+) held-out pictures: float32 ([\d.]+)  int8 ([\d.]+)"
     count, floats, integers = re.fullmatch(told, accuracy).groups()
     result = json.loads((workplace / "runs/colours/result.json").read_text())
-    assert int(count) == 6
+    assert int(count) == 8
     assert float(floats) == pytest.approx(result["val_main_accuracy"], abs=1e-4)
     assert abs(float(integers) - float(floats)) < 0.35
 
