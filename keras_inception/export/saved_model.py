@@ -60,7 +60,7 @@ def export_saved_model(
         top: How many classes `serving_bytes` and `classify` return; by default all.
         early_exit: Exits of this model, or the file `exits.json` with them. Their heads
             are exported as well. Defaults to none.
-        dtype: `"bfloat16"` computes in it between scaled pixels and the last layer:
+        dtype: `"bfloat16"` computes in it between scaled pixels and the softmax:
             half the bytes, and faster where processors know it (AVX512-BF16, AMX, GPUs
             since 2020); numbers keep 8 significant bits. Defaults to the model's own.
         facts: Lines for the model card, such as `{"data": ..., "accuracy": ...}`.
