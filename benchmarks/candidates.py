@@ -101,17 +101,18 @@ def openvino(path: str, threads: int, channels_first: bool = False) -> Call:
 def torchvision(threads: int, compiled: bool = False, bfloat16: bool = False) -> Call:
     """torchvision's network, channels-last, folded by nothing but `torch.compile`."""
     torch, network = _torchvision(threads, heads=False)
-    network = network.eval()
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    network = network.eval().to(dtype)
     if compiled:
         network = torch.compile(network)
     inputs = _Batches(
-        lambda batch: torch.from_numpy(pixels(batch, True)).contiguous(
-            memory_format=torch.channels_last
+        lambda batch: torch.from_numpy(pixels(batch, True)).to(
+            dtype, memory_format=torch.channels_last
         )
     )
 
     def call(batch: int):
-        with torch.inference_mode(), torch.autocast("cpu", enabled=bfloat16):
+        with torch.inference_mode():
             return network(inputs[batch]).float().numpy()
 
     return call

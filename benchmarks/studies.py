@@ -14,14 +14,16 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def append(path: Path, row: dict) -> None:
-    """Writes a row to the table, and tells it."""
-    new = not path.exists()
+    """Adds a row to the table, and tells it; the columns may be other than before."""
+    rows = [*read(path), row]
+    columns = dict.fromkeys(name for each in rows for name in each)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
     print(row, flush=True)
 
 

@@ -112,3 +112,18 @@ def logged(directory) -> dict[str, dict[str, list]]:
         if tags["graph"]:
             found[run]["graph"] = []
     return found
+
+
+def hparams(log):
+    """The columns of the HParams tab that a run names, and those that it fills."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    events = EventAccumulator(str(log)).Reload()
+    experiment = metadata.parse_experiment_plugin_data(
+        events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
+    )
+    session = metadata.parse_session_start_info_plugin_data(
+        events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    )
+    return {info.name for info in experiment.hparam_infos}, set(session.hparams)

@@ -212,3 +212,12 @@ def test_a_bomb_is_not_opened_for_prediction(tmp_path):
     bomb(tmp_path / "bomb.png")
     with pytest.raises(ValueError, match="3600000000 pixels"):
         pictures.load_picture(tmp_path / "bomb.png", 8)
+
+
+def test_a_split_of_which_nothing_is_left_to_show_is_named(folder):
+    source = ki.data.find(folder, seed=0)
+    for path in folder.rglob("*.*"):  # damaged after they were found
+        path.write_bytes(b"no picture")
+    count = len(source.validation)
+    with pytest.raises(ValueError, match=f"none of its {count} can be decoded"):
+        ki.data.spread(source, source.validation, 8, 32)

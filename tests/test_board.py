@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import logged, small_pictures, small_supervised
+from conftest import hparams, logged, small_pictures, small_supervised
 
 from keras_inception import GradientFlow
 from keras_inception.training import TensorBoard
@@ -22,7 +22,7 @@ def log_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("board")
     model = small_supervised(loss_weights=0.3)
     pictures = small_pictures()
-    hparams = {"width": 0.5, "heads": "aux", "batch_norm": True}
+    hparams = {"width": 0.5, "heads": "aux", "batch_norm": True, "rate": None}
     board = TensorBoard(directory, pictures[0][:5], pictures[1][:5], hparams)
     model.fit(
         *pictures, validation_data=pictures, epochs=3, callbacks=[board], verbose=0
@@ -43,6 +43,9 @@ def test_tags_are_these_and_no_others(log_dir):
         "_hparams_/experiment",
         "_hparams_/session_start_info",
     }
+    columns, filled = hparams(log_dir)
+    assert filled == {"width", "heads", "batch_norm"}
+    assert columns == filled | {"rate"}  # which other runs have
     for run in ("train", "validation"):
         for tag, steps in runs[run].items():
             assert tag == "graph" or steps == [1, 2, 3], (run, tag)

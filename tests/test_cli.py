@@ -469,7 +469,7 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, cap
     result = json.loads((workplace / "runs/colours/result.json").read_text())
     assert int(count) == 8
     assert float(floats) == pytest.approx(result["val_main_accuracy"], abs=1e-4)
-    assert abs(float(integers) - float(floats)) < 0.35
+    assert abs(float(integers) - float(floats)) < 0.2  # one picture is 0.125
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,10 @@ def test_bfloat16_computes_in_half_the_bytes(model, exported, tmp_path):
         for version in (exported, path)
     )
     assert halved < 0.51 * weights
-    assert "| computes in | bfloat16 |" in (path / "model_card.md").read_text()
+    card = (path / "model_card.md").read_text()
+    assert "| computes in | bfloat16; parameters and accuracy are those of" in card
+    parameters = re.search(r"([\d,]+) parameters", card)[1]
+    assert parameters in (exported / "model_card.md").read_text()
     signatures = tf.saved_model.load(path).signatures
     default = signatures["serving_default"]
     convolutions = [
@@ -324,6 +327,16 @@ def test_exits_of_another_model_are_refused(tmp_path):
         ki.export.export_saved_model(
             small_supervised_logits(), tmp_path / "x", early_exit=early
         )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_model_within_the_model_is_refused_in_another_dtype(tmp_path):
+    base = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()], name="b")
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(3, activation="softmax")(base(inputs))
+    model = keras.Model(inputs, outputs)
+    with pytest.raises(ValueError, match=r"called 'b'\. Build .*`base\.output`"):
+        ki.export.export_saved_model(model, tmp_path / "x", dtype="bfloat16")
     assert not (tmp_path / "x").exists()
 
 

@@ -47,6 +47,21 @@ def test_googlenet_answers_as_before(batch_norm, normalization, pictures):
     np.testing.assert_array_equal(model.predict(pictures, verbose=0)["main"], expected)
 
 
+def test_in_bfloat16_pixels_and_logits_stay_exact(pictures):
+    model = as_if_trained(tiny_googlenet(batch_norm=True, auxiliary=()))
+    made = folding.for_runtimes(model, folding.LocalResponseNormalization, "bfloat16")
+    exact = {x.name for x in made.layers if x.compute_dtype == "float32"}
+    inputs = {x.name for x in made.layers if isinstance(x, keras.layers.InputLayer)}
+    assert exact - inputs == {"input_normalization", "main_classifier", "main"}
+    assert {str(w.dtype) for w in made.get_layer("conv1_7x7_s2").weights} == {
+        "bfloat16"
+    }
+    assert count(made, BatchNormalization) == 0
+    expected = model.predict(pictures, verbose=0)["main"]
+    answer = made.predict(pictures, verbose=0)["main"]
+    assert 0 < abs(answer - expected).max() < 0.03
+
+
 def test_what_is_read_twice_or_shared_stays(pictures):
     inputs = keras.Input((64, 64, 3))
     x = Conv2D(4, 3, strides=4, name="first")(inputs)

@@ -442,7 +442,7 @@ def test_when_the_chief_has_ended_nobody_is_waited_for(
     pid = tmp_path / "pid"
     python.write_text(
         f'#!/bin/sh\n[ "$KERASTUNER_TUNER_ID" = chief ] && {chief}\n'
-        f"echo $$ > {pid}\nexec sleep 600\n"
+        f"echo $$ > {pid}.part && mv {pid}.part {pid}\nexec sleep 600\n"
     )
     python.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(python))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import logged
+from conftest import hparams, logged
 
 import keras_inception_cli
 from keras_inception_cli import coarse, train_options
@@ -118,21 +118,6 @@ def test_a_search_leaves_what_it_found(killed_and_resumed, colours, capsys):
     assert "going on: 3 trials are done" in told
     assert f"The best of 3 settings is trial {best['trial']} " in told
     assert f"--hyperparameters {directory}/best.json" in told
-
-
-def hparams(log):
-    """The columns of the HParams tab that a run names, and those that it fills."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams import metadata
-
-    events = EventAccumulator(str(log)).Reload()
-    experiment = metadata.parse_experiment_plugin_data(
-        events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
-    )
-    session = metadata.parse_session_start_info_plugin_data(
-        events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
-    )
-    return {info.name for info in experiment.hparam_infos}, set(session.hparams)
 
 
 @pytest.mark.slow

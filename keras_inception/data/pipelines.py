@@ -132,6 +132,13 @@ def spread(
         count: How many, or fewer if the split has no more that can be decoded.
         image_size: Side in pixels.
         seed: Chooses them.
+
+    Returns:
+        float32 pixels 0..255 `(count, image_size, image_size, 3)`, and class indices
+        `(count,)`.
+
+    Raises:
+        ValueError: If none can be decoded.
     """
 
     def picture_and_label(position, *example):
@@ -139,8 +146,12 @@ def spread(
         return fit_square(source.read(*element), image_size), label
 
     some = split.examples(_key(seed, 0)).map(picture_and_label).ignore_errors()
-    images, labels = next(iter(some.take(count).batch(count)))
-    return images.numpy(), labels.numpy()
+    for images, labels in some.take(count).batch(count):
+        return images.numpy(), labels.numpy()
+    raise ValueError(
+        f"Pictures of a split are to be shown, but none of its {len(split)} can be "
+        "decoded. Give it at least one that can."
+    )
 
 
 def draw_per_pass(seed: int, first_pass: int = 0) -> tf.data.Dataset:

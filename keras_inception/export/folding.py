@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_inception.graph import steps_to
+from keras_inception.graph import step_of, steps_to
 from keras_inception.layers import LocalResponseNormalization
 
 Conv2D = keras.layers.Conv2D
@@ -57,7 +57,16 @@ def for_runtimes(
         model: A functional model.
         normalization: What takes the place of `LocalResponseNormalization`.
         dtype: What is computed and held in between the scaled pixels and the layers
-            that make the outputs, which stay as they are. Defaults to the layers' own.
+            that make the outputs or, where these are a softmax alone, their logits:
+            those stay as they are. Defaults to the layers' own.
+
+    Returns:
+        A functional model whose inputs and outputs have the shapes and names of
+        `model`'s.
+
+    Raises:
+        ValueError: If there is a dtype, and a model within the model that it would not
+            reach.
 
     Example:
     >>> import keras_inception as ki
@@ -65,8 +74,10 @@ def for_runtimes(
     >>> len(model.layers), len(for_runtimes(model).layers)
     (202, 88)
     """
+    if dtype is not None:
+        _check_flat(model, dtype)
     next_of = _only_readers(model)
-    exact = {id(tensor._keras_history.operation) for tensor in _outputs(model)}
+    exact = _makers_of_outputs(model)
     folds, absorbed = {}, set()  # by the ids of layers
     for step in steps_to(*_outputs(model)):
         layer = step.operation
@@ -78,9 +89,9 @@ def for_runtimes(
             absorbed.update((id(norm), id(relu)))
 
     def config(layer) -> dict:
-        own = layer.get_config()  # a model within the model has no dtype
-        keeps = id(layer) in exact or isinstance(layer, _SCALING) or "dtype" not in own
-        return own if dtype is None or keeps else own | {"dtype": dtype}
+        own = layer.get_config()
+        keeps = dtype is None or id(layer) in exact or isinstance(layer, _SCALING)
+        return own if keeps else own | {"dtype": dtype}
 
     def call(layer, inputs):
         if id(layer) in absorbed:
@@ -146,6 +157,27 @@ def _normalized(convolution, norm) -> tuple[np.ndarray, np.ndarray]:
         bias = bias + array(convolution.bias)
     bias = bias * scale + (array(norm.beta) if norm.center else 0)
     return array(convolution.kernel) * scale, bias
+
+
+def _check_flat(model: keras.Model, dtype: str) -> None:
+    inner = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+    if inner:
+        raise ValueError(
+            f"{dtype} reaches no layer of a model within the model. Received one "
+            f"called {inner[0]!r}. Build the classifier on its output (`base.output`) "
+            "instead of calling it (`base(inputs)`), or leave out the dtype."
+        )
+
+
+def _makers_of_outputs(model: keras.Model) -> set[int]:
+    """The ids of the layers that make the outputs, and the logits of a softmax."""
+    makers = set()
+    for tensor in _outputs(model):
+        step = step_of(tensor)
+        makers.add(id(step.operation))
+        if not getattr(step.operation, "weights", None):
+            makers.update(id(step_of(x).operation) for x in step.input_tensors)
+    return makers
 
 
 def _is_convolution(layer) -> bool:

@@ -60,9 +60,10 @@ def export_saved_model(
         top: How many classes `serving_bytes` and `classify` return; by default all.
         early_exit: Exits of this model, or the file `exits.json` with them. Their heads
             are exported as well. Defaults to none.
-        dtype: `"bfloat16"` computes in it between scaled pixels and the softmax:
-            half the bytes, and faster where processors know it (AVX512-BF16, AMX, GPUs
-            since 2020); numbers keep 8 significant bits. Defaults to the model's own.
+        dtype: `"bfloat16"` computes in it between scaled pixels and the last dense
+            layer: little more than half the bytes, and faster where processors know it
+            (AVX512-BF16, AMX, GPUs since 2020); numbers keep 8 significant bits.
+            Defaults to the model's own.
         facts: Lines for the model card, such as `{"data": ..., "accuracy": ...}`.
 
     Returns:
@@ -71,7 +72,8 @@ def export_saved_model(
     Raises:
         ValueError: If the names are not one per class, the version is no positive
             number, `top` is not from 1 to the number of classes, the model takes no
-            pictures of a fixed size, or there is no such dtype, or none with exits.
+            pictures of a fixed size, or there is no such dtype, or none with exits or
+            with a model within the model.
         FileExistsError: If the version exists already.
         RuntimeError: If Keras does not run on TensorFlow, or if what was written does
             not answer as the model does.
@@ -91,12 +93,14 @@ def export_saved_model(
             "early_exit belongs to another model than the one to export. Give "
             "EarlyExit(model, thresholds) of this model, or its exits.json."
         )
-    facts = dict(facts or {})
+    served, facts = main, dict(facts or {})
     if dtype is not None:
         _check_dtype(dtype, early_exit)
-        main = for_runtimes(main, LocalResponseNormalization, dtype)
-        facts["computes in"] = dtype
-    signatures = gather(main, class_names, top, early_exit)
+        served = for_runtimes(main, LocalResponseNormalization, dtype)
+        facts["computes in"] = (
+            f"{dtype}; parameters and accuracy are those of the model as it was trained"
+        )
+    signatures = gather(served, class_names, top, early_exit)
     with being_written(directory) as partial:
         _save(partial, signatures)
         write_labels(partial / "assets", class_names)
