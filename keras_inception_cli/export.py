@@ -53,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("bfloat16",),
-        help="compute in it, in half the bytes: faster where the processor knows it, "
-        "and a little less exact (default: as the model was trained)",
+        help="compute in it, in little more than half the bytes: faster where the "
+        "processor knows it, and a little less exact (default: as the model was "
+        "trained)",
     )
     integers = parser.add_argument_group("8-bit integers, with --format")
     integers.add_argument(
