@@ -20,7 +20,7 @@ from benchmarks import studies
 from benchmarks.environment import environment
 from benchmarks.small_pictures import batches, in_memory
 from keras_inception import data
-from keras_inception.layers import Output
+from keras_inception.outputs import Output
 
 AT = "inception_4a"
 ARMS = ("none", "fine", "coarse")

@@ -11,7 +11,7 @@ when it is first used: `ki.evaluation`, `ki.training` and `ki.weights`, and `ki.
 
 import importlib
 
-from keras_inception import fine_tuning
+from keras_inception import optimizers
 from keras_inception.architecture import (
     ARCHITECTURES,
     AUXILIARY_ENDPOINTS,
@@ -21,10 +21,10 @@ from keras_inception.architecture import (
     GOOGLENET_TORCHVISION,
     Architecture,
 )
-from keras_inception.cost import multiply_adds
 from keras_inception.early_exit import EarlyExit
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
+from keras_inception.graph import multiply_adds
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import (
     AuxiliaryHead,
@@ -56,9 +56,9 @@ __all__ = [
     "detach_auxiliary",
     "evaluation",
     "export",
-    "fine_tuning",
     "gradient_flow",
     "multiply_adds",
+    "optimizers",
     "read_superclasses",
     "training",
     "weights",

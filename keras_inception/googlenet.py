@@ -3,17 +3,9 @@
 import os
 from collections.abc import Sequence
 
-import keras
-
 from keras_inception.architecture import AUXILIARY_ENDPOINTS, GOOGLENET, Architecture
-from keras_inception.layers import Output, build_row, normalize_pixels
-from keras_inception.supervision import (
-    MAIN,
-    AuxiliaryHead,
-    DeeplySupervised,
-    as_head,
-    supervise,
-)
+from keras_inception.network import build_network
+from keras_inception.supervision import AuxiliaryHead, DeeplySupervised
 
 
 def GoogLeNet(
@@ -70,66 +62,25 @@ def GoogLeNet(
     >>> {name: output.shape for name, output in model.output.items()}
     {'main': (None, 3), 'aux_4a': (None, 3), 'aux_4d': (None, 3)}
     """
-    _check_arguments(input_shape, classes, architecture, width, classifier_activation)
+    trunk = {"architecture": architecture, "width": width, "batch_norm": batch_norm}
     if weights is not None:
-        # here, since the weights' importers build networks themselves
-        from keras_inception.weights.pretrained import googlenet_from
+        # needed only here, so imported only here
+        from keras_inception.weights.pretrained import load_pretrained
 
-        return googlenet_from(
+        return load_pretrained(
             weights,
             input_shape,
             classes,
             auxiliary,
             classifier_activation,
             name,
-            architecture=architecture,
-            width=width,
-            batch_norm=batch_norm,
+            **trunk,
         )
-    inputs = keras.Input(input_shape, name="images")
-    x = normalize_pixels(inputs, architecture)
-    endpoints = {}
-    for stage, row in architecture.rows.items():
-        x = build_row(x, row, stage, width=width, batch_norm=batch_norm)
-        endpoints[stage] = x
-    x = keras.layers.Dense(classes, name=f"{MAIN}_classifier")(x)
-    main = Output(classifier_activation, name=MAIN)(x)
-    return supervise(
-        inputs,
-        main,
-        endpoints,
-        [as_head(head, batch_norm=batch_norm) for head in auxiliary],
-        adaptive_pool=architecture.adaptive_head_pool,
-        name=name or architecture.name,
+    return build_network(
+        input_shape=input_shape,
+        classes=classes,
+        auxiliary=auxiliary,
+        classifier_activation=classifier_activation,
+        name=name,
+        **trunk,
     )
-
-
-def _check_arguments(input_shape, classes, architecture, width, classifier_activation):
-    if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
-            "GoogLeNet takes pictures as (height, width, 3), but Keras is set to "
-            "channels_first. Call keras.config.set_image_data_format('channels_last') "
-            "before building it."
-        )
-    if len(input_shape) != 3 or input_shape[2] != 3:
-        raise ValueError(
-            "GoogLeNet takes RGB pictures: input_shape must be (height, width, 3). "
-            f"Received: {input_shape}"
-        )
-    smallest = architecture.smallest_input
-    if any(side is not None and side < smallest for side in input_shape[:2]):
-        raise ValueError(
-            f"Pictures of {input_shape[0]}x{input_shape[1]} pixels are too small for "
-            f"{architecture.name}, which needs at least {smallest}x{smallest}: give a "
-            "larger input_shape and enlarge the pictures"
-            + (", or use GOOGLENET_SMALL." if smallest > 16 else ".")
-        )
-    if classes < 2:
-        raise ValueError(f"A classifier needs at least 2 classes. Received: {classes}")
-    if not width > 0:
-        raise ValueError(f"width must be greater than 0. Received: {width}")
-    if classifier_activation not in ("softmax", "linear", None):
-        raise ValueError(
-            "classifier_activation must be 'softmax' for probabilities or None for "
-            f"logits. Received: {classifier_activation!r}"
-        )

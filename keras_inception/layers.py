@@ -5,8 +5,6 @@ that a model stays flat: every convolution can be found, frozen, logged or loade
 name it has in BVLC's model (`inception_3a_5x5_reduce`).
 """
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 from keras import ops
@@ -256,57 +254,3 @@ def _head_pool(x, name: str, adaptive: bool):
         return keras.layers.AdaptiveAveragePooling2D(4, name=name)(x)
     window = tuple(min(5, side) for side in sides)
     return keras.layers.AveragePooling2D(window, 3, name=name)(x)
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class Output(keras.layers.Activation):
-    """The last layer of a classifier, named as its output (`main`, `aux_4a`).
-
-    It computes in float32 under every dtype policy, since a softmax in float16 loses
-    small probabilities, and it carries what its classes mean, so that saving, cloning
-    and reloading a model keep it.
-
-    Args:
-        activation: `"softmax"` for probabilities, `None` or `"linear"` for logits.
-        superclasses: For each class of the labels, the name of the coarser class that
-            this output learns; `None` (default) if it learns the classes themselves.
-
-    Input and output shape: `(batch, classes)`, or `(batch, number of superclasses)`.
-    """
-
-    def __init__(
-        self,
-        activation: str | None = "softmax",
-        superclasses: Sequence[str | int] | None = None,
-        **kwargs,
-    ):
-        super().__init__(activation, **{"dtype": "float32"} | kwargs)
-        self.superclasses = None if superclasses is None else list(superclasses)
-
-    @property
-    def superclass_names(self) -> list[str | int] | None:
-        """The coarse classes in the order of this output's columns, or `None`."""
-        return None if self.superclasses is None else sorted(set(self.superclasses))
-
-    def own_labels(self, labels):
-        """Turns labels of the classes into labels of what this output learns.
-
-        Args:
-            labels: Class indices `(batch,)` or `(batch, 1)`, or one-hot (or any
-                weights per class) `(batch, classes)`.
-
-        Returns:
-            The labels as they came if this output learns the classes themselves, else
-            superclass indices, or the sums over each superclass, of the same rank.
-        """
-        if self.superclasses is None:
-            return labels
-        names = self.superclass_names
-        index = np.array([names.index(name) for name in self.superclasses])
-        if len(labels.shape) == 2 and labels.shape[1] == len(index):
-            members = np.eye(len(names), dtype="float32")[index]
-            return ops.matmul(ops.cast(labels, "float32"), members)
-        return ops.take(index, ops.cast(labels, "int32"), axis=0)
-
-    def get_config(self):
-        return super().get_config() | {"superclasses": self.superclasses}

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
         raise FileNotFoundError(f"There is no folder {out.parent} for {out.name}.")
     with common.quiet_start():
         from keras_inception import data
-        from keras_inception.early_exit import EarlyExit, figure, timing
+        from keras_inception.early_exit import EarlyExit, plots, timing
 
     model = common.load_model(options.model)
     if not isinstance(model.output, dict):
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
     times = timing.measure(early, _some_pictures(checking), (1, 32))
     _print(early, checked, times)
     picture = out.with_suffix(".png")
-    figure.draw(early.calibration, times[32], picture)
+    plots.draw(early.calibration, times[32], picture)
     print(f"wrote {out} and {picture}")
 
 

@@ -205,7 +205,7 @@ def picture_side(model) -> int:
 
 def check_class_names(model, data):
     """Refuses data whose classes are not those that the model learnt."""
-    from keras_inception.gradients.stages import outputs_by_name
+    from keras_inception.outputs import outputs_by_name
 
     known = getattr(model, "class_names", None)
     classes = outputs_by_name(model)["main"].shape[-1]

@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
     source = common.find_data(options)
     model = _model(options, source)
     if options.init:
-        model = gradients.renewed(model, options.init, options.seed)
+        model = gradients.reinitialized(model, options.init, options.seed)
     pictures = data.load(
         source, common.picture_side(model), options.batch_size, seed=options.seed
     )
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         )
     rows = gradients.gradient_flow(model, images, labels, options.training)
     print(report.text_table(rows))
-    for finding in gradients.read(rows):
+    for finding in gradients.explain(rows):
         print(f"\n{finding}")
     if comparison:
         print("\n" + "\n".join(report.read_comparison(comparison)))

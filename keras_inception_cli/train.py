@@ -198,7 +198,7 @@ def _architecture(options, source):
 
 def _build(options, source, side: int):
     import keras_inception as ki
-    from keras_inception import fine_tuning
+    from keras_inception import optimizers
 
     batch_norm = options.batch_norm and not options.weights
     model = ki.GoogLeNet(
@@ -211,13 +211,13 @@ def _build(options, source, side: int):
         weights=options.weights,
     )
     if options.freeze:
-        fine_tuning.freeze_through(model, options.freeze)
+        optimizers.freeze_through(model, options.freeze)
     model.class_names = source.class_names
     return model
 
 
 def _compile(model, options, steps_per_epoch: int) -> None:
-    from keras_inception import fine_tuning, training
+    from keras_inception import optimizers, training
 
     recipe = dataclasses.replace(
         training.RECIPES[options.recipe], learning_rate=options.learning_rate
@@ -227,7 +227,7 @@ def _compile(model, options, steps_per_epoch: int) -> None:
         keras_options["global_clipnorm"] = options.clip_norm
     if options.accumulate > 1:
         keras_options["gradient_accumulation_steps"] = options.accumulate
-    factors = fine_tuning.layer_decay_factors(model, options.layer_decay)
+    factors = optimizers.layer_decay_factors(model, options.layer_decay)
     model.compile(
         training.optimizer(
             recipe,

@@ -64,28 +64,32 @@ def test_a_picture_that_no_crop_fits_gives_its_largest(shape):
     assert (left + wide <= shape[1]).all()
 
 
-def relit(picture, *draws):
-    return augmentation.relit(tf.constant(picture), *map(tf.constant, draws)).numpy()
+def jitter_colors(picture, *draws):
+    return augmentation.jitter_colors(
+        tf.constant(picture), *map(tf.constant, draws)
+    ).numpy()
 
 
 def test_light_is_kept_by_the_middle_of_every_draw():
     picture = np.random.default_rng(0).uniform(0, 255, (8, 8, 3)).astype("float32")
-    np.testing.assert_allclose(relit(picture, 0.5, 0.5, 0.5, 0.5), picture, atol=1e-2)
+    np.testing.assert_allclose(
+        jitter_colors(picture, 0.5, 0.5, 0.5, 0.5), picture, atol=1e-2
+    )
 
 
 def test_light_changes_what_it_says():
     random = np.random.default_rng(0)
     picture = random.uniform(90, 160, (8, 8, 3)).astype("float32")
     luminance = picture @ np.array([0.299, 0.587, 0.114], "float32")
-    brighter = relit(picture, 1.0, 0.5, 0.5, 0.5)
+    brighter = jitter_colors(picture, 1.0, 0.5, 0.5, 0.5)
     np.testing.assert_allclose(brighter, picture * 1.4, atol=0.1)
-    flatter = relit(picture, 0.5, 0.0, 0.5, 0.5)
+    flatter = jitter_colors(picture, 0.5, 0.0, 0.5, 0.5)
     mean = luminance.mean()
     np.testing.assert_allclose(flatter, mean + 0.6 * (picture - mean), atol=0.1)
-    paler = relit(picture, 0.5, 0.5, 0.0, 0.5)
+    paler = jitter_colors(picture, 0.5, 0.5, 0.0, 0.5)
     grey = luminance[..., None]
     np.testing.assert_allclose(paler, grey + 0.6 * (picture - grey), atol=0.1)
-    turned = relit(picture, 0.5, 0.5, 0.5, 1.0)
+    turned = jitter_colors(picture, 0.5, 0.5, 0.5, 1.0)
     np.testing.assert_allclose(
         turned @ np.array([0.299, 0.587, 0.114]), luminance, atol=0.1
     )

@@ -119,7 +119,7 @@ def test_the_share_of_the_heads():
 
 
 def test_the_words_say_what_the_rows_show():
-    shrunk, brought, direction = gradients.read(VANISHED)
+    shrunk, brought, direction = gradients.explain(VANISHED)
     assert "shrinks on its way back: 0.2 at conv2" in shrunk
     assert "1e-06 at conv1, 200,000 times less" in shrunk
     assert "Of the gradient that trains conv1, 100 % comes from the heads" in brought
@@ -128,13 +128,13 @@ def test_the_words_say_what_the_rows_show():
     against = [
         r._replace(cosine_to_main=-0.4) if r.loss == "aux_1" else r for r in VANISHED
     ]
-    assert "pulls against the main loss" in gradients.read(against)[2]
+    assert "pulls against the main loss" in gradients.explain(against)[2]
     even = [r._replace(norm=0.1) if r[:2] == ("conv1", "main") else r for r in VANISHED]
-    assert "has not vanished" in gradients.read(even)[0]
+    assert "has not vanished" in gradients.explain(even)[0]
     plain = [r for r in VANISHED if "aux_1" not in r[:2]]
-    assert "has no auxiliary heads" in gradients.read(plain)[1]
+    assert "has no auxiliary heads" in gradients.explain(plain)[1]
     silent = [r._replace(norm=0.0) if r.loss == "main" else r for r in VANISHED]
-    assert "reaches no stage of the trunk" in gradients.read(silent)[0]
+    assert "reaches no stage of the trunk" in gradients.explain(silent)[0]
 
 
 def test_with_and_without_heads_begin_alike_and_leave_the_model_alone(tmp_path):
@@ -178,7 +178,7 @@ def test_the_papers_initialisation_makes_the_gradient_vanish_and_todays_does_not
     )
     norms = {}
     for init in gradients.comparison.INITIALIZERS:
-        new = gradients.renewed(model, init)
+        new = gradients.reinitialized(model, init)
         rows = ki.gradient_flow(new, images, np.array(labels))
         norms[init] = {r.stage: r.norm for r in rows if r.loss == "main"}
         if init == "gaussian":
@@ -188,7 +188,7 @@ def test_the_papers_initialisation_makes_the_gradient_vanish_and_todays_does_not
     ratio = {init: n["conv1_3x3"] / n["inception_5b"] for init, n in norms.items()}
     assert ratio["gaussian"] < 1e-6 < 1e-2 < ratio["he"]
     with pytest.raises(ValueError, match="Received: 'orthogonal'"):
-        gradients.renewed(model, "orthogonal")
+        gradients.reinitialized(model, "orthogonal")
 
 
 def test_the_report_holds_everything_in_one_file(tmp_path):
@@ -221,7 +221,7 @@ def test_the_report_holds_everything_in_one_file(tmp_path):
     assert 'src="http' not in page
     assert "href" not in page
     assert "a &lt;model&gt;" in page
-    for finding in gradients.read(rows):
+    for finding in gradients.explain(rows):
         assert finding.split(":")[0] in page
     for name in ("gradients.png", "comparison.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")

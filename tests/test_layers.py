@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_inception.layers import LocalResponseNormalization, Output, head_logits
+from keras_inception.layers import LocalResponseNormalization, head_logits
+from keras_inception.outputs import Output
 
 
 def slow_lrn(x, size, alpha, beta, bias):

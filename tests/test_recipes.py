@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import small_pictures, small_supervised
 
-from keras_inception.fine_tuning import LayerwiseSGD
+from keras_inception.optimizers import LayerwiseSGD
 from keras_inception.training import (
     RECIPES,
     AuxiliarySchedule,

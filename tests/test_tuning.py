@@ -14,8 +14,8 @@ import pytest
 import keras_inception as ki
 from keras_inception.files import write_json
 from tuning import report, results, workers
+from tuning.crash_safe_oracles import oracle
 from tuning.hypermodel import HeadsHyperModel
-from tuning.oracles import oracle
 from tuning.settings import Setting, paper_setting, setting_of, values_of
 from tuning.space import Space, fitting_places
 from tuning.tuner import count_or_give_up

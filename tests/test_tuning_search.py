@@ -16,7 +16,7 @@ from conftest import hparams, logged
 import keras_inception_cli
 from keras_inception_cli import coarse, train_options
 from tuning import results, search
-from tuning.oracles import oracle
+from tuning.crash_safe_oracles import oracle
 from tuning.settings import short
 from tuning.space import Space, fitting_places
 

@@ -67,7 +67,7 @@ def test_the_new_model_trains_saves_and_loads(trained, pictures, tmp_path):
 
 def test_what_was_frozen_learns_again(trained, tmp_path):
     model = ki.GoogLeNet((SIDE, SIDE, 3), CLASSES, weights=trained[0])
-    ki.fine_tuning.freeze_through(model, "inception_5b")
+    ki.optimizers.freeze_through(model, "inception_5b")
     model.save(tmp_path / "first_phase.keras")
     second = ki.GoogLeNet(
         (SIDE, SIDE, 3), CLASSES, weights=tmp_path / "first_phase.keras"
@@ -122,7 +122,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 def torchvision_state(model, torch):
     """A model's weights under torchvision's names, by the importer's own plan."""
-    from keras_inception.weights.placing import convolution_kernel, dense_kernel
+    from keras_inception.weights.assign import convolution_kernel, dense_kernel
     from keras_inception.weights.torchvision import _plan
 
     inverse = {

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from keras_inception import pages
+from keras_inception import html_report
 from keras_inception.files import write_whole
 from tuning import results
 from tuning.results import Search, Trial
@@ -21,7 +21,7 @@ CAPTION = (
 def write(search: Search, directory: str | Path) -> Path:
     """Writes `report.png` and `report.html`, and returns the page."""
     directory = Path(directory)
-    picture = pages.png(draw(search))
+    picture = html_report.png(draw(search))
     write_whole(directory / "report.png", lambda file: file.write_bytes(picture))
     text = page(search, picture)
     html = directory / "report.html"
@@ -47,14 +47,14 @@ def page(search: Search, picture: bytes) -> str:
         "trials never see other pictures than these, so the figures compare settings; "
         "they are no estimate for new pictures.",
     ]
-    return pages.page(
+    return html_report.page(
         f"Where the heads should sit: {chosen['name']}",
-        pages.paragraphs(search.conclusions()),
-        pages.figure(picture, CAPTION),
-        pages.heading("Every trial"),
-        pages.table(columns, [[row[name] for name in columns] for row in table]),
-        pages.heading("What was searched"),
-        pages.paragraphs(facts),
+        html_report.paragraphs(search.conclusions()),
+        html_report.figure(picture, CAPTION),
+        html_report.heading("Every trial"),
+        html_report.table(columns, [[row[name] for name in columns] for row in table]),
+        html_report.heading("What was searched"),
+        html_report.paragraphs(facts),
     )
 
 

@@ -53,9 +53,9 @@ def _search(options: argparse.Namespace) -> None:
         import tensorflow as tf
 
         from keras_inception import data
+        from tuning.crash_safe_oracles import oracle
         from tuning.directory import kept
         from tuning.hypermodel import HeadsHyperModel
-        from tuning.oracles import oracle
         from tuning.space import Space, fitting_places
         from tuning.tuner import HeadsTuner
 
@@ -230,7 +230,7 @@ def _conclude(options: argparse.Namespace) -> None:
     """Writes what was found, and says it."""
     with quiet_start():
         from tuning import report, results
-        from tuning.oracles import FAILURES
+        from tuning.crash_safe_oracles import FAILURES
 
     search = results.read(options.directory)
     results.write(search, options.directory)

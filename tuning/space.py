@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import keras_tuner
 
 from keras_inception.architecture import Architecture, Inception
-from keras_inception.training.heads_over_time import SCHEDULES
+from keras_inception.training.auxiliary_schedule import SCHEDULES
 from tuning.settings import Setting, paper_setting, short, values_of
 
 WINDOW = 5  # of a head's average pool: the paper, section 5

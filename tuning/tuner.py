@@ -13,8 +13,8 @@ from keras_tuner.errors import FatalRuntimeError
 
 from keras_inception import data, training
 from keras_inception.files import write_json
+from tuning.crash_safe_oracles import CrashSafeOracle
 from tuning.hypermodel import HeadsHyperModel
-from tuning.oracles import Lasting
 from tuning.results import TRIALS, WORKER
 from tuning.settings import Setting, setting_of
 
@@ -41,7 +41,7 @@ class HeadsTuner(keras_tuner.Tuner):
 
     def __init__(
         self,
-        oracle: Lasting,
+        oracle: CrashSafeOracle,
         hypermodel: HeadsHyperModel,
         directory: Path,
         pictures: Callable[[int, int], data.Data],

@@ -78,7 +78,7 @@ def augmented(
         position = draws[6:8]
         picture = read_window(lambda shape: crop_window(shape, crops, position), side)
         picture = _resized(picture, method, side)
-        picture = relit(picture, *light)
+        picture = jitter_colors(picture, *light)
     if mirror:  # a slice with a negative step would take seven times as long
         picture = tf.cond(flip < 0.5, lambda: tf.reverse(picture, [1]), lambda: picture)
     return picture
@@ -116,7 +116,7 @@ def crop_window(shape: tf.Tensor, crops: tf.Tensor, position: tf.Tensor) -> tf.T
     return tf.cast(tf.concat([corner, chosen], axis=0), tf.int32)
 
 
-def relit(
+def jitter_colors(
     picture: tf.Tensor,
     brightness: tf.Tensor,
     contrast: tf.Tensor,

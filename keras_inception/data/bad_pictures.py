@@ -64,7 +64,7 @@ class BadPictures:
         self._read_gaps()
         return [{"file": path, "fault": fault} for path, fault in self.faults.items()]
 
-    def left_out(
+    def skip_bad(
         self, dataset: tf.data.Dataset, path_of: Callable[[int, int], str]
     ) -> tf.data.Dataset:
         """Leaves out the examples that failed, and learns which they were.

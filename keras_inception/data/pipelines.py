@@ -67,7 +67,7 @@ def training_pipeline(
             positions = order(len(split), _key(seed, draw))
             return split.elements[0][int(positions[place % len(split)])]
 
-        dataset = source.bad.left_out(dataset, path_of).take(len(split))
+        dataset = source.bad.skip_bad(dataset, path_of).take(len(split))
     dataset = dataset.map(_image_and_label).batch(batch_size)
     batches = _batches(split, batch_size)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
@@ -191,7 +191,7 @@ def _in_order(
     dataset = examples.enumerate().map(picture_and_label, tf.data.AUTOTUNE)
     if source.may_be_damaged:
         paths = split.elements[0]
-        dataset = source.bad.left_out(
+        dataset = source.bad.skip_bad(
             dataset, lambda draw, place: paths[place % len(split)]
         )
         dataset = dataset.take_while(lambda draw, place, *_: place < len(split))

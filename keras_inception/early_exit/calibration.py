@@ -5,14 +5,14 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_inception.cost import multiply_adds_by_step
 from keras_inception.early_exit import search
 from keras_inception.early_exit.confidence import (
     MEASURES,
     fitted_temperature,
     tempered,
 )
-from keras_inception.supervision import MAIN
+from keras_inception.graph import multiply_adds_by_step
+from keras_inception.outputs import MAIN
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 import keras
 import numpy as np
 
-from keras_inception.layers import Output
-from keras_inception.supervision import MAIN, output_activation
+from keras_inception.graph import layer_of
+from keras_inception.outputs import MAIN, Output, output_activation
 
 
 def puts_out_logits(model: keras.Model) -> bool:
     """Whether a model's outputs are logits."""
-    return output_activation(model.output[MAIN]._keras_history.operation) == "linear"
+    return output_activation(layer_of(model.output[MAIN])) == "linear"
 
 
 def batches(dataset, batch_size: int = 256) -> Iterator[tuple]:
@@ -52,7 +52,7 @@ def check_exits(model: keras.Model, names) -> None:
 
 def is_coarse(model: keras.Model, name: str) -> bool:
     """Whether an output answers in superclasses."""
-    layer = model.output[name]._keras_history.operation
+    layer = layer_of(model.output[name])
     return isinstance(layer, Output) and layer.superclasses is not None
 
 

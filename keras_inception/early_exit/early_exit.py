@@ -9,7 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_inception.backend import compiled, compiles_each_batch_size
 from keras_inception.early_exit import calibration
+from keras_inception.early_exit.batch_queue import BatchQueue
 from keras_inception.early_exit.checks import (
     batches,
     check_exits,
@@ -17,12 +19,10 @@ from keras_inception.early_exit.checks import (
     is_coarse,
     puts_out_logits,
 )
-from keras_inception.early_exit.compiled import compiled, compiles_each_batch_size
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
 from keras_inception.early_exit.segments import in_network_order, split
-from keras_inception.early_exit.waiting import Waiting
 from keras_inception.files import write_json
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 
 class EarlyExit:
@@ -180,7 +180,7 @@ class EarlyExit:
         classes = self.model.output[MAIN].shape[-1]
         probabilities = np.empty((len(images), classes), "float32")
         exits = np.empty(len(images), int)
-        waiting = [Waiting() for _ in self.segments]
+        waiting = [BatchQueue() for _ in self.segments]
         for start in range(0, len(images), batch_size):
             batch = _padded(images[start : start + batch_size])
             rows = np.arange(start, min(start + batch_size, len(images)))

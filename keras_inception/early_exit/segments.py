@@ -8,8 +8,8 @@ import dataclasses
 
 import keras
 
-from keras_inception.graph import steps_to
-from keras_inception.supervision import MAIN
+from keras_inception.graph import mask_of, steps_to
+from keras_inception.outputs import MAIN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def split(model: keras.Model, exits: list[str]) -> list[Segment]:
         later = [step for other in parts[index + 1 :] for step in other]
         gives = _needed(later, lambda tensor, made=made: id(tensor) in made)
         for tensor in gives.values():
-            if getattr(tensor, "_keras_mask", None) is not None:
+            if mask_of(tensor) is not None:
                 raise ValueError(
                     f"A mask reaches beyond the exit {name!r} (from an Embedding with "
                     "mask_zero=True or a Masking layer), and exits don't carry masks."

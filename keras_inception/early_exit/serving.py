@@ -8,7 +8,7 @@ from keras import ops
 from keras_inception.early_exit.checks import puts_out_logits
 from keras_inception.early_exit.confidence import SMALLEST
 from keras_inception.early_exit.early_exit import EarlyExit
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 
 def answer_early(early_exit: EarlyExit) -> Callable:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from keras_inception.early_exit.early_exit import EarlyExit
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 
 @dataclasses.dataclass(frozen=True)

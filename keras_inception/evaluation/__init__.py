@@ -6,13 +6,13 @@ from keras_inception.evaluation.crops import (
     crop_geometry,
     take_crops,
 )
-from keras_inception.evaluation.figures import draw_confusion, draw_mistakes
-from keras_inception.evaluation.measuring import (
+from keras_inception.evaluation.evaluate import (
     Evaluation,
     Mistake,
     evaluate,
     predict_crops,
 )
+from keras_inception.evaluation.plots import draw_confusion, draw_mistakes
 
 __all__ = [
     "CROP_COUNTS",

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_inception.graph import step_of, steps_to
+from keras_inception.graph import layer_of, step_of, steps_to
 from keras_inception.layers import LocalResponseNormalization
 
 Conv2D = keras.layers.Conv2D
@@ -205,10 +205,10 @@ def _only_readers(model: keras.Model) -> dict[int, keras.layers.Layer]:
     readers = {}
     for step in steps:
         for tensor in step.input_tensors:
-            maker = tensor._keras_history.operation
+            maker = layer_of(tensor)
             readers.setdefault(id(maker), []).append(step.operation)
     for tensor in _outputs(model):
-        readers.setdefault(id(tensor._keras_history.operation), []).append(None)
+        readers.setdefault(id(layer_of(tensor)), []).append(None)
     return {
         maker: found[0]
         for maker, found in readers.items()

@@ -19,7 +19,7 @@ from keras_inception.export.saved_model import (
 from keras_inception.export.signatures import picture_side
 from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.layers import LocalResponseNormalization
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 
 def export_format(

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_inception.data.pictures import decode, fit_square
 from keras_inception.early_exit import EarlyExit
 from keras_inception.early_exit.serving import answer_early
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 DEFAULT = "serving_default"  # what TF Serving takes where a request names none
 CLASSIFY = "classify"

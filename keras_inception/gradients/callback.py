@@ -4,8 +4,8 @@ from pathlib import Path
 
 import keras
 
+from keras_inception.event_files import EventFiles, cut_back
 from keras_inception.gradients.flow import GradientRow, Probe
-from keras_inception.summaries import Summaries, cut_back
 
 GROUPS = {
     "gradient_norm": "norm",
@@ -82,7 +82,7 @@ class GradientFlow(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         # Opened here, not before: tuners copy callbacks, and no copy has open files.
-        self._summaries = Summaries(self.log_dir / "gradients")
+        self._summaries = EventFiles(self.log_dir / "gradients")
         self._begun = False
         self._probe = Probe(self.model, self.training, compiled=True)
 

@@ -7,13 +7,14 @@ import keras
 import numpy as np
 
 from keras_inception.gradients.flow import GradientRow, Probe
-from keras_inception.supervision import MAIN, DeeplySupervised
+from keras_inception.outputs import MAIN
+from keras_inception.supervision import DeeplySupervised
 
 INITIALIZERS = ("he", "gaussian")
 GAUSSIAN_STDDEV = 0.01  # Krizhevsky et al. 2012, section 5; Caffe's examples after them
 
 
-class Course(NamedTuple):
+class TrainingCurve(NamedTuple):
     """What became of one network.
 
     Attributes:
@@ -36,7 +37,7 @@ def compare_without_heads(
     steps: int,
     learning_rate: float = 0.01,
     on_step: Callable[[int], None] = lambda step: None,
-) -> dict[str, Course]:
+) -> dict[str, TrainingCurve]:
     """Trains copies of a model, one with its heads and one without, step by step.
 
     Both begin with the model's weights and learn from the same batches, by SGD with
@@ -52,7 +53,7 @@ def compare_without_heads(
         on_step: Called with the number of steps done, for progress.
 
     Returns:
-        `{"with heads": Course, "without heads": Course}`.
+        `{"with heads": TrainingCurve, "without heads": TrainingCurve}`.
 
     Raises:
         ValueError: If the model has no heads, or a number is out of its range.
@@ -64,7 +65,7 @@ def compare_without_heads(
         )
     if steps < 1:
         raise ValueError(f"steps must be at least 1. Received: {steps}")
-    with_heads, base = renewed(model), renewed(model)
+    with_heads, base = reinitialized(model), reinitialized(model)
     for copy in (with_heads, base):
         copy.set_weights(model.get_weights())
     networks = {
@@ -84,12 +85,12 @@ def compare_without_heads(
             losses[name].append(float(logs[f"{MAIN}_loss"]))
         on_step(step)
     return {
-        name: Course(before[name], probe(images, labels), losses[name])
+        name: TrainingCurve(before[name], probe(images, labels), losses[name])
         for name, probe in probes.items()
     }
 
 
-def renewed(model: keras.Model, init: str = "he", seed: int = 0) -> keras.Model:
+def reinitialized(model: keras.Model, init: str = "he", seed: int = 0) -> keras.Model:
     """The same network with new weights.
 
     Args:
@@ -104,7 +105,7 @@ def renewed(model: keras.Model, init: str = "he", seed: int = 0) -> keras.Model:
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, width=0.125)
-    >>> kernel = renewed(model, "gaussian").get_layer("conv2_3x3").kernel
+    >>> kernel = reinitialized(model, "gaussian").get_layer("conv2_3x3").kernel
     >>> round(float(np.std(kernel)), 3)
     0.01
     """

@@ -8,10 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inception.gradients.autodiff import compiled_function, gradients_of
+from keras_inception.backend import compiled_function, gradients_of
 from keras_inception.gradients.losses import losses_by_output
 from keras_inception.gradients.stages import weights_by_stage
-from keras_inception.supervision import AUXILIARY_WEIGHT, MAIN, DeeplySupervised
+from keras_inception.graph import compile_arguments
+from keras_inception.outputs import MAIN
+from keras_inception.supervision import AUXILIARY_WEIGHT, DeeplySupervised
 
 TOTAL = "total"
 
@@ -150,7 +152,7 @@ class Probe:
                 name: 1.0 if name == MAIN else AUXILIARY_WEIGHT for name in self.losses
             }
         weights = dict.fromkeys(self.losses, 1.0)  # Keras's, where none are given
-        given = self.model._compile_config.config.get("loss_weights")
+        given = compile_arguments(self.model).get("loss_weights")
         if isinstance(given, (list, tuple)):  # Keras takes the outputs by name
             given = dict(zip(sorted(self.losses), given, strict=True))
         if isinstance(given, dict):

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import keras
 
-from keras_inception.gradients.stages import outputs_by_name
-from keras_inception.layers import Output
-from keras_inception.supervision import MAIN, output_activation
+from keras_inception.graph import layer_of
+from keras_inception.outputs import MAIN, Output, output_activation, outputs_by_name
 
 
 def losses_by_output(model: keras.Model) -> dict[str, tuple[Callable, Callable]]:
@@ -14,7 +13,7 @@ def losses_by_output(model: keras.Model) -> dict[str, tuple[Callable, Callable]]
     compiled = model.loss if model.compiled else None
     losses = {}
     for name, tensor in outputs_by_name(model).items():
-        layer = tensor._keras_history.operation
+        layer = layer_of(tensor)
         given = compiled.get(name) if isinstance(compiled, dict) else compiled
         from_logits = output_activation(layer) == "linear"
         loss = _crossentropy(from_logits) if given is None else keras.losses.get(given)

@@ -4,11 +4,16 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from keras_inception import pages
-from keras_inception.gradients.comparison import Course
-from keras_inception.gradients.drawing import draw_comparison, draw_flow
+from keras_inception import html_report
+from keras_inception.gradients.comparison import TrainingCurve
+from keras_inception.gradients.explanation import (
+    by_loss,
+    explain,
+    share_of_heads,
+    times,
+)
 from keras_inception.gradients.flow import TOTAL, GradientRow
-from keras_inception.gradients.reading import by_loss, read, share_of_heads, times
+from keras_inception.gradients.plots import draw_comparison, draw_flow
 
 HOW_TO_READ = (
     "Each output of the network has a loss, and each loss sends a gradient back "
@@ -33,7 +38,7 @@ def write_report(
     model: str,
     data: str,
     details: Sequence[str] = (),
-    comparison: Mapping[str, Course] | None = None,
+    comparison: Mapping[str, TrainingCurve] | None = None,
 ) -> list[Path]:
     """Writes `gradients.csv`, `gradients.png` and `report.html`.
 
@@ -53,36 +58,36 @@ def write_report(
     directory.mkdir(parents=True, exist_ok=True)
     files = [directory / "gradients.csv", directory / "gradients.png"]
     write_rows(files[0], rows)
-    drawing = pages.png(draw_flow(rows, f"{model} on {data}"))
+    drawing = html_report.png(draw_flow(rows, f"{model} on {data}"))
     files[1].write_bytes(drawing)
     parts = [
-        pages.paragraphs(read(rows)),
-        pages.figure(
+        html_report.paragraphs(explain(rows)),
+        html_report.figure(
             drawing, "Stages from the first to the last; a line for each loss."
         ),
-        pages.heading("How to read this"),
-        pages.paragraphs(HOW_TO_READ),
+        html_report.heading("How to read this"),
+        html_report.paragraphs(HOW_TO_READ),
     ]
     if comparison is not None:
         files += _write_comparison(directory, comparison)
         parts += [
-            pages.heading("The same network without its heads"),
-            pages.paragraphs(read_comparison(comparison)),
-            pages.figure(files[-1].read_bytes(), "Both networks, side by side."),
+            html_report.heading("The same network without its heads"),
+            html_report.paragraphs(read_comparison(comparison)),
+            html_report.figure(files[-1].read_bytes(), "Both networks, side by side."),
         ]
     parts += [
-        pages.heading("Figures"),
-        pages.table(*_as_table(rows)),
-        pages.heading("How it was measured"),
-        pages.paragraphs(details),
+        html_report.heading("Figures"),
+        html_report.table(*_as_table(rows)),
+        html_report.heading("How it was measured"),
+        html_report.paragraphs(details),
     ]
     page = directory / "report.html"
     title = f"What the losses of {model} teach its stages"
-    page.write_text(pages.page(title, *parts))
+    page.write_text(html_report.page(title, *parts))
     return [*files, page]
 
 
-def read_comparison(courses: Mapping[str, Course]) -> list[str]:
+def read_comparison(courses: Mapping[str, TrainingCurve]) -> list[str]:
     """What the comparison shows, in sentences."""
     steps = len(next(iter(courses.values())).main_losses)
     texts = [
@@ -152,7 +157,9 @@ def _as_table(rows: Sequence[GradientRow]) -> tuple[list[str], list[list[str]]]:
     return columns, lines
 
 
-def _write_comparison(directory: Path, courses: Mapping[str, Course]) -> list[Path]:
+def _write_comparison(
+    directory: Path, courses: Mapping[str, TrainingCurve]
+) -> list[Path]:
     files = [
         directory / name for name in ("comparison.csv", "losses.csv", "comparison.png")
     ]
@@ -174,7 +181,7 @@ def _write_comparison(directory: Path, courses: Mapping[str, Course]) -> list[Pa
             for step in steps
         ],
     )
-    files[2].write_bytes(pages.png(draw_comparison(courses)))
+    files[2].write_bytes(html_report.png(draw_comparison(courses)))
     return files
 
 

@@ -5,7 +5,7 @@ import re
 import keras
 
 from keras_inception.architecture import ARCHITECTURES, stage_of
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN, outputs_by_name
 
 
 def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
@@ -40,15 +40,6 @@ def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
         previous = stage
     in_heads = {head: stages.pop(head) for head in heads if head in stages}
     return stages | in_heads
-
-
-def outputs_by_name(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """A model's outputs by name; a single output is `main` whatever it is called."""
-    if isinstance(model.output, dict):
-        return model.output
-    if len(model.outputs) == 1:
-        return {MAIN: model.outputs[0]}
-    return dict(zip(model.output_names, model.outputs, strict=True))
 
 
 def _layers_with_weights(model: keras.Model) -> list[keras.layers.Layer]:

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 
 class DivergenceError(RuntimeError):

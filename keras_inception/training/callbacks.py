@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 
 from keras_inception.files import write_whole
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 from keras_inception.training.checkpoint import averaged_weights
 
 MONITOR = f"val_{MAIN}_accuracy"  # never val_loss, which contains the heads

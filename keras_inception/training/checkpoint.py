@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_inception.files import write_whole
+from keras_inception.graph import random_states
 
 STATE, SEEDS = "run_state.json", "run_seeds.npz"
 
@@ -30,7 +31,7 @@ def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
     """
     path = Path(path)
     seeds = io.BytesIO()
-    values = map(keras.ops.convert_to_numpy, _seeds(model))
+    values = map(keras.ops.convert_to_numpy, random_states(model))
     np.savez(seeds, **{str(index): value for index, value in enumerate(values)})
 
     def write(partial):
@@ -55,7 +56,7 @@ def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
     with zipfile.ZipFile(path) as archive:
         seeds = np.load(io.BytesIO(archive.read(SEEDS)))
     model = keras.saving.load_model(path)
-    for index, variable in enumerate(_seeds(model)):
+    for index, variable in enumerate(random_states(model)):
         variable.assign(seeds[str(index)])
     return model, state
 
@@ -76,11 +77,6 @@ def checkpoint_state(path: str | Path) -> dict:
                 "was. A run's checkpoint is its latest.keras."
             )
         return json.loads(archive.read(STATE))
-
-
-def _seeds(model: keras.Model) -> list[keras.Variable]:
-    """The states of the random generators, which Keras does not save."""
-    return [v for v in model.variables if "seed_generator_state" in v.path]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import os
 
 import keras
 
+from keras_inception.graph import owner_of
 from keras_inception.training.multi_worker import multi_worker_strategy
 
 ALL = "all"
@@ -171,7 +172,7 @@ class AveragedStatistics(keras.callbacks.Callback):
         self._own = [
             variable
             for variable in self.model.non_trainable_variables
-            if variable.path.endswith(("moving_mean", "moving_variance"))
+            if owner_of(variable)[1] in ("moving_mean", "moving_variance")
         ]
         self._read = tf.function(
             lambda: self._strategy.run(

@@ -6,6 +6,8 @@ Keras 3.15.1 fails under `tf.distribute.MultiWorkerMirroredStrategy` in two plac
 
 import keras
 
+from keras_inception.graph import patch_multi_worker_trainer
+
 SEEN_WITH = ("3.15.1",)
 
 
@@ -47,46 +49,5 @@ def multi_worker_strategy():
     import tensorflow as tf
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    _mend_keras()
+    patch_multi_worker_trainer()
     return strategy
-
-
-def _mend_keras() -> None:
-    """Replaces what fails, once."""
-    import tensorflow as tf
-    from keras.src.backend.tensorflow import trainer
-
-    if hasattr(trainer, "_mended"):
-        return
-    trainer._mended = True
-    reduce_per_replica = trainer.reduce_per_replica
-    maybe_symbolic_build = trainer.TensorFlowTrainer._maybe_symbolic_build
-
-    def over_workers(strategy) -> bool:
-        return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-
-    def reduce_scalars(values, strategy, reduction):
-        # Keras asks for the mean over axis 0 of logs, which are scalars.
-        if not over_workers(strategy) or reduction not in ("auto", "mean"):
-            return reduce_per_replica(values, strategy, reduction)
-        return keras.tree.map_structure(
-            lambda value: strategy.reduce("MEAN", value, axis=None), values
-        )
-
-    def build_with_one_device(self, iterator=None, data_batch=None):
-        # Keras asks for the mean of batches, of which only the shape is needed.
-        strategy = self._distribute_strategy
-        if not over_workers(strategy):
-            return maybe_symbolic_build(self, iterator, data_batch)
-        if iterator is not None:
-            for _, _, batches in iterator:
-                data_batch = tf.nest.map_structure(
-                    lambda value: strategy.experimental_local_results(value)[0],
-                    next(batches),
-                )
-                break
-        with strategy.scope():
-            self._symbolic_build(data_batch=data_batch)
-
-    trainer.reduce_per_replica = reduce_scalars
-    trainer.TensorFlowTrainer._maybe_symbolic_build = build_with_one_device

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 from keras_inception.training.checkpoint import checkpoint_state
-from keras_inception.training.directory import RunFiles
+from keras_inception.training.run_directory import RunFiles
 
 FINISHED, GOING_ON, KILLED = "finished", "going on", "killed"
 # What tells nothing when settings are compared.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import keras
 
-from keras_inception.fine_tuning import LayerwiseSGD
+from keras_inception.optimizers import LayerwiseSGD
 
 
 class Steps(NamedTuple):
@@ -46,7 +46,7 @@ class Recipe:
         bias_rate: The biases' learning rate in parts of the kernels'.
         polyak: Momentum of the average of the weights that is validated and kept;
             `None`: the weights themselves.
-        layer_decay: See `fine_tuning.layer_decay_factors`; 1 for none.
+        layer_decay: See `optimizers.layer_decay_factors`; 1 for none.
         aux_weight: Each head's weight in the loss.
         aux_schedule: What becomes of it: `"constant"`, `"linear"`, `"cosine"`.
         augment: What training does to the pictures; `None`: what fits their size.

@@ -22,7 +22,7 @@ from keras_inception.supervision import DeeplySupervised
 from keras_inception.training.alarms import Alarms
 from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progress
 from keras_inception.training.checkpoint import averages_weights, save_checkpoint
-from keras_inception.training.directory import RunDirectory
+from keras_inception.training.run_directory import RunDirectory
 from keras_inception.training.tracing import make_variables
 
 

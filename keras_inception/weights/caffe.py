@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_inception.architecture import AUXILIARY_ENDPOINTS, GOOGLENET
-from keras_inception.googlenet import GoogLeNet
+from keras_inception.network import build_network
 from keras_inception.supervision import DeeplySupervised
-from keras_inception.weights.imagenet import imagenet_class_names
-from keras_inception.weights.placing import (
+from keras_inception.weights.assign import (
     Wanted,
     convolution_kernel,
     convolution_names,
@@ -18,6 +17,7 @@ from keras_inception.weights.placing import (
     dense_kernel_after_flatten,
     place,
 )
+from keras_inception.weights.imagenet import imagenet_class_names
 from keras_inception.weights.protobuf import Truncated, fields, varint
 
 # caffe.proto: the fields (name, blobs) of a layer, by the field of NetParameter that
@@ -76,7 +76,7 @@ def load_caffe(path: str | os.PathLike) -> DeeplySupervised:
         for prefix, endpoint in zip(HEADS, AUXILIARY_ENDPOINTS, strict=True)
         if any(name.startswith(f"{prefix}/") for name in tensors)
     ]
-    model = GoogLeNet(classes=classes, auxiliary=auxiliary)
+    model = build_network(GOOGLENET, classes=classes, auxiliary=auxiliary)
     place(model, _plan(model), tensors, str(path))
     model.class_names = imagenet_class_names(classes)
     return model

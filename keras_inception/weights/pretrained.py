@@ -9,10 +9,9 @@ import keras
 
 from keras_inception.architecture import ARCHITECTURES, GOOGLENET
 from keras_inception.files import write_whole
-from keras_inception.googlenet import GoogLeNet
-from keras_inception.layers import Output
+from keras_inception.network import CLASSIFIER, build_network
+from keras_inception.outputs import MAIN, Output
 from keras_inception.supervision import (
-    MAIN,
     AuxiliaryHead,
     DeeplySupervised,
     as_head,
@@ -24,10 +23,8 @@ from keras_inception.weights.torchvision import load_torchvision
 IMAGENET_URL = "https://download.pytorch.org/models/googlenet-1378be20.pth"
 IMAGENET_SHA256 = "1378be20"
 
-CLASSIFIER = f"{MAIN}_classifier"
 
-
-def googlenet_from(
+def load_pretrained(
     weights: str | os.PathLike,
     input_shape: tuple[int, int, int],
     classes: int,
@@ -157,7 +154,7 @@ def _endpoints(trunk: keras.Model) -> dict[str, keras.KerasTensor]:
 def _check_trunk(source: keras.Model, path: Path, trunk: dict) -> None:
     """Refuses arguments that describe another trunk than the file has."""
     classes = source.get_layer(CLASSIFIER).units
-    asked = GoogLeNet(source.input.shape[1:], classes, (), **trunk)
+    asked = build_network(input_shape=source.input.shape[1:], classes=classes, **trunk)
     has = {layer.name: _shapes(layer) for layer in source.layers}
     wrong = [
         layer.name for layer in asked.layers if has.get(layer.name) != _shapes(layer)

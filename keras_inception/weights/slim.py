@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_inception.architecture import GOOGLENET_SLIM
-from keras_inception.googlenet import GoogLeNet
+from keras_inception.network import build_network
 from keras_inception.supervision import DeeplySupervised
+from keras_inception.weights.assign import Wanted, as_is, convolution_names, place
 from keras_inception.weights.imagenet import imagenet_class_names
-from keras_inception.weights.placing import Wanted, as_is, convolution_names, place
 
 SCOPE = "InceptionV1"
 # slim/nets/inception_v1.py: names of the stages and of an Inception's convolutions
@@ -84,12 +84,7 @@ def load_slim(
             f"is a thing of checkpoints with {BACKGROUND_CLASSES}."
         )
     skip = int(drop_background)
-    model = GoogLeNet(
-        classes=classes - skip,
-        auxiliary=(),
-        architecture=GOOGLENET_SLIM,
-        batch_norm=True,
-    )
+    model = build_network(GOOGLENET_SLIM, classes=classes - skip, batch_norm=True)
     plan = _plan(model, skip)
     # slim's batch normalisation has no gamma unless it was asked for
     for wanted in plan:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_inception.architecture import AUXILIARY_ENDPOINTS, GOOGLENET_TORCHVISION
-from keras_inception.googlenet import GoogLeNet
+from keras_inception.network import build_network
 from keras_inception.supervision import DeeplySupervised
-from keras_inception.weights.imagenet import imagenet_class_names
-from keras_inception.weights.placing import (
+from keras_inception.weights.assign import (
     Wanted,
     as_is,
     convolution_kernel,
@@ -19,6 +18,7 @@ from keras_inception.weights.placing import (
     dense_kernel_after_flatten,
     place,
 )
+from keras_inception.weights.imagenet import imagenet_class_names
 from keras_inception.weights.torch_file import read_tensors
 
 # torchvision/models/googlenet.py: the names of an Inception's convolutions, as columns
@@ -101,11 +101,8 @@ def load_torchvision(
         def first_kernel(tensor):
             return convolution_kernel(tensor) * factor[:, None]
 
-    model = GoogLeNet(
-        classes=classes,
-        auxiliary=auxiliary,
-        architecture=architecture,
-        batch_norm=True,
+    model = build_network(
+        architecture, classes=classes, auxiliary=auxiliary, batch_norm=True
     )
     plan = _plan(model, architecture, first_kernel)
     place(model, plan, tensors, source)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import keras
 
 from keras_inception.architecture import ARCHITECTURES, stage_of
+from keras_inception.graph import owner_of
 from keras_inception.layers import PACKAGE
 
 
@@ -141,8 +142,7 @@ class LayerwiseSGD(keras.optimizers.SGD):
     def _own(self, gradient, variable):
         if gradient is None:
             return None
-        # "inception_3a_1x1/kernel", behind the model's name for some layers
-        *_, layer, kind = ("", *variable.path.split("/"))
+        layer, kind = owner_of(variable)
         if kind == "kernel" and self.kernel_decay:
             gradient = gradient + self.kernel_decay * keras.ops.cast(
                 variable, gradient.dtype

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from keras_inception.early_exit.calibration import Calibration
 from keras_inception.early_exit.timing import Timing
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 
 def draw(calibration: Calibration, timing: Timing, path: str | Path) -> None:

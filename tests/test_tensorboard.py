@@ -6,7 +6,7 @@ from conftest import hparams, logged, small_pictures, small_supervised
 
 from keras_inception import GradientFlow
 from keras_inception.training import TensorBoard
-from keras_inception.training.board import draw_predictions
+from keras_inception.training.tensorboard import draw_predictions
 
 CURVES = {
     "loss/total",

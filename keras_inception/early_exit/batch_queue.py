@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 
-class Waiting:
+class BatchQueue:
     """Pictures that wait for a segment until they fill a batch.
 
     A segment answers most pictures; run on the few that are left of each batch it would

@@ -4,10 +4,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from keras_inception.gradients.comparison import Course
+from keras_inception.gradients.comparison import TrainingCurve
+from keras_inception.gradients.explanation import by_loss, trunk_stages
 from keras_inception.gradients.flow import TOTAL, GradientRow
-from keras_inception.gradients.reading import by_loss, trunk_stages
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 HEAD_COLOURS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MAIN_COLOUR, TOTAL_COLOUR = "#0b4f8a", "#7a7f87"
@@ -22,7 +22,7 @@ def draw_flow(rows: Sequence[GradientRow], title: str):
     return figure
 
 
-def draw_comparison(courses: Mapping[str, Course]):
+def draw_comparison(courses: Mapping[str, TrainingCurve]):
     """Both networks' gradients before and after, and how their main loss fell."""
     from matplotlib.figure import Figure
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_inception.summaries import Summaries, cut_back
-from keras_inception.supervision import MAIN, DeeplySupervised
+from keras_inception.event_files import EventFiles, cut_back
+from keras_inception.graph import layer_of
+from keras_inception.outputs import MAIN
+from keras_inception.supervision import DeeplySupervised
 
 RIGHT, WRONG = "#007a53", "#c0392b"
 
@@ -70,7 +72,7 @@ class TensorBoard(keras.callbacks.Callback):
         self.profile_steps = profile_steps
 
     def on_train_begin(self, logs=None):
-        self._summaries = Summaries(self.log_dir)
+        self._summaries = EventFiles(self.log_dir)
         self._step, self._profiling, self._begun = 0, False, False
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -221,7 +223,7 @@ def _in_order(model, outputs):
 
 
 def _layer(model, output):
-    return model.output[output]._keras_history.operation
+    return layer_of(model.output[output])
 
 
 def _own_label(model, output: str, label: int) -> int:

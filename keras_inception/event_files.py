@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 
-class Summaries:
+class EventFiles:
     """TensorBoard's event files below one directory.
 
     TensorBoard calls a directory of events a run and draws the same tag of several runs
@@ -20,7 +20,7 @@ class Summaries:
 
     Example:
     >>> import tempfile
-    >>> summaries = Summaries(tempfile.mkdtemp())
+    >>> summaries = EventFiles(tempfile.mkdtemp())
     >>> summaries.scalar("train", "loss/main", 0.5, step=1)
     >>> summaries.close()
     """

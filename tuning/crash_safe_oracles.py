@@ -24,7 +24,7 @@ from tuning.space import Space
 FAILURES = 3  # in a row end a search: something is wrong with all of them
 
 
-class Lasting:
+class CrashSafeOracle:
     """What the three oracles have in common; stands before one of them.
 
     The first trials are the space's own (`Space.first`). Draws are functions of the
@@ -78,11 +78,11 @@ class Lasting:
         ]
 
 
-class RandomOracle(Lasting, RandomSearchOracle):
+class RandomOracle(CrashSafeOracle, RandomSearchOracle):
     """Settings drawn at random, none twice."""
 
 
-class BayesianOracle(Lasting, BayesianOptimizationOracle):
+class BayesianOracle(CrashSafeOracle, BayesianOptimizationOracle):
     """Settings that a Gaussian process thinks promising."""
 
     def populate_space(self, trial_id: str) -> dict:
@@ -95,7 +95,7 @@ class BayesianOracle(Lasting, BayesianOptimizationOracle):
         return response
 
 
-class FromScratchHyperband(Lasting, HyperbandOracle):
+class FromScratchHyperband(CrashSafeOracle, HyperbandOracle):
     """Many settings for few epochs, the best of them for more, and so on.
 
     The first trials stand outside of the rounds and get all epochs, so that there is
@@ -112,7 +112,9 @@ class FromScratchHyperband(Lasting, HyperbandOracle):
         return super().first_values() | {f"tuner/{k}": v for k, v in rounds.items()}
 
 
-def oracle(kind: str, space: Space, *, trials: int, epochs: int, seed: int) -> Lasting:
+def oracle(
+    kind: str, space: Space, *, trials: int, epochs: int, seed: int
+) -> CrashSafeOracle:
     """The oracle of a search for the best `val_main_accuracy`.
 
     Args:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_inception.evaluation.crops import take_crops
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 MISTAKES_KEPT = 25
 

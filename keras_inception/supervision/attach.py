@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
-from keras_inception.graph import steps_to
-from keras_inception.layers import Output, head_logits
-from keras_inception.supervision.activation import output_activation
-from keras_inception.supervision.deeply_supervised import DeeplySupervised
-from keras_inception.supervision.heads import MAIN, AuxiliaryHead, as_head
-from keras_inception.supervision.placing import evenly_placed
+from keras_inception.graph import all_layers, layer_of, steps_to
+from keras_inception.layers import head_logits
+from keras_inception.outputs import MAIN, Output, output_activation
+from keras_inception.supervision.head_placement import evenly_placed
+from keras_inception.supervision.heads import AuxiliaryHead, as_head
+from keras_inception.supervision.model import DeeplySupervised
 
 
 def attach_auxiliary(
@@ -56,7 +56,7 @@ def attach_auxiliary(
         heads = evenly_placed(model, heads)
     batch_norm = any(
         isinstance(layer, keras.layers.BatchNormalization)
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
     )
     heads = [as_head(head, batch_norm=batch_norm) for head in heads]
     # by step, since a sub-model's own `output` is inside of it, not in this graph
@@ -99,7 +99,7 @@ def supervise(
             superclasses are not one per class.
     """
     classes = main.shape[-1]
-    activation = output_activation(main._keras_history.operation)
+    activation = output_activation(layer_of(main))
     outputs = {MAIN: main}
     for head in heads:
         if head.at not in endpoints:
@@ -150,7 +150,7 @@ def plain_classifier(model: keras.Model) -> keras.Model:
         ValueError: As `detach_auxiliary`.
     """
     main = detach_auxiliary(model) if isinstance(model.output, dict) else model
-    if output_activation(main.output._keras_history.operation) != "linear":
+    if output_activation(layer_of(main.output)) != "linear":
         return main
     # in float32, as `Output`
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
@@ -207,7 +207,7 @@ def _classifier_output(model) -> keras.KerasTensor:
             "attach_auxiliary needs a classifier: its output must be (batch, classes), "
             f"with at least two classes. Received the output shape: {shape}"
         )
-    activation = output_activation(main._keras_history.operation)
+    activation = output_activation(layer_of(main))
     if activation not in ("softmax", "linear"):
         raise ValueError(
             "attach_auxiliary needs a classifier that puts out softmax probabilities "
@@ -222,7 +222,7 @@ def _check_endpoint(head, model, endpoints) -> None:
         inside = head.at.rsplit("/", 1)[-1]
         for layer in model.layers:
             if isinstance(layer, keras.Model) and any(
-                part.name == inside for part in layer._flatten_layers()
+                part.name == inside for part in all_layers(layer)
             ):
                 raise ValueError(
                     f"Head {head.name!r}: {inside!r} lies inside the sub-model "

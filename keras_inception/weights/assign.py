@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_inception.architecture import Architecture, Conv, Inception
+from keras_inception.graph import random_states
 
 INCEPTION_PARTS = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 
@@ -48,11 +49,8 @@ def place(
             of another shape than the variable wants.
     """
     planned = {id(wanted.variable) for wanted in plan}
-    # The state of dropout's random numbers belongs to no file.
-    weights = [
-        weight for weight in model.weights if "seed_generator" not in weight.path
-    ]
-    forgotten = [weight.path for weight in weights if id(weight) not in planned]
+    planned |= {id(state) for state in random_states(model)}  # not in any file
+    forgotten = [weight.path for weight in model.weights if id(weight) not in planned]
     assert not forgotten, f"no tensor is planned for {forgotten}"
     faults = []
     missing = [wanted.key for wanted in plan if wanted.key not in tensors]

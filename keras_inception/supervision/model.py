@@ -9,9 +9,10 @@ import math
 
 import keras
 
-from keras_inception.layers import PACKAGE, Output
-from keras_inception.supervision.activation import output_activation
-from keras_inception.supervision.heads import AUXILIARY_WEIGHT, MAIN
+from keras_inception.graph import compile_arguments, layer_of
+from keras_inception.layers import PACKAGE
+from keras_inception.outputs import MAIN, Output, output_activation
+from keras_inception.supervision.heads import AUXILIARY_WEIGHT
 from keras_inception.supervision.losses import LossWeights, from_logits, own_copy
 
 
@@ -135,7 +136,7 @@ class DeeplySupervised(keras.Model):
         if not self.compiled:
             return None
         # Keras cannot serialize the variables: their present values take their place.
-        config = dict(self._compile_config.config)
+        config = compile_arguments(self)
         values = {
             name: float(keras.ops.convert_to_numpy(weight))
             for name, weight in self.auxiliary_weights.items()
@@ -198,10 +199,7 @@ class DeeplySupervised(keras.Model):
         return dict.fromkeys(self.output, sample_weight)
 
     def _output_layers_by_name(self):
-        return {
-            name: tensor._keras_history.operation
-            for name, tensor in self.output.items()
-        }
+        return {name: layer_of(tensor) for name, tensor in self.output.items()}
 
     def _loss_weights_by_name(self, loss_weights) -> dict[str, float]:
         if loss_weights is None:

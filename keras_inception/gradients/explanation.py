@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from keras_inception.gradients.flow import TOTAL, GradientRow
-from keras_inception.supervision import MAIN
+from keras_inception.outputs import MAIN
 
 SHRUNK, VANISHED = 10, 1000  # how many times weaker at the weakest stage
 
@@ -44,7 +44,7 @@ def share_of_heads(rows: Sequence[GradientRow]) -> dict[str, float]:
     return shares
 
 
-def read(rows: Sequence[GradientRow]) -> list[str]:
+def explain(rows: Sequence[GradientRow]) -> list[str]:
     """What a measurement shows, a sentence or two for each finding.
 
     Args:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import tiny_googlenet
 
-from keras_inception.fine_tuning import (
+from keras_inception.optimizers import (
     LayerwiseSGD,
     freeze_through,
     layer_decay_factors,

@@ -4,8 +4,7 @@ import itertools
 
 import keras
 
-from keras_inception.cost import multiply_adds_by_step
-from keras_inception.graph import narrow_places
+from keras_inception.graph import layer_of, multiply_adds_by_step, narrow_endpoints
 
 # What only moves or drops values: a head better reads what comes before.
 _MOVES_VALUES = (
@@ -75,8 +74,8 @@ def _places(model, main) -> list[tuple[str, float]]:
     spent = list(itertools.accumulate(multiply_adds_by_step(model, main)))
     total = spent[-1]
     by_spent = {}
-    for index, tensor in narrow_places(main):
-        layer = tensor._keras_history.operation
+    for index, tensor in narrow_endpoints(main):
+        layer = layer_of(tensor)
         readable = (
             isinstance(layer, keras.layers.Layer)
             and not isinstance(layer, _MOVES_VALUES)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_inception.evaluation.measuring import Evaluation
+from keras_inception.evaluation.evaluate import Evaluation
 
 _MOST_NAMED = 50  # classes whose names still fit beside the table
 _MOST_COUNTED = 20  # classes whose counts still fit into the cells

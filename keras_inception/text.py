@@ -1,0 +1,21 @@
+"""Words for people: lists in messages."""
+
+from collections.abc import Iterable
+
+
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Names in quotes for a message, shortened with the count where there are many.
+
+    Example:
+    >>> listed(["ant", "bee"])
+    "'ant', 'bee'"
+    >>> listed(range(12), most=3)
+    '0, 1, 2, ... (12 in all)'
+    >>> listed([])
+    'none'
+    """
+    names = list(names)
+    shown = ", ".join(map(repr, names[:most]))
+    return (
+        f"{shown}, ... ({len(names)} in all)" if len(names) > most else shown or "none"
+    )
