@@ -6,7 +6,7 @@ python examples/predict_digits.py saved_models/digits
 import sys
 from pathlib import Path
 
-from keras_inception_cli.common import quiet_start
+from keras_inception_cli.console import quiet_start
 
 with quiet_start():
     import tensorflow as tf

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 
 
-def listed(names: Iterable[object], most: int = 10) -> str:
+def list_names(names: Iterable[object], most: int = 10) -> str:
     """Names in quotes for a message, shortened with the count where there are many.
 
     Example:
-    >>> listed(["ant", "bee"])
+    >>> list_names(["ant", "bee"])
     "'ant', 'bee'"
-    >>> listed(range(12), most=3)
+    >>> list_names(range(12), most=3)
     '0, 1, 2, ... (12 in all)'
-    >>> listed([])
+    >>> list_names([])
     'none'
     """
     names = list(names)

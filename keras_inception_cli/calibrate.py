@@ -7,7 +7,7 @@ exits.json (for export --early-exit) and exits.png beside MODEL, or where --out 
 import argparse
 from pathlib import Path
 
-from keras_inception_cli import common
+from keras_inception_cli import common, console, data_options
 
 TIMED = 448  # pictures at most
 
@@ -15,7 +15,7 @@ TIMED = 448  # pictures at most
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `calibrate` takes."""
     parser.add_argument("model", metavar="MODEL", help="a .keras file with heads")
-    parser.add_argument("data", metavar="DATA", help=common.DATA_HELP)
+    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
     parser.add_argument(
         "--max-drop",
         type=float,
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="(default: max_probability)",
     )
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
-    common.add_seed_argument(parser)
-    common.add_data_arguments(parser)
+    data_options.add_seed_argument(parser)
+    data_options.add_data_arguments(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -53,17 +53,18 @@ def run(options: argparse.Namespace) -> None:
     out = options.out or Path(options.model).with_name("exits.json")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} for {out.name}.")
-    with common.quiet_start():
+    with console.quiet_start():
         from keras_inception import data
+        from keras_inception.defaults import input_size_of
         from keras_inception.early_exit import EarlyExit, plots, timing
 
     model = common.load_model(options.model)
     if not isinstance(model.output, dict):
         raise ValueError(f"{options.model} has no heads to exit at.")
-    common.settle_seed(options, options.model)
-    source = common.find_data(options)
-    common.check_class_names(model, source)
-    side = common.picture_side(model)
+    data_options.settle_seed(options, options.model)
+    source = data_options.find_data(options)
+    data_options.check_class_names(model, source)
+    side = input_size_of(model)
     chooses, checks = _halves(source.validation, options.seed)
     calibrating, checking = (
         data.pipeline(source, split, side, options.batch_size)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from keras_inception_cli.common import quiet_start
+from keras_inception_cli.console import quiet_start
 
 KINDS = {
     "torchvision": "a .pth or .safetensors file with a googlenet's state dict",

@@ -8,14 +8,14 @@ import argparse
 import json
 from pathlib import Path
 
-from keras_inception_cli import common
+from keras_inception_cli import common, console, data_options
 
 MOST_LISTED = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `data` takes."""
-    parser.add_argument("data", metavar="DATA", help=common.DATA_HELP)
+    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
     parser.add_argument(
         "--output",
         type=Path,
@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="of the held-out share and the augmentation (default: 0)",
     )
-    common.add_augmentation_arguments(parser)
-    common.add_data_arguments(parser)
+    data_options.add_augmentation_arguments(parser)
+    data_options.add_data_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,20 +52,23 @@ def run(options: argparse.Namespace) -> None:
     if options.image_size is not None:
         common.check_at_least(options, {"image_size": 1})
     common.check_folders(options, "json", "output")
-    with common.quiet_start():
+    with console.quiet_start():
         from keras_inception import data
+        from keras_inception.defaults import default_architecture, default_input_size
 
     # more than are allowed are listed before they are an error
     allowed, options.max_bad_fraction = options.max_bad_fraction, 1.0
-    source = common.find_data(options, tell=False)
+    source = data_options.find_data(options, report_bad=False)
     if not options.quick and source.may_be_damaged:
         for split in (source.train, source.validation):
-            for number, _ in enumerate(data.whole_pictures(source, split), 1):
-                common.show_progress(f"picture {number}/{len(split)}")
-        common.show_progress("")
+            with console.progress_bar("decoding", len(split)) as bar:
+                for _ in data.whole_pictures(source, split):
+                    bar.update()
     figures = _figures(source)
     _print(figures)
-    side = options.image_size or source.image_size
+    side = options.image_size or default_input_size(
+        default_architecture(source.picture_size), source.picture_size
+    )
     sheet = options.output or Path(f"{source.name}-data.png")
     augmentation = data.draw_contact_sheet(
         source,

@@ -10,13 +10,13 @@ import csv
 import json
 from pathlib import Path
 
-from keras_inception_cli import common
+from keras_inception_cli import common, console, data_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `evaluate` takes."""
     parser.add_argument("models", metavar="MODEL", nargs="+", help="a .keras file")
-    parser.add_argument("data", metavar="DATA", help=common.DATA_HELP)
+    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
     parser.add_argument(
         "--crops",
         type=int,
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="squares that each picture is judged by (default: 1, the centred one)",
     )
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
-    common.add_seed_argument(parser)
+    data_options.add_seed_argument(parser)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures there as well"
     )
@@ -35,15 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write evaluation.json, predictions.csv, per_class.csv, confusion.csv, "
         "confusion.png and mistakes.png there",
     )
-    common.add_data_arguments(parser)
+    data_options.add_data_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Prints loss and accuracy of every output on the validation pictures."""
     common.check_at_least(options, {"batch_size": 1})
     common.check_folders(options, "json")
-    with common.quiet_start():
+    with console.quiet_start():
         from keras_inception import DeeplySupervised, data
+        from keras_inception.defaults import input_size_of
 
     models = [common.load_model(path) for path in options.models]
     for model, path in zip(models, options.models, strict=True):
@@ -52,13 +53,13 @@ def run(options: argparse.Namespace) -> None:
                 f"{path} has no output called 'main' to evaluate. GoogLeNet() and "
                 "attach_auxiliary() make models that have."
             )
-    common.settle_seed(options, options.models[0])
-    source = common.find_data(options)
+    data_options.settle_seed(options, options.models[0])
+    source = data_options.find_data(options)
     by_model = {}
     for path, model in zip(options.models, models, strict=True):
-        side = common.picture_side(model)
+        side = input_size_of(model)
         pictures = data.load(source, side, options.batch_size, augment="none")
-        common.check_class_names(model, pictures)
+        data_options.check_class_names(model, pictures)
         model.compile()  # for loss and accuracy, whatever it was trained with
         figures = model.evaluate(pictures.validation, verbose=0, return_dict=True)
         by_model[path] = {name: float(value) for name, value in figures.items()}
@@ -153,11 +154,11 @@ def _write_tables(found, pictures: list[str], directory: Path) -> None:
 
 def _counted(pictures, count: int, names: list[str]):
     """Counts them on a terminal while they pass, and keeps their names."""
-    for picture, label, name in pictures:
-        names.append(name)
-        common.show_progress(f"picture {len(names)}/{count}")
-        yield picture, label
-    common.show_progress("")
+    with console.progress_bar("evaluating", count) as bar:
+        for picture, label, name in pictures:
+            names.append(name)
+            yield picture, label
+            bar.update()
 
 
 def _among(model, output: str) -> str:

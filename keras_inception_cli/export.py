@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from keras_inception_cli import common
+from keras_inception_cli import common, console, data_options
 
 FORMATS = ("onnx", "openvino", "litert")
 INT8_FORMATS = ("onnx", "openvino")
@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compute in integers, calibrated on pictures that DATA trains with, and "
         f"tell the accuracy on those held out; for {' and '.join(INT8_FORMATS)}",
     )
-    common.add_data_arguments(integers)
-    common.add_seed_argument(integers)
+    data_options.add_data_arguments(integers)
+    data_options.add_seed_argument(integers)
     parser.add_argument(
         "--keep",
         type=int,
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.data and options.format not in INT8_FORMATS:
         raise ValueError(f"--int8 needs --format {' or '.join(INT8_FORMATS)}")
-    with common.quiet_start():
+    with console.quiet_start():
         from keras_inception import export
 
     model = common.load_model(options.model)
@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> None:
 def _roll_back(options: argparse.Namespace) -> None:
     if not options.name or options.model:
         raise ValueError("--rollback needs --name NAME, and no MODEL")
-    with common.quiet_start():
+    with console.quiet_start():
         from keras_inception import export
 
     directory = options.saved_models / options.name
@@ -164,14 +164,15 @@ def _roll_back(options: argparse.Namespace) -> None:
 def _pictures(options: argparse.Namespace, model):
     """What `--int8` calibrates with, and is judged by."""
     from keras_inception import data
+    from keras_inception.defaults import input_size_of
 
-    common.settle_seed(options, options.model)
-    source = common.find_data(options)
-    side = common.picture_side(model)
+    data_options.settle_seed(options, options.model)
+    source = data_options.find_data(options)
+    side = input_size_of(model)
     pictures = data.load(
         source, side, BATCH_SIZE, augment="none", mirror=False, seed=options.seed
     )
-    common.check_class_names(model, pictures)
+    data_options.check_class_names(model, pictures)
     return pictures
 
 

@@ -8,7 +8,7 @@ heads and without them for some steps and shows both.
 import argparse
 from pathlib import Path
 
-from keras_inception_cli import common
+from keras_inception_cli import common, console, data_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .keras file, or an architecture for an untrained network: googlenet, "
         "googlenet_small, googlenet_torchvision, googlenet_slim",
     )
-    parser.add_argument("data", metavar="DATA", help=common.DATA_HELP)
+    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="write table, picture and page there"
     )
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin with new weights: today's, or the paper's time's (deviation 0.01)",
     )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    common.add_data_arguments(parser)
+    data_options.add_data_arguments(parser)
     untrained = parser.add_argument_group("an untrained network")
     untrained.add_argument(
         "--width", type=float, default=1.0, help="times the filters (default: 1)"
@@ -79,34 +79,37 @@ def run(options: argparse.Namespace) -> None:
         raise FileExistsError(
             f"{page} is there already; --overwrite it, or choose another --output."
         )
-    with common.quiet_start():
+    with console.quiet_start():
         import keras
 
         from keras_inception import data, gradients
+        from keras_inception.defaults import input_size_of
         from keras_inception.gradients import report
 
-    source = common.find_data(options)
+    source = data_options.find_data(options)
     model = _model(options, source)
     if options.init:
         model = gradients.reinitialized(model, options.init, options.seed)
     pictures = data.load(
-        source, common.picture_side(model), options.batch_size, seed=options.seed
+        source, input_size_of(model), options.batch_size, seed=options.seed
     )
-    common.check_class_names(model, pictures)
+    data_options.check_class_names(model, pictures)
     images, labels = next(
         iter(pictures.train.unbatch().batch(options.pictures).as_numpy_iterator())
     )
     comparison = None
     if options.compare:
-        comparison = gradients.compare_without_heads(
-            model,
-            pictures.train,
-            images,
-            labels,
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-            on_step=common.Counter("training both networks: step", options.steps),
-        )
+        label = "training both networks"
+        with console.progress_bar(label, options.steps, "step") as bar:
+            comparison = gradients.compare_without_heads(
+                model,
+                pictures.train,
+                images,
+                labels,
+                steps=options.steps,
+                learning_rate=options.learning_rate,
+                on_step=lambda done: bar.update(done - bar.n),
+            )
     rows = gradients.gradient_flow(model, images, labels, options.training)
     print(report.text_table(rows))
     for finding in gradients.explain(rows):
@@ -147,6 +150,7 @@ def run(options: argparse.Namespace) -> None:
 def _model(options, source):
     """The file's model, or an untrained network that fits the data."""
     import keras_inception as ki
+    from keras_inception.defaults import default_input_size
 
     if options.model not in ki.ARCHITECTURES:
         return common.load_model(options.model)
@@ -154,7 +158,7 @@ def _model(options, source):
 
     architecture = ki.ARCHITECTURES[options.model]
     keras.utils.set_random_seed(options.seed)
-    side = options.image_size or common.fitting_side(source, architecture)
+    side = options.image_size or default_input_size(architecture, source.picture_size)
     model = ki.GoogLeNet(
         (side, side, 3),
         classes=len(source.class_names),

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from keras_inception_cli import common, remote
+from keras_inception_cli import common, console, remote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _local_classifier(path):
-    with common.quiet_start():
+    with console.quiet_start():
         from keras_inception import data, export
 
     if Path(path).is_dir():
@@ -61,9 +61,10 @@ def _local_classifier(path):
 def _classifier(model, load_picture):
     import numpy as np
 
+    from keras_inception.defaults import input_size_of
     from keras_inception.supervision import plain_classifier
 
-    side = common.picture_side(model)
+    side = input_size_of(model)
     main = plain_classifier(model)
 
     def classify(image):

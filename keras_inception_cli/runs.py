@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from keras_inception_cli import common
+from keras_inception_cli import common, console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     options.runs = getattr(options, "runs", Path("runs"))
     options.json = getattr(options, "json", None)
     common.check_folders(options, "json", "output")
-    with common.quiet_start():
+    with console.quiet_start():
         from keras_inception.training import past_runs
 
     written = _compare if options.compared else _list

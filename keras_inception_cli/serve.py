@@ -7,7 +7,7 @@ answer what is under way, then stop.
 import argparse
 from pathlib import Path
 
-from keras_inception_cli import common
+from keras_inception_cli import common, console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
     if not options.directory.is_dir():
         raise FileNotFoundError(f"There is no directory {options.directory}")
     try:
-        with common.quiet_start():
+        with console.quiet_start():
             from keras_inception import server
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn", "prometheus_client"):

@@ -11,14 +11,9 @@ import dataclasses
 import tempfile
 
 from keras_inception_cli import coarse, found, train_options
-from keras_inception_cli.common import (
-    find_data,
-    fitting_architecture,
-    fitting_side,
-    load_model,
-    picture_side,
-    quiet_start,
-)
+from keras_inception_cli.common import load_model
+from keras_inception_cli.console import quiet_start
+from keras_inception_cli.data_options import find_data
 
 add_arguments = train_options.add_arguments
 
@@ -49,6 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
         import keras_inception as ki
         from keras_inception import data, training
+        from keras_inception.defaults import input_size_of
 
     train_options.settle(options)
     schedule = train_options.schedule(options)
@@ -77,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
         model, state = (run.checkpoint() if run else None) or (None, None)
         if aside:
             run = training.RunDirectory(aside)
-        side = picture_side(model) if model else _side(options, source)
+        side = input_size_of(model) if model else _side(options, source)
         pictures = data.load(
             source,
             side,
@@ -181,19 +177,24 @@ def _on(devices) -> str:
 
 def _side(options, source) -> int:
     """The side in pixels that a new model takes."""
+    from keras_inception.defaults import default_input_size, input_size_of
+
     if options.image_size:
         return options.image_size
     if options.weights and options.weights != "imagenet":
-        return picture_side(load_model(options.weights))
-    return fitting_side(source, _architecture(options, source))
+        return input_size_of(load_model(options.weights))
+    return default_input_size(_architecture(options, source), source.picture_size)
 
 
 def _architecture(options, source):
     import keras_inception as ki
+    from keras_inception.defaults import default_architecture
 
     if options.weights:
         return ki.GOOGLENET  # stands for the file's own
-    return fitting_architecture(options.architecture, source)
+    if options.architecture:
+        return ki.ARCHITECTURES[options.architecture]
+    return default_architecture(source.picture_size)
 
 
 def _build(options, source, side: int):

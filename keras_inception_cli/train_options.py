@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 
 from keras_inception_cli import coarse, found
-from keras_inception_cli.common import (
+from keras_inception_cli.common import check_at_least
+from keras_inception_cli.data_options import (
     DATA_HELP,
     add_augmentation_arguments,
     add_data_arguments,
-    check_at_least,
 )
 
 # Option and field of the recipe that it stands for.

@@ -226,7 +226,7 @@ def test_defaults_fit_the_pictures(tmp_path):
     data = ki.data.load(tmp_path, 64)
     assert data.augmentation == "paper"
     assert data.source.mirror
-    assert data.source.image_size == 224
+    assert data.source.picture_size == 120
     with pytest.raises(ValueError, match=r"none, basic, paper. Received: 'strong'"):
         ki.data.load("digits", augment="strong")
 

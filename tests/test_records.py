@@ -64,7 +64,7 @@ def test_a_folder_is_written_once_and_read_from_records(folder, tmp_path, no_net
         assert source.bad.report() == [
             {"file": str(folder / "dark/0.png"), "fault": "its contents are damaged"}
         ]
-        assert source.picture_side == 24
+        assert source.picture_size == 24
         assert len(source.train) + len(source.validation) == 19
     data = ki.data.load(second, 16, 4)
     for split, batches in (
@@ -150,7 +150,7 @@ def test_a_dataset_at_hand_is_read_without_a_network(prepared, no_network, spec)
     assert data.source.name == "grey_things"
     assert data.class_names == ["dark", "light"]
     assert (len(data.source.train), len(data.source.validation)) == (32, 8)
-    assert data.source.picture_side == 20
+    assert data.source.picture_size == 20
     for images, labels in [*data.train, *data.validation]:
         assert images.shape[1:] == (16, 16, 3)
         assert ((images.numpy().mean((1, 2, 3)) > 125) == (labels.numpy() == 1)).all()

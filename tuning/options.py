@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_inception_cli.common import (
+from keras_inception_cli.common import check_at_least
+from keras_inception_cli.data_options import (
     DATA_HELP,
     add_augmentation_arguments,
     add_data_arguments,
-    check_at_least,
 )
 
 MOST_HEADS = 3

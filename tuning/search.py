@@ -13,13 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_inception_cli import status_of
-from keras_inception_cli.common import (
-    find_data,
-    fitting_architecture,
-    fitting_side,
-    quiet_start,
-    show_progress,
-)
+from keras_inception_cli.console import quiet_start, show_status
+from keras_inception_cli.data_options import find_data
 from tuning import options as command_line
 from tuning import workers
 
@@ -52,7 +47,8 @@ def _search(options: argparse.Namespace) -> None:
     with quiet_start():
         import tensorflow as tf
 
-        from keras_inception import data
+        from keras_inception import ARCHITECTURES, data
+        from keras_inception.defaults import default_architecture, default_input_size
         from tuning.crash_safe_oracles import oracle
         from tuning.directory import kept
         from tuning.hypermodel import HeadsHyperModel
@@ -66,8 +62,10 @@ def _search(options: argparse.Namespace) -> None:
             f"{options.data} has no validation data: every picture of it is bad or "
             "missing, and the search compares settings by nothing else."
         )
-    architecture = fitting_architecture(options.architecture, source)
-    side = options.image_size or fitting_side(source, architecture)
+    architecture = ARCHITECTURES.get(
+        options.architecture, default_architecture(source.picture_size)
+    )
+    side = options.image_size or default_input_size(architecture, source.picture_size)
     places, too_small = fitting_places(architecture, side, options.places)
     space = Space(
         places,
@@ -109,7 +107,7 @@ def _search(options: argparse.Namespace) -> None:
             pictures,
             seed=options.seed,
             executions=options.executions,
-            show=show_progress,
+            show=show_status,
         )
 
     tf.config.experimental.enable_op_determinism()
@@ -169,7 +167,7 @@ def _run_trials(tuner, directory: Path) -> None:
         with _no_stray_numbers():
             tuner.search()
     except KeyboardInterrupt:
-        show_progress("")
+        show_status("")
         _tell("interrupted: the same command goes on with the search")
         raise
 
@@ -217,7 +215,7 @@ def _show_trial(directory: Path, ended, stream) -> None:
     best = search.best
     what = search.label(trial) or ("best so far" if trial == best else "")
     compared = "" if best is None else f"best {best.accuracy:.4f}"
-    show_progress("")
+    show_status("")
     print(
         f"{trial.number:>5}  {figure:<15}  {compared}  {what:<11}  "
         f"{trial.setting.summary}, {trial.seconds:.0f} s  {trial.error}".rstrip(),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keras_inception_cli.common import quiet_start
+from keras_inception_cli.console import quiet_start
 
 CHIEF = "chief"
 LAUNCHED = "TUNING_LAUNCHED"

@@ -12,7 +12,6 @@ import tensorflow as tf
 from keras_inception.data.augmentation import (
     AUGMENTATIONS,
     augmented,
-    default_augmentation,
 )
 from keras_inception.data.bad_pictures import BadPictures
 from keras_inception.data.contact_sheet import draw_contact_sheet
@@ -25,6 +24,7 @@ from keras_inception.data.pipelines import (
 )
 from keras_inception.data.sources import find
 from keras_inception.data.splits import Source, Split, balanced_class_weights
+from keras_inception.defaults import default_augmentation
 
 __all__ = [
     "AUGMENTATIONS",
@@ -34,7 +34,6 @@ __all__ = [
     "Split",
     "augmented",
     "balanced_class_weights",
-    "default_augmentation",
     "draw_contact_sheet",
     "find",
     "fit_square",
@@ -138,7 +137,7 @@ def load(
             data_dir=data_dir,
             cache=cache,
         )
-    augmentation = augment or default_augmentation(source.picture_side)
+    augmentation = augment or default_augmentation(source.picture_size)
     train = training_pipeline(
         source,
         image_size,

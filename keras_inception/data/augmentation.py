@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.data.pictures import Window, fit_square
-from keras_inception.data.splits import SHIFT, SMALL
+from keras_inception.data.splits import SHIFT
 
 AUGMENTATIONS = ("none", "basic", "paper")
 
@@ -30,14 +30,6 @@ _YIQ = np.array(
     "float32",
 )
 _FROM_YIQ = np.linalg.inv(_YIQ)
-
-
-def default_augmentation(picture_side: int) -> str:
-    """`"basic"` for pictures below 112 pixels, `"paper"` for larger ones.
-
-    A crop of 8 % of a 32-pixel picture is 9 pixels wide: nothing to learn from.
-    """
-    return "basic" if picture_side < SMALL else "paper"
 
 
 def augmented(

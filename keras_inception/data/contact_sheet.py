@@ -4,9 +4,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_inception.data.augmentation import augmented, default_augmentation
+from keras_inception.data.augmentation import augmented
 from keras_inception.data.pictures import fit_square
 from keras_inception.data.splits import Source
+from keras_inception.defaults import default_augmentation
 
 _MOST_CLASSES = 8
 _VIEWS = 7
@@ -38,7 +39,7 @@ def draw_contact_sheet(
     """
     from matplotlib.figure import Figure
 
-    augmentation = augment or default_augmentation(source.picture_side)
+    augmentation = augment or default_augmentation(source.picture_size)
     rows = []
     for position, element, label in _one_of_each_class(source):
         views = [

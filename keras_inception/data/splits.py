@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from keras_inception.data.bad_pictures import BadPictures
 
-SMALL = 112  # pictures with a shorter side below this get the small network
 SHIFT = 1 / 8  # of the side: 4 of 32 pixels, as is usual for small pictures
 
 
@@ -70,7 +69,7 @@ class Source:
         read: Turns one element into uint8 RGB pixels, in TensorFlow operations.
         read_window: The same for the part that a `Window` chooses: takes an element,
             the window and the side in pixels that the part will be resized to.
-        picture_side: Median of the pictures' shorter sides in pixels.
+        picture_size: Median of the pictures' shorter sides in pixels.
         sizes: Width and height of the pictures that were measured, `(pictures, 2)`.
         mirror: Whether a mirrored picture still shows its class; not so for digits.
         shift: How far `basic` augmentation may shift them, in parts of the side.
@@ -91,14 +90,8 @@ class Source:
     may_be_damaged: bool = False
 
     @property
-    def picture_side(self) -> int:
+    def picture_size(self) -> int:
         return int(np.median(self.sizes.min(axis=1)))
-
-    @property
-    def image_size(self) -> int:
-        """The side in pixels that suits a network: 32, 64 or 224."""
-        side = self.picture_side
-        return 32 if side <= 40 else 64 if side < SMALL else 224
 
 
 def stratified(

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_inception.defaults import input_size_of
 from keras_inception.export.folding import Convolved, OneOperation, for_runtimes
 from keras_inception.export.quantization import QUANTIZED, write_quantized
 from keras_inception.export.saved_model import (
@@ -16,7 +17,6 @@ from keras_inception.export.saved_model import (
     main_and_names,
     write_labels,
 )
-from keras_inception.export.signatures import picture_side
 from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.outputs import MAIN
@@ -76,7 +76,7 @@ def export_format(
     _check_installed(format, packages if calibration is None else QUANTIZED[format])
     check_backend(f"The format {format}")
     main, class_names = main_and_names(model, class_names)
-    side = picture_side(main)
+    side = input_size_of(main)
     check_version(directory, version)
     images = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3))
     images = images.astype("float32")

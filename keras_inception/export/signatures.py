@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.data.pictures import decode, fit_square
+from keras_inception.defaults import input_size_of
 from keras_inception.early_exit import EarlyExit
 from keras_inception.early_exit.serving import answer_early
 from keras_inception.outputs import MAIN
@@ -55,7 +56,7 @@ def gather(
         top: How many classes the answers by name hold; `None` for all.
         early_exit: Exits of the same network, for one signature more.
     """
-    side = picture_side(main)
+    side = input_size_of(main)
     probabilities = _probabilities(main, side)
     count = len(class_names) if top is None else top
 
@@ -142,26 +143,6 @@ def on_images(
         f"`images`: {dtype} RGB pixels 0..255 `(batch, {side}, {side}, 3)`",
         returns,
     )
-
-
-def picture_side(main: keras.Model) -> int:
-    """The side in pixels of the square pictures that a model takes.
-
-    Raises:
-        ValueError: If it takes none of a fixed, square size.
-    """
-    if len(main.inputs) != 1 or len(main.input.shape) != 4:
-        raise ValueError(
-            "Only a model with one input of pictures (batch, height, width, 3) can be "
-            f"exported. Received inputs of shapes {[x.shape for x in main.inputs]}"
-        )
-    height, width = main.input.shape[1:3]
-    if height is None or height != width:
-        raise ValueError(
-            "serving_bytes fits pictures to a square of a fixed size, but this model "
-            f"takes {height}x{width} pixels."
-        )
-    return height
 
 
 def _probabilities(main: keras.Model, side: int) -> Callable[[tf.Tensor], tf.Tensor]:

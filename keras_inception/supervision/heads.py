@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keras_inception.layers import scaled
 from keras_inception.outputs import MAIN
-from keras_inception.text import listed
+from keras_inception.text import list_names
 
 AUXILIARY_WEIGHT = 0.3  # the paper, section 5
 
@@ -159,10 +159,10 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
     missing = [name for name in class_names if name not in superclasses]
     unknown = [name for name in superclasses if name not in class_names]
     if missing or unknown:
-        faults = [f"has no line for {listed(missing)}"] if missing else []
-        faults += [f"names what is no class: {listed(unknown)}"] if unknown else []
+        faults = [f"has no line for {list_names(missing)}"] if missing else []
+        faults += [f"names what is no class: {list_names(unknown)}"] if unknown else []
         raise ValueError(
             f"{path} {', and '.join(faults)}. It must name each of these once: "
-            f"{listed(class_names)}"
+            f"{list_names(class_names)}"
         )
     return [superclasses[name] for name in class_names]

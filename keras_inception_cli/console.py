@@ -1,0 +1,98 @@
+"""What commands show on a terminal: progress bars and tables, and TensorFlow silent."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Hides TensorFlow's start-up messages on stderr; shows them if the block fails.
+
+    Its first lines (processor features, no GPU found) ignore every log level.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+            if "tensorflow" in sys.modules:  # searches for GPUs and reports it
+                sys.modules["tensorflow"].config.list_physical_devices()
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def progress_bar(label: str, total: int | None, unit: str = "picture"):
+    """A `tqdm` bar on stderr with rate and time left; silent if that is no terminal.
+
+    Example:
+    >>> with progress_bar("decoding", 2) as bar:
+    ...     bar.update()
+    """
+    from tqdm import tqdm
+
+    return tqdm(
+        desc=label,
+        total=total,
+        unit=f" {unit}",
+        disable=None,  # tqdm's word for "unless stderr is a terminal"
+        leave=False,
+        dynamic_ncols=True,
+    )
+
+
+def show_status(line: str) -> None:
+    """Replaces the last line on stderr, if that is a terminal; "" clears it."""
+    if sys.stderr.isatty():
+        print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+
+
+def print_table(
+    rows: Sequence[Sequence[object]],
+    columns: Sequence[str] | None = None,
+    left: Sequence[int] = (0,),
+) -> None:
+    """Prints aligned columns; in a terminal long cells wrap, elsewhere they do not.
+
+    Args:
+        rows: The cells of each row.
+        columns: Headers, or `None` for none.
+        left: Indices of the columns that are aligned left; the others are right.
+
+    Example:
+    >>> print_table([["main", "0.9861"], ["aux_4a", "0.97"]], ["output", "accuracy"])
+    output  accuracy
+    main      0.9861
+    aux_4a      0.97
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    count = len(columns or rows[0]) if columns or rows else 0
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, collapse_padding=True)
+    table.show_header = columns is not None
+    for index in range(count):
+        table.add_column(
+            Text(columns[index]) if columns else "",
+            justify="left" if index in left else "right",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    width = None if sys.stdout.isatty() else 10_000
+    console = Console(width=width, highlight=False, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    # rich pads the last column with blanks
+    for line in captured.get().splitlines():
+        print(line.rstrip())

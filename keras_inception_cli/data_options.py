@@ -1,0 +1,101 @@
+"""DATA on the command line: its options, finding it, and its classes."""
+
+import argparse
+import json
+from pathlib import Path
+
+DATA_HELP = (
+    "'digits' (embedded handwritten digits); a folder with one folder of pictures per "
+    "class, or with train/ and val/ of that form; or tfds:NAME[:VERSION] (TensorFlow "
+    "Datasets)"
+)
+
+
+def add_data_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declares how DATA is found, for the commands that take it."""
+    parser.add_argument(
+        "--max-bad-fraction",
+        type=float,
+        default=0.01,
+        metavar="FRACTION",
+        help="largest fraction of a folder's files that may be damaged or no pictures; "
+        "they are skipped and named (default: 0.01)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where TensorFlow Datasets keeps records (default: ~/tensorflow_datasets)",
+    )
+    parser.add_argument(
+        "--cache",
+        action="store_true",
+        help="write a folder's pictures as records into --data-dir once, then read "
+        "those",
+    )
+
+
+def add_seed_argument(parser: argparse._ActionsContainer) -> None:
+    """Declares `--seed` for commands that need a training's validation split."""
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="seed of the validation split (default: that of MODEL's run, else 0)",
+    )
+
+
+def settle_seed(options: argparse.Namespace, model_path: str) -> None:
+    """Without `--seed`, takes the seed of the run that the model lies in, else 0."""
+    if options.seed is None:
+        config = Path(model_path).resolve().with_name("config.json")
+        run = json.loads(config.read_text()) if config.is_file() else {}
+        options.seed = run.get("seed", 0)
+
+
+def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declares the augmentation options, for the commands that show or train."""
+    parser.add_argument(
+        "--augment",
+        choices=("none", "basic", "paper"),
+        help="augmentation of training pictures: none; basic: shift and mirror; paper: "
+        "crops of 8 to 100 %% of the area, color jitter and mirror (default: basic "
+        "below 112 pixels, else paper)",
+    )
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="whether basic and paper mirror (default: yes, but not digits)",
+    )
+
+
+def find_data(options: argparse.Namespace, *, report_bad: bool = True):
+    """The checked `data.Source` that DATA names; prints the bad files it skips."""
+    from keras_inception import data
+
+    source = data.find(
+        options.data,
+        seed=options.seed,
+        max_bad_fraction=options.max_bad_fraction,
+        data_dir=options.data_dir,
+        cache=options.cache,
+    )
+    if report_bad and source.bad:
+        print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
+    return source
+
+
+def check_class_names(model, data) -> None:
+    """Raises a `ValueError` if a model and data have different classes."""
+    from keras_inception.outputs import main_of
+    from keras_inception.text import list_names
+
+    known = getattr(model, "class_names", None)
+    classes = main_of(model.output).shape[-1]
+    if known is not None and list(known) != list(data.class_names):
+        raise ValueError(
+            f"The model's classes ({list_names(known, 5)}) differ from the data's "
+            f"({list_names(data.class_names, 5)})."
+        )
+    if classes != len(data.class_names):
+        raise ValueError(
+            f"The model has {classes} classes, the data {len(data.class_names)}."
+        )
