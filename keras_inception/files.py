@@ -1,8 +1,9 @@
 """Files that are written whole or not at all."""
 
+import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 
@@ -33,3 +34,13 @@ def write_json(path: Path, content: dict) -> None:
     """Writes a JSON file whole or not at all."""
     text = json.dumps(content, indent=2) + "\n"
     write_whole(path, lambda partial: partial.write_text(text))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Writes a CSV file whole or not at all, `columns` in its first line."""
+
+    def write(partial: Path) -> None:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([columns, *rows])
+
+    write_whole(path, write)
