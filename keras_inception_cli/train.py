@@ -17,12 +17,7 @@ from keras_inception_cli.console import quiet_start
 from keras_inception_cli.data_options import describe_data, find_data
 from keras_inception_cli.train_callbacks import make_callbacks
 from keras_inception_cli.train_config import TrainConfig
-from keras_inception_cli.train_network import (
-    build_model,
-    choose_architecture,
-    choose_input_size,
-    compile_model,
-)
+from keras_inception_cli.train_network import build_model, compile_model
 from keras_inception_cli.train_options import add_arguments, run_path
 
 if TYPE_CHECKING:
@@ -128,10 +123,8 @@ def scratch_directory(devices: "Devices") -> Iterator[str | None]:
 
 def begin(config: TrainConfig, source: "Source", devices: "Devices") -> Job:
     """A new network, compiled by its recipe."""
-    architecture = choose_architecture(config, source.picture_size)
-    size = choose_input_size(config, architecture, source.picture_size)
-    pictures = load_pictures(config, source, size)
-    model = build_model(config, architecture, source.class_names, size)
+    model = build_model(config, source)
+    pictures = load_pictures(config, source, model)
     steps = len(share(pictures.train, source.train, config, devices))
     compile_model(model, config, steps)
     return Job(model, pictures)
@@ -144,7 +137,6 @@ def resume(
     devices: "Devices",
 ) -> Job:
     """The network of an interrupted run as its last finished epoch left it."""
-    from keras_inception.defaults import input_size_of
     from keras_inception.training import RunDirectory
 
     run = RunDirectory.open(run_path(options))
@@ -154,20 +146,20 @@ def resume(
     if checkpoint is None:
         return begin(config, source, devices)._replace(run=run)
     model, state = checkpoint
-    size = input_size_of(model)
-    pictures = load_pictures(config, source, size, first_epoch=state["epochs"])
+    pictures = load_pictures(config, source, model, first_epoch=state["epochs"])
     return Job(model, pictures, run, state)
 
 
 def load_pictures(
-    config: TrainConfig, source: "Source", size: int, first_epoch: int = 0
+    config: TrainConfig, source: "Source", model: "DeeplySupervised", first_epoch=0
 ) -> "Data":
     """Both pipelines, the first pass over `train` being epoch `first_epoch`."""
     from keras_inception import data
+    from keras_inception.defaults import input_size_of
 
     return data.load(
         source,
-        size,
+        input_size_of(model),
         config.batch_size,
         seed=config.seed,
         augment=config.augment,

@@ -1,4 +1,4 @@
-"""The network that `train` starts from: chosen, built and compiled."""
+"""The network that `train` starts from: built and compiled."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -7,47 +7,31 @@ from keras_inception_cli.common import load_model
 from keras_inception_cli.train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from keras_inception import Architecture, DeeplySupervised
+    from keras_inception import DeeplySupervised
+    from keras_inception.data import Source
 
 
-def choose_architecture(config: TrainConfig, picture_size: int) -> "Architecture":
-    """The architecture of a new network."""
+def build_model(config: TrainConfig, source: "Source") -> "DeeplySupervised":
+    """Builds a new network for the pictures, from `--weights` if given."""
     import keras_inception as ki
-    from keras_inception.defaults import default_architecture
+    from keras_inception.defaults import (
+        default_architecture,
+        default_input_size,
+        input_size_of,
+    )
 
-    if config.weights:
-        return ki.GOOGLENET  # a placeholder: the network is the file's
+    architecture = default_architecture(source.picture_size)
     if config.architecture:
-        return ki.ARCHITECTURES[config.architecture]
-    return default_architecture(picture_size)
-
-
-def choose_input_size(
-    config: TrainConfig, architecture: "Architecture", picture_size: int
-) -> int:
-    """The input size of a new network."""
-    from keras_inception.defaults import default_input_size, input_size_of
-
-    if config.image_size:
-        return config.image_size
-    if config.weights and config.weights != "imagenet":
-        return input_size_of(load_model(config.weights))
-    return default_input_size(architecture, picture_size)
-
-
-def build_model(
-    config: TrainConfig,
-    architecture: "Architecture",
-    class_names: list[str],
-    size: int,
-) -> "DeeplySupervised":
-    """A new network, from `--weights` if given, with its heads."""
-    import keras_inception as ki
-
+        architecture = ki.ARCHITECTURES[config.architecture]
+    if config.weights:
+        architecture = ki.GOOGLENET  # the default: the network is the file's
+    size = config.image_size or default_input_size(architecture, source.picture_size)
+    if config.weights not in (None, "imagenet") and not config.image_size:
+        size = input_size_of(load_model(config.weights))
     model = ki.GoogLeNet(
         (size, size, 3),
-        classes=len(class_names),
-        auxiliary=config.build_heads(class_names),
+        classes=len(source.class_names),
+        auxiliary=config.build_heads(source.class_names),
         architecture=architecture,
         width=config.width,
         batch_norm=config.batch_norm and not config.weights,
@@ -55,7 +39,7 @@ def build_model(
     )
     if config.freeze:
         ki.optimizers.freeze_through(model, config.freeze)
-    model.class_names = class_names
+    model.class_names = source.class_names
     return model
 
 
