@@ -197,7 +197,6 @@ def test_probabilities_and_logits_are_told_apart(ends, activation):
     model = ki.attach_auxiliary(ending_in(*ends), ["hidden"])
     assert model.get_layer("aux_hidden").activation.__name__ == activation
     model.compile("sgd")
-    assert model._compile_config is not None
     images, labels = np.random.default_rng(0).normal(size=(4, 8)), np.arange(4) % 3
     outputs = model.predict(images, verbose=0)["main"]
     if activation == "linear":
@@ -254,11 +253,15 @@ def two_outputs():
     ("model", "heads", "message"),
     [
         (lambda: ending_in(layers.Dense(3)), ["hiden"], "no endpoint 'hiden'.*hidden"),
-        (lambda: ending_in(layers.Dense(3)), 2, "has 1 places for heads.*hidden"),
-        (lambda: ending_in(layers.Dense(3)), 0, "at least one"),
-        (lambda: ending_in(layers.Dense(3)), "hidden", "a list of layers"),
+        (lambda: ending_in(layers.Dense(3)), 2, "heads=2 must be.*at most 1.*hidden"),
+        (lambda: ending_in(layers.Dense(3)), 0, "heads=0 must be at least 1"),
+        (
+            lambda: ending_in(layers.Dense(3)),
+            "hidden",
+            "a list of endpoints or a number",
+        ),
         (lambda: ending_in(layers.Dense(3)), [3], "Received: 3 of type int"),
-        (lambda: ending_in(layers.Dense(3, "sigmoid")), 1, "activation 'sigmoid'"),
+        (lambda: ending_in(layers.Dense(3, "sigmoid")), 1, "activation is 'sigmoid'"),
         (lambda: ending_in(layers.Dense(1, "sigmoid")), 1, "at least two classes"),
         (two_outputs, 1, "has 2: a, b"),
         (lambda: keras.Sequential([layers.Dense(3)]), 1, "needs a functional model"),

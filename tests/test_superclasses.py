@@ -29,7 +29,7 @@ def test_each_class_gets_its_superclass_whatever_the_order(tmp_path):
         ("class,superclass\nant,", "a class and its superclass"),
         ("class,superclass\nant,a\nant,b", "'ant' twice"),
         ("class,superclass\nant,a\nbee,a", "no line for 'cat'"),
-        ("class,superclass\nant,a\nbee,a\ncat,b\ndog,b", "what is no class: 'dog'"),
+        ("class,superclass\nant,a\nbee,a\ncat,b\ndog,b", "unknown classes: 'dog'"),
     ],
 )
 def test_a_faulty_table_is_named(tmp_path, lines, message):

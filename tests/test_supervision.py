@@ -267,13 +267,16 @@ def test_detached_model_shares_weights_and_answers_alike(model, pictures):
     ("arguments", "message"),
     [
         ({"loss_weights": {"aux_4a": 0.3}}, "leaves out: 'aux_4d'"),
-        ({"loss_weights": {"aux_4a": 1, "aux_4d": 1, "Main": 1}}, "no output.*'Main'"),
-        ({"loss_weights": [1, 0.3, 0.3]}, "a list's order"),
+        (
+            {"loss_weights": {"aux_4a": 1, "aux_4d": 1, "Main": 1}},
+            "unknown outputs: 'Main'",
+        ),
+        ({"loss_weights": [1, 0.3, 0.3]}, "list of 3, which does not name the outputs"),
         ({"loss_weights": -0.3}, "at least 0"),
         ({"loss_weights": float("nan")}, "at least 0"),
         ({"loss_weights": "much"}, "at least 0"),
         ({"loss": {"main": "mse"}}, "leaves out: 'aux_4a', 'aux_4d'"),
-        ({"loss": ["mse", "mse", "mse"]}, "dict by name"),
+        ({"loss": ["mse", "mse", "mse"]}, "or a dict by output.*'aux_4a'"),
         ({"metrics": {"mian": "accuracy"}}, "'mian'"),
     ],
 )
@@ -286,7 +289,7 @@ def test_labels_by_name_must_be_whole(model, pictures):
     images, labels = pictures
     with pytest.raises(ValueError, match="leaves out: 'aux_4a', 'aux_4d'"):
         model.fit(images, {"main": labels}, verbose=0)
-    with pytest.raises(ValueError, match="one array for every output"):
+    with pytest.raises(ValueError, match="labels takes a single value for all outputs"):
         model.fit(images, (labels, labels, labels), verbose=0)
 
 
@@ -302,7 +305,7 @@ def test_metric_instances_are_not_shared(model, pictures):
     [
         ({"dropout": 1.0}, "dropout"),
         ({"units": 0}, "units"),
-        ({"name": "main"}, "name of its own"),
+        ({"name": "main"}, "can't be the name of a head"),
         ({"superclasses": ["a", "a", "a"]}, "at least two"),
         ({"superclasses": ["a", 1, "b"]}, "all names or all numbers"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from comparing import endpoints, relative_difference
 
 import keras_inception as ki
+from benchmarks.torchvision_import import import_torchvision
 from keras_inception.weights import torch_file
 
 torch = pytest.importorskip("torch")
@@ -30,28 +31,10 @@ CLASSES = 7
 
 @pytest.fixture(scope="module")
 def torchvision():
-    """The package, whose compiled operators need the torch they were built with.
-
-    Beside another torch its import fails where it registers shapes for operators that
-    then don't exist; GoogLeNet needs none of them, so empty ones stand in.
-    """
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    names = ["nms", "qnms"] + [
-        f"{start}{name}{end}"
-        for name in ("roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool")
-        for start, end in (("", ""), ("_", "_backward"))
-    ]
-    for name in [*names, "deform_conv2d", "_deform_conv2d_backward"]:
-        try:
-            library.define(f"{name}(Tensor x) -> Tensor")
-        except RuntimeError:  # the real one is there
-            break
     try:
-        import torchvision
+        return import_torchvision()
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"torchvision can't be imported beside this torch: {error}")
-    yield torchvision
-    del library
 
 
 @pytest.fixture(scope="module")
