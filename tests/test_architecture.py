@@ -98,7 +98,7 @@ def test_multiply_adds_are_1_58_billion(googlenet):
 
 def test_multiply_adds_need_known_sizes():
     model = ki.GoogLeNet((None, None, 3), classes=3, width=0.125, auxiliary=())
-    with pytest.raises(ValueError, match="'conv1_7x7_s2'.*fixed input size"):
+    with pytest.raises(ValueError, match=r"'conv1_7x7_s2'.*fixed input size"):
         ki.multiply_adds(model)
 
 

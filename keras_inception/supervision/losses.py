@@ -1,6 +1,7 @@
 """Losses for every output of a model, and their weights."""
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,20 @@ class LossWeights(keras.metrics.Metric):
 
     def load_own_variables(self, store: Any) -> None:
         pass
+
+
+def checked_weight(output: str, weight: Any) -> float:
+    """Returns a loss weight as a float; raises a ValueError if it can't be one."""
+    try:
+        number = float(weight)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(
+            f"The loss weight of {output!r} must be a finite number of at least 0. "
+            f"Received: {weight!r}"
+        )
+    return number
 
 
 def own_copy(loss_or_metric: Any) -> Any:

@@ -4,7 +4,6 @@ It is a functional Keras model with several named outputs whose `compile` and `f
 take a short form: one label per picture, one loss, one weight for all heads.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +13,12 @@ from keras_inception.graph import compile_arguments, layer_of
 from keras_inception.layers import PACKAGE
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.heads import AUXILIARY_WEIGHT
-from keras_inception.supervision.losses import LossWeights, from_logits, own_copy
+from keras_inception.supervision.losses import (
+    LossWeights,
+    checked_weight,
+    from_logits,
+    own_copy,
+)
 from keras_inception.text import list_names
 
 
@@ -96,8 +100,8 @@ class DeeplySupervised(keras.Model):
             optimizer=optimizer,
             loss=self._loss_by_output(loss),
             loss_weights=weights | self._loss_weights.by_output,
-            metrics=self._metrics_by_output("metrics", metrics),
-            weighted_metrics=self._metrics_by_output("metrics", weighted_metrics),
+            metrics=self._metric_lists("metrics", metrics),
+            weighted_metrics=self._metric_lists("weighted_metrics", weighted_metrics),
             **kwargs,
         )
 
@@ -209,18 +213,8 @@ class DeeplySupervised(keras.Model):
             loss_weights = 1.0  # as in Keras
         if not isinstance(loss_weights, dict):
             loss_weights = dict.fromkeys(self.heads, loss_weights)
-        weights = {}
-        for name, weight in ({MAIN: 1.0} | loss_weights).items():
-            try:
-                weights[name] = float(weight)
-            except (TypeError, ValueError):
-                weights[name] = math.nan
-            if not 0 <= weights[name] < math.inf:
-                raise ValueError(
-                    f"The loss weight of {name!r} must be a finite number of at least "
-                    f"0. Received: {weight!r}"
-                )
-        return weights
+        weights = {MAIN: 1.0} | loss_weights
+        return {name: checked_weight(name, weight) for name, weight in weights.items()}
 
     def _loss_by_output(self, loss) -> dict:
         self._check("loss", loss, required=self.output)
@@ -233,7 +227,7 @@ class DeeplySupervised(keras.Model):
             for name, one in loss.items()
         }
 
-    def _metrics_by_output(self, argument: str, metrics) -> dict | None:
+    def _metric_lists(self, argument: str, metrics) -> dict | None:
         if metrics is None:
             return None
         if isinstance(metrics, dict):
