@@ -299,7 +299,15 @@ def test_the_trainer_has_the_functions_that_several_workers_replace():
             ("iterator", None),
             ("data_batch", None),
         ]
-    assert small_supervised()._distribute_strategy is None
+
+
+@tensorflow_only
+def test_a_model_knows_whether_it_was_made_under_a_strategy():
+    import tensorflow as tf
+
+    assert not graph.is_distributed(small_supervised())
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        assert graph.is_distributed(small_supervised())
 
 
 @tensorflow_only
@@ -336,7 +344,8 @@ def test_training_calls_the_functions_that_several_workers_replace(monkeypatch):
 def test_the_patch_leaves_other_strategies_alone(monkeypatch):
     from keras.src.backend.tensorflow import trainer
 
-    monkeypatch.delattr(trainer, "_patched_for_workers", raising=False)
+    monkeypatch.setattr(trainer, "_patched_for_workers", True, raising=False)
+    monkeypatch.delattr(trainer, "_patched_for_workers")  # restored afterwards
     for place, name in (
         (trainer, "reduce_per_replica"),
         (trainer.TensorFlowTrainer, "_maybe_symbolic_build"),
@@ -349,5 +358,4 @@ def test_the_patch_leaves_other_strategies_alone(monkeypatch):
     graph.patch_multi_worker_trainer()
     assert trainer.reduce_per_replica is patched  # a second call does nothing
     after = model.evaluate(*small_pictures(), verbose=0, return_dict=True)
-    monkeypatch.delattr(trainer, "_patched_for_workers")
     assert after == before

@@ -106,33 +106,38 @@ class HeadsTuner(keras_tuner.Tuner):
         self, setting: Setting, epochs: int, seed: int, path: Path, name: str
     ) -> float:
         """Trains a setting once, or goes on with it, and returns its best accuracy."""
-        result = path / "result.json"
-        if not result.is_file():
+        run = training.RunDirectory(path)
+        if not run.result.is_file():
             log = path.with_suffix(".log").open("a")
             with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 self._train(setting, epochs, seed, path, name)
         for model in path.glob("*.keras"):
             model.unlink()
-        return json.loads(result.read_text())[training.MONITOR]
+        return run.read_result()[training.MONITOR]
 
     def _train(self, setting, epochs, seed, path, name) -> None:
-        resume = (path / "config.json").is_file()
-        if not resume:
+        run = training.RunDirectory(path)
+        if not run.config.is_file():
             shutil.rmtree(path, ignore_errors=True)  # killed before it began
-        run = training.RunDirectory(path, resume=resume)
+            run = training.RunDirectory.create(path)
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
         model, state = run.checkpoint() or (None, None)
         pictures = self.pictures(seed, state["epochs"] if state else 0)
         if model is None:
             model = self.hypermodel.model(setting, epochs)
-        config = setting.hyperparameters | {"epochs": epochs, "seed": seed}
+        config = training.RunConfig(
+            data=pictures.source.name,
+            epochs=epochs,
+            heads=tuple(setting.heads),
+            seed=seed,
+            settings=setting.hyperparameters,
+        )
         training.train(
             model,
             pictures.train,
             pictures.validation,
             run,
-            epochs=epochs,
             config=config,
             callbacks=[
                 self.hypermodel.schedule(setting),
