@@ -1,10 +1,12 @@
 """Auxiliary classifiers: describe heads, attach them to a model, train them.
 
-heads           `AuxiliaryHead`; names of outputs; superclasses from a file
-losses          losses for every output, and loss weights that can change
-model           `DeeplySupervised`: one label and one weight for all heads
-head_placement  endpoints that divide the computation evenly
-attach          attaching heads to a graph, and detaching them
+The files, each standing on those above it:
+
+    heads           `AuxiliaryHead`; names of outputs; superclasses from a file
+    losses          losses for every output, and loss weights that can change
+    model           `DeeplySupervised`: one label and one weight for all heads
+    head_placement  endpoints that divide the computation evenly
+    attach          attaching heads to a graph, and detaching them
 """
 
 from keras_inception.supervision.attach import (
