@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.torchvision_import import import_torchvision
+
 SIDE, CLASSES = 224, 1000
 Call = Callable[[int], object]
 
@@ -225,17 +227,7 @@ def _torchvision(threads: int, heads: bool):
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    try:
-        from torchvision.models import googlenet
-    except RuntimeError:
-        # A torch of another build than its own lacks the operators for detection,
-        # which no classifier needs; named, they are missed no more.
-        operators = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
-        from torchvision.models import googlenet
-
-        _torchvision.operators = operators  # they go when it goes
+    googlenet = import_torchvision().models.googlenet
     network = googlenet(weights=None, aux_logits=True, init_weights=False)
     if not heads:
         network.aux_logits, network.aux1, network.aux2 = False, None, None

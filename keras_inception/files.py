@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writes files whole or not at all."""
 
 import csv
 import json
@@ -9,13 +9,13 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write(partial)` make a file beside `path`, and renames it into place.
+    """Calls `write(partial)` for a file beside `path`, then renames it to `path`.
 
     Raises:
-        OSError: If it could not be written; nothing of it is left, and what was at
-            `path` is intact.
+        OSError: If the file could not be written. No part of it is left, and a file
+            that was at `path` before is intact.
     """
-    # of the same ending, since Keras tells formats by it
+    # The suffix is kept, since Keras chooses the format by it.
     partial = path.with_name(f".partial-{path.name}")
     try:
         write(partial)
@@ -24,8 +24,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(partial, path)
     except OSError as error:
         raise OSError(
-            f"{path} could not be written ({error.strerror or error}); what it held "
-            "before, if anything, is intact."
+            f"{path} could not be written ({error.strerror or error}). A file that was "
+            "there before is intact."
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -52,7 +52,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Writes a CSV file whole or not at all, `columns` in its first line."""
+    """Writes a CSV file whole or not at all; its first line is `columns`."""
 
     def write(partial: Path) -> None:
         with partial.open("w", newline="", encoding="utf-8") as file:

@@ -23,6 +23,7 @@ from keras_inception_cli import (
     serve,
     train,
 )
+from keras_inception_cli.console import printed_log
 
 COMMANDS = {
     "data": data,
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
-    return status_of("keras-inception", lambda: options.run(options))
+    with printed_log():
+        return status_of("keras-inception", lambda: options.run(options))
 
 
 def status_of(program: str, run: Callable[[], int | None]) -> int:

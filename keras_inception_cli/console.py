@@ -1,6 +1,7 @@
 """What commands show on a terminal: progress bars and tables, and TensorFlow silent."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -48,6 +49,27 @@ def progress_bar(label: str, total: int | None, unit: str = "picture"):
         leave=False,
         dynamic_ncols=True,
     )
+
+
+@contextlib.contextmanager
+def printed_log() -> Iterator[None]:
+    """Prints what the library logs at level INFO and above, within the block."""
+    logger, printer = logging.getLogger("keras_inception"), _Printer()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(printer)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
 
 
 def show_status(line: str) -> None:

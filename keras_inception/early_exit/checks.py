@@ -11,7 +11,7 @@ from keras_inception.outputs import MAIN, Output, output_activation
 
 def puts_out_logits(model: keras.Model) -> bool:
     """Whether a model's outputs are logits."""
-    return output_activation(layer_of(model.output[MAIN])) == "linear"
+    return output_activation(model.output[MAIN]) == "linear"
 
 
 def batches(dataset, batch_size: int = 256) -> Iterator[tuple]:

@@ -15,7 +15,7 @@ def losses_by_output(model: keras.Model) -> dict[str, tuple[Callable, Callable]]
     for name, tensor in outputs_by_name(model).items():
         layer = layer_of(tensor)
         given = compiled.get(name) if isinstance(compiled, dict) else compiled
-        from_logits = output_activation(layer) == "linear"
+        from_logits = output_activation(tensor) == "linear"
         loss = _crossentropy(from_logits) if given is None else keras.losses.get(given)
         own_labels = layer.own_labels if isinstance(layer, Output) else _as_they_are
         losses[name] = (loss, own_labels)
