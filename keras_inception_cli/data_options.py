@@ -3,6 +3,10 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_inception.data import Source
 
 DATA_HELP = (
     "'digits' (embedded handwritten digits); a folder with one folder of pictures per "
@@ -67,18 +71,28 @@ def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def find_data(options: argparse.Namespace, *, report_bad: bool = True):
-    """The checked `data.Source` that DATA names; prints the bad files it skips."""
+def find_data(
+    options: argparse.Namespace, *, max_bad_fraction: float | None = None
+) -> "Source":
+    """Finds the `data.Source` that DATA names and prints the bad files it skips.
+
+    Args:
+        options: The parsed options of `add_data_arguments`, with `data` and `seed`.
+        max_bad_fraction: Replaces the option; bad files are not printed then.
+    """
     from keras_inception import data
 
     source = data.find(
         options.data,
         seed=options.seed,
-        max_bad_fraction=options.max_bad_fraction,
+        max_bad_fraction=(
+            options.max_bad_fraction if max_bad_fraction is None else max_bad_fraction
+        ),
         data_dir=options.data_dir,
         cache=options.cache,
+        log=print,
     )
-    if report_bad and source.bad:
+    if max_bad_fraction is None and source.bad:
         print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
     return source
 

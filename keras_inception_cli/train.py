@@ -121,13 +121,13 @@ def run(options: argparse.Namespace) -> None:
             fall,
             training.TensorBoard(
                 run.tensorboard,
-                *data.spread(source, source.validation, 8, side),
+                *data.sample(source, source.validation, 8, side),
                 hparams=_hparams(config),
                 profile_steps=options.profile,
             ),
         ]
         if options.gradients:
-            some = data.spread(source, source.train, 16, side)
+            some = data.sample(source, source.train, 16, side)
             callbacks.append(ki.GradientFlow(*some, run.tensorboard))
         if devices.workers == 1:  # else not all would notice at the same step
             callbacks.append(_stop_if_bad(model, pictures.bad))

@@ -1,4 +1,4 @@
-"""Runs listed and held side by side, by the command, from real run directories."""
+"""Runs listed and compared by the command, from real run directories."""
 
 import json
 import re
@@ -86,7 +86,7 @@ def test_runs_are_listed(runs, tmp_path, capsys):
     assert written["runs"][1]["outputs"].keys() == {"main", "aux"}
 
 
-def test_runs_are_held_side_by_side(runs, tmp_path, capsys):
+def test_runs_are_compared(runs, tmp_path, capsys):
     words = ["runs", "compare", "with-heads", runs / "killed", "--runs", runs]
     picture = tmp_path / "both.png"
     words += ["--output", picture, "--json", tmp_path / "both.json"]
@@ -107,22 +107,22 @@ def test_runs_are_held_side_by_side(runs, tmp_path, capsys):
     assert final == history["val_main_accuracy"][-1]
     with Image.open(picture) as image:
         assert image.format == "PNG"
-        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
-    # matplotlib's first two colours: a line for each run
-    assert {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)} <= colours
+        colors = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
+    # matplotlib's first two colors: a line for each run
+    assert {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)} <= colors
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["runs", "--runs", "{tmp}/none"], "There is no folder"),
-        (["runs", "compare", "one", "--runs", "{tmp}"], "takes two runs or more"),
+        (["runs", "compare", "one", "--runs", "{tmp}"], "needs two runs or more"),
         (["runs", "compare", "one", "two", "--runs", "{tmp}"], "There is no run in"),
         (["runs", "--runs", "{tmp}", "--json", "{tmp}/no/x.json"], "Make it first"),
         (["runs", "--runs", "{tmp}", "--json", "{tmp}"], "is a folder"),
     ],
 )
-def test_what_is_not_there_is_one_line(words, message, tmp_path, capsys):
+def test_missing_files_are_one_line(words, message, tmp_path, capsys):
     assert command(*(word.format(tmp=tmp_path) for word in words)) == 1
     captured = capsys.readouterr()
     assert message in captured.err
