@@ -168,9 +168,10 @@ def _write_tables(result, pictures: list[str], directory: Path) -> None:
             )
         ),
     )
-    scores = result.per_class
+    per_class = result.per_class
     figures = zip(
-        scores.recall, scores.precision, scores.recall, scores.f1, strict=True
+        *(per_class[name] for name in ("recall", "precision", "recall", "f1")),
+        strict=True,
     )
     write_csv(
         directory / "per_class.csv",
@@ -178,7 +179,9 @@ def _write_tables(result, pictures: list[str], directory: Path) -> None:
         (
             # recall and F1 of a class without pictures are NaN
             (name, count, *("" if math.isnan(x) else f"{x:.6f}" for x in row))
-            for name, count, row in zip(names, scores.pictures, figures, strict=True)
+            for name, count, row in zip(
+                names, per_class["pictures"], figures, strict=True
+            )
         ),
     )
     write_csv(

@@ -192,10 +192,10 @@ def test_scores_confusion_and_classes():
     assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 0]]
     assert scores.per_class_accuracy.tolist() == [1.0, 0.5, 0.0]
     found = scores.per_class
-    assert found.pictures.tolist() == [1, 2, 1]
-    assert found.precision.tolist() == [0.5, 1.0, 0.0]
-    assert found.recall.tolist() == scores.per_class_accuracy.tolist()
-    np.testing.assert_allclose(found.f1, [2 / 3, 2 / 3, 0.0])
+    assert found["pictures"].tolist() == [1, 2, 1]
+    assert found["precision"].tolist() == [0.5, 1.0, 0.0]
+    assert found["recall"].tolist() == scores.per_class_accuracy.tolist()
+    np.testing.assert_allclose(found["f1"], [2 / 3, 2 / 3, 0.0])
     averages = {"precision": 0.5, "recall": 0.5, "f1": 4 / 9}
     assert scores.macro_averages == pytest.approx(averages)
 
@@ -203,10 +203,10 @@ def test_scores_confusion_and_classes():
 def test_a_class_without_pictures_has_no_recall_and_does_not_count():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
     scores = evaluation.Evaluation(probabilities, np.array([0, 1]), list("abc"))
-    for recall in (scores.per_class.recall, scores.per_class_accuracy):
+    for recall in (scores.per_class["recall"], scores.per_class_accuracy):
         np.testing.assert_array_equal(recall, [1.0, 0.0, np.nan])
-    assert scores.per_class.precision.tolist() == [1.0, 0.0, 0.0]
-    assert np.isnan(scores.per_class.f1[2])
+    assert scores.per_class["precision"].tolist() == [1.0, 0.0, 0.0]
+    assert np.isnan(scores.per_class["f1"][2])
     averages = {"precision": 0.5, "recall": 0.5, "f1": 0.5}
     assert scores.macro_averages == pytest.approx(averages)
 

@@ -19,16 +19,10 @@ from keras_inception.text import list_names
 class BadPictures:
     """The files that were skipped, and why.
 
-    Args:
-        max_fraction: The fraction of bad files above which `check` raises, 0 to 1.
-
     Attributes:
         faults: The fault of each bad file by its path.
         total: The number of files examined, bad ones included.
-        max_fraction: See above.
-
-    Raises:
-        ValueError: If `max_fraction` is out of range.
+        max_fraction: The fraction of bad files above which `check` raises, 0 to 1.
     """
 
     def __init__(self, max_fraction: float = 0.01):
@@ -56,13 +50,10 @@ class BadPictures:
         return len(self) > self.max_fraction * self.total
 
     def check(self, max_fraction: float | None = None) -> None:
-        """Raises an error if there are too many bad files.
+        """Raises a `ValueError` that names bad files if there are too many of them.
 
         Args:
             max_fraction: A limit other than this object's, 0 to 1.
-
-        Raises:
-            ValueError: If more files are bad than the limit allows; it names some.
         """
         limit = self.max_fraction if max_fraction is None else max_fraction
         if len(self) > limit * self.total:
@@ -91,9 +82,6 @@ class BadPictures:
             dataset: Elements `(draw, place, ...)`: a number that identifies the epoch's
                 order, and the example's place in that order, counted from 0.
             path_of: Returns the file for a draw and a place.
-
-        Returns:
-            The elements that did not fail.
         """
         # Examples are numbered before decoding and undecodable ones dropped, so a
         # missing number identifies a bad file. A Python callback would serialize the
@@ -136,10 +124,7 @@ class BadPictures:
 
 
 class _Gaps:
-    """The temporary file that a pipeline prints its gaps to.
-
-    The file is removed with the last reference to this object.
-    """
+    """A temporary file for a pipeline's gaps, removed with the last reference."""
 
     def __init__(self, path_of: Callable[[int, int], str]):
         directory = Path(tempfile.mkdtemp(prefix="keras-inception-"))

@@ -39,18 +39,14 @@ def find_cached(
     validation_share: float,
     log: Callable[[str], object],
 ) -> Source:
-    """Finds what `find_folder` finds, but reads it from records.
+    """Does what `find_folder` does, but the source reads records.
 
     The records are written if there are none, or if a file of the folder is new,
-    deleted or changed. The validation split is the one without records.
+    deleted or changed. The validation split is the same as without records.
 
     Args:
         listing, bad, seed, validation_share: As in `find_folder`.
-        data_dir: The folder for the records; `None` for the default of TFDS.
-        log: Is called with one line before records are written.
-
-    Raises:
-        ValueError: As `find_folder`.
+        data_dir, log: As in `find`.
     """
     root = records.records_directory(data_dir)
     slug = re.sub(r"\W+", "_", listing.name.lower()).strip("_")
@@ -69,9 +65,7 @@ def find_cached(
         example = info.features.deserialize_example(record, decoders=decoders)
         return example["position"], example["image"], example["label"]
 
-    def split_of(
-        name: str, files: list[tuple[Path, int]], chosen: np.ndarray
-    ) -> records.RecordSplit:
+    def split_of(name, files, chosen):
         return records.record_split(
             info.splits[name],
             parse,
@@ -86,10 +80,7 @@ def find_cached(
         labels = np.array([label for _, label in listing.train])
         chosen = np.zeros_like(good)
         chosen[good] = validation_mask(
-            labels[good],
-            listing.class_names,
-            seed=seed,
-            validation_share=validation_share,
+            labels[good], listing.class_names, seed, validation_share
         )
         validation = split_of("train", listing.train, chosen)
         good &= ~chosen
@@ -125,13 +116,7 @@ def _fingerprint(listing: Listing) -> str:
     return digest.hexdigest()
 
 
-def _write(
-    root: Path,
-    config: str,
-    listing: Listing,
-    bad: BadPictures,
-    log: Callable[[str], object],
-) -> None:
+def _write(root: Path, config: str, listing: Listing, bad: BadPictures, log) -> None:
     source = find_folder(listing, bad, seed=0, validation_share=0.5)
     directory = root / KerasInceptionFolder.name / config
     log(f"writing {bad.total} pictures as records into {directory}")
@@ -152,13 +137,7 @@ def _write(
 
 
 class KerasInceptionFolder(tfds.core.GeneratorBasedBuilder):
-    """Writes the files of a `Listing` as records, without decoding them.
-
-    Args:
-        listing: The files.
-        metadata: Stored with the records: the bad files (left out) and picture sizes.
-        arguments: As in `tfds.core.GeneratorBasedBuilder`.
-    """
+    """Writes the files of a `Listing` as records; `metadata` names the bad ones."""
 
     name = "keras_inception_folder"  # of the directory, too
     VERSION = tfds.core.Version(_VERSION)
@@ -187,9 +166,7 @@ class KerasInceptionFolder(tfds.core.GeneratorBasedBuilder):
             splits["validation"] = self._listing.validation
         return {name: self._generate_examples(files) for name, files in splits.items()}
 
-    def _generate_examples(
-        self, files: list[tuple[Path, int]]
-    ) -> Iterator[tuple[int, dict]]:
+    def _generate_examples(self, files: list[tuple[Path, int]]) -> Iterator:
         for position, (path, label) in enumerate(files):
             if str(path) not in self._metadata["bad"]:
                 example = {"image": _encoded(path), "label": label}

@@ -17,9 +17,8 @@ def find_digits(*, seed: int, validation_share: float) -> Source:
     pictures = np.repeat(gray[..., None], 3, axis=-1)
     labels = bunch.target.astype("int32")
     names = [str(digit) for digit in range(10)]
-    train, validation = stratified(
-        Split((pictures,), labels), names, seed=seed, validation_share=validation_share
-    )
+    everything = Split((pictures,), labels)
+    train, validation = stratified(everything, names, seed, validation_share)
     return Source(
         "digits",
         names,

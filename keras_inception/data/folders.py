@@ -12,7 +12,6 @@ import tensorflow as tf
 from keras_inception.data.bad_pictures import BadPictures
 from keras_inception.data.pictures import (
     SUFFIXES,
-    Window,
     crop,
     decode,
     decode_window,
@@ -121,7 +120,7 @@ def find_folder(
         )
     if listing.validation is None:
         train, validation = stratified(
-            train, listing.class_names, seed=seed, validation_share=validation_share
+            train, listing.class_names, seed, validation_share
         )
     # Python in a graph runs one picture at a time once operations must be
     # deterministic, as in `train`: only graphs that need Pillow get it.
@@ -131,30 +130,26 @@ def find_folder(
         listing.class_names,
         train,
         validation,
-        read=read_file if need_pillow else _read_native,
-        read_window=_read_window if need_pillow else _read_window_native,
+        read=read_file if need_pillow else _read_natively,
+        read_window=_read_window if need_pillow else _read_window_natively,
         sizes=np.array([result.size for result in examined if result.fault is None]),
         bad=bad,
         may_be_damaged=True,
     )
 
 
-def _read_native(path: tf.Tensor, native: tf.Tensor) -> tf.Tensor:
+def _read_natively(path, native):
     return decode(tf.io.read_file(path))
 
 
-def _read_window_native(
-    path: tf.Tensor, native: tf.Tensor, window: Window, side: int
-) -> tf.Tensor:
+def _read_window_natively(path, native, window, side):
     return decode_window(tf.io.read_file(path), window, side)
 
 
-def _read_window(
-    path: tf.Tensor, native: tf.Tensor, window: Window, side: int
-) -> tf.Tensor:
+def _read_window(path, native, window, side):
     return tf.cond(
         native,
-        lambda: _read_window_native(path, native, window, side),
+        lambda: _read_window_natively(path, native, window, side),
         lambda: crop(decode_with_pillow(path), window),
     )
 

@@ -25,7 +25,7 @@ def training_pipeline(
     mirror: bool = True,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Batches of the training split, in a new order each epoch.
+    """Batches `(images, labels)` of the training split, in a new order each epoch.
 
     The order and every crop are functions of the seed and the epoch. An epoch always
     has as many pictures as the split: a picture that can't be decoded is replaced by
@@ -39,19 +39,14 @@ def training_pipeline(
         augmentation: `"none"`, `"basic"` or `"paper"`.
         mirror: Whether augmentation mirrors.
         first_epoch: The number of the epoch that the first pass is, from 0.
-
-    Returns:
-        Batches `(images, labels)`.
     """
     split = source.train
 
-    def examples_of(draw: tf.Tensor) -> tf.data.Dataset:
+    def examples_of(draw):
         examples = _with_successors(source, split.examples(_key(seed, draw)))
         return examples.enumerate().map(lambda place, rest: (draw, place, *rest))
 
-    def read(
-        draw: tf.Tensor, place: tf.Tensor, position: tf.Tensor, *example: tf.Tensor
-    ) -> tuple:
+    def read(draw, place, position, *example):
         *element, label = example
         image = augmented(
             augmentation,
@@ -74,14 +69,14 @@ def training_pipeline(
 
         dataset = source.bad.skip_bad(dataset, path_of).take(len(split))
     dataset = dataset.map(lambda draw, place, image, label: (image, label))
-    dataset = _assert_batches(dataset.batch(batch_size), split, batch_size)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    batches = tf.data.experimental.assert_cardinality(_batches(split, batch_size))
+    return dataset.batch(batch_size).apply(batches).prefetch(tf.data.AUTOTUNE)
 
 
 def pipeline(
     source: Source, split: AnySplit, image_size: int, batch_size: int
 ) -> tf.data.Dataset:
-    """Batches of one split in a fixed order, without augmentation.
+    """Batches `(images, labels)` of one split, in a fixed order, not augmented.
 
     A picture that can't be decoded is left out and added to `source.bad`; its batch is
     smaller by one.
@@ -91,10 +86,8 @@ def pipeline(
         split: The examples.
         image_size: Height and width of the pictures in pixels.
         batch_size: Pictures per batch; the last batch may be smaller.
-
-    Returns:
-        Batches `(images, labels)`.
     """
+    batches = _batches(split, batch_size)
     dataset = _in_order(
         source, split, lambda *element: fit_square(source.read(*element), image_size)
     )
@@ -107,9 +100,10 @@ def pipeline(
             lambda _, window: window.batch(batch_size),
             window_size=batch_size,
         )
-        dataset = dataset.repeat().take(_batches(split, batch_size))
+        dataset = dataset.repeat().take(batches)
     else:
-        dataset = _assert_batches(dataset.batch(batch_size), split, batch_size)
+        dataset = dataset.batch(batch_size)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
     dataset = dataset.map(lambda place, images, labels: (images, labels))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
@@ -221,11 +215,3 @@ def _key(seed: int, draw: tf.Tensor | int) -> tf.Tensor:
 
 def _batches(split: AnySplit, batch_size: int) -> int:
     return -(-len(split) // batch_size)
-
-
-def _assert_batches(
-    dataset: tf.data.Dataset, split: AnySplit, batch_size: int
-) -> tf.data.Dataset:
-    """Declares the number of batches, which tf.data can't infer."""
-    batches = _batches(split, batch_size)
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches))

@@ -57,19 +57,15 @@ def order(count: int, key: tf.Tensor | None) -> tf.Tensor:
 
 
 def stratified(
-    split: Split, class_names: list[str], *, seed: int, validation_share: float
+    split: Split, class_names: list[str], seed: int, validation_share: float
 ) -> tuple[Split, Split]:
-    """Divides examples into training and validation, as `validation_mask`."""
-    validation = validation_mask(
-        split.labels, class_names, seed=seed, validation_share=validation_share
-    )
-    return split.take(np.flatnonzero(~validation)), split.take(
-        np.flatnonzero(validation)
-    )
+    """Divides examples into training and validation by `validation_mask`."""
+    mask = validation_mask(split.labels, class_names, seed, validation_share)
+    return split.take(np.flatnonzero(~mask)), split.take(np.flatnonzero(mask))
 
 
 def validation_mask(
-    labels: np.ndarray, class_names: list[str], *, seed: int, validation_share: float
+    labels: np.ndarray, class_names: list[str], seed: int, validation_share: float
 ) -> np.ndarray:
     """Chooses the validation examples: the same share of every class, at least one.
 

@@ -12,7 +12,6 @@ from keras_inception.evaluation.crops import (
     take_crops,
 )
 from keras_inception.evaluation.evaluate import (
-    ClassScores,
     Evaluation,
     Mistake,
     evaluate,
@@ -22,7 +21,6 @@ from keras_inception.evaluation.plots import draw_confusion, draw_mistakes
 
 __all__ = [
     "CROP_COUNTS",
-    "ClassScores",
     "Crop",
     "Evaluation",
     "Mistake",

@@ -5,7 +5,6 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -34,24 +33,6 @@ class Mistake:
     label: int
     predicted: int
     probability: float
-
-
-class ClassScores(NamedTuple):
-    """Figures of each class, arrays `(classes,)`.
-
-    Attributes:
-        pictures: Number of pictures of the class.
-        precision: Of the pictures predicted as the class, the fraction that are; 0 if
-            there are none.
-        recall: Of the pictures of the class, the fraction that are recognized; NaN if
-            there are none.
-        f1: Harmonic mean of precision and recall; NaN if the class has no pictures.
-    """
-
-    pictures: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,28 +77,6 @@ class Evaluation:
         return table
 
     @property
-    def per_class(self) -> ClassScores:
-        """Precision, recall and F1 of each class, by scikit-learn.
-
-        Example:
-        >>> probabilities = np.array([[0.2, 0.8], [0.6, 0.4], [0.9, 0.1]])
-        >>> scores = Evaluation(probabilities, np.array([0, 0, 1]), ["a", "b"])
-        >>> scores.per_class.precision.tolist(), scores.per_class.recall.tolist()
-        ([0.5, 0.0], [0.5, 0.0])
-        """
-        from sklearn.metrics import precision_recall_fscore_support
-
-        precision, recall, f1, pictures = precision_recall_fscore_support(
-            self.labels,
-            self.predicted,
-            labels=range(len(self.class_names)),
-            zero_division=0,
-        )
-        undefined = pictures == 0
-        recall[undefined] = f1[undefined] = np.nan
-        return ClassScores(pictures, precision, recall, f1)
-
-    @property
     def per_class_accuracy(self) -> np.ndarray:
         """Recall of each class, `(classes,)`; NaN for a class without pictures."""
         table = self.confusion
@@ -125,13 +84,34 @@ class Evaluation:
             return table.diagonal() / table.sum(axis=1)
 
     @property
+    def per_class(self) -> dict[str, np.ndarray]:
+        """`"precision"`, `"recall"`, `"f1"` and `"pictures"` of each class.
+
+        Arrays `(classes,)`, by scikit-learn. The precision of a class that was never
+        predicted is 0; recall and F1 of a class without pictures are NaN.
+
+        Example:
+        >>> probabilities = np.array([[0.2, 0.8], [0.6, 0.4], [0.9, 0.1]])
+        >>> scores = Evaluation(probabilities, np.array([0, 0, 1]), ["a", "b"])
+        >>> scores.per_class["precision"].tolist()
+        [0.5, 0.0]
+        """
+        from sklearn.metrics import precision_recall_fscore_support
+
+        classes = range(len(self.class_names))
+        precision, recall, f1, pictures = precision_recall_fscore_support(
+            self.labels, self.predicted, labels=classes, zero_division=0
+        )
+        recall[pictures == 0] = f1[pictures == 0] = np.nan
+        names = ("precision", "recall", "f1", "pictures")
+        return dict(zip(names, (precision, recall, f1, pictures), strict=True))
+
+    @property
     def macro_averages(self) -> dict[str, float]:
         """Means of `"precision"`, `"recall"` and `"f1"` over classes with pictures."""
         scores = self.per_class
-        return {
-            name: float(getattr(scores, name)[scores.pictures > 0].mean())
-            for name in ("precision", "recall", "f1")
-        }
+        present = scores.pop("pictures") > 0
+        return {name: float(values[present].mean()) for name, values in scores.items()}
 
 
 def predict_crops(
