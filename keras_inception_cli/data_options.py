@@ -79,23 +79,28 @@ def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def find_data(options: Any, *, report_bad: bool = True) -> "Source":
-    """The checked pictures that DATA names; prints the bad files it skips.
+def find_data(
+    options: Any, *, max_bad_fraction: float | None = None
+) -> "Source":
+    """Finds the `data.Source` that DATA names and prints the bad files it skips.
 
     Args:
-        options: Has the arguments of `add_data_arguments`, `data` and `seed`.
-        report_bad: Whether to print them.
+        options: The parsed options of `add_data_arguments`, with `data` and `seed`.
+        max_bad_fraction: Replaces the option; bad files are not printed then.
     """
     from keras_inception import data
 
     source = data.find(
         options.data,
         seed=options.seed,
-        max_bad_fraction=options.max_bad_fraction,
+        max_bad_fraction=(
+            options.max_bad_fraction if max_bad_fraction is None else max_bad_fraction
+        ),
         data_dir=options.data_dir,
         cache=options.cache,
+        log=print,
     )
-    if report_bad and source.bad:
+    if max_bad_fraction is None and source.bad:
         print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
     return source
 

@@ -54,13 +54,13 @@ def make_callbacks(
         ),
         training.TensorBoard(
             directory.tensorboard,
-            *data.spread(source, source.validation, 8, size),
+            *data.sample(source, source.validation, 8, size),
             hparams=hparams(run_config.as_json()),
             profile_steps=config.profile,
         ),
     ]
     if config.gradients:
-        sample = data.spread(source, source.train, 16, size)
+        sample = data.sample(source, source.train, 16, size)
         callbacks.append(ki.GradientFlow(*sample, directory.tensorboard))
     if devices.workers == 1:  # several workers would not stop at the same step
 

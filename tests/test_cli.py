@@ -229,7 +229,7 @@ def test_evaluate_prints_and_writes_every_output(workplace, colours, capsys, tmp
     model = workplace / "runs/colours/model.keras"
     assert command("evaluate", model, colours, "--json", tmp_path / "out.json") == 0
     out = capsys.readouterr().out
-    assert "8 held-out pictures" in out
+    assert "8 validation pictures" in out
     for name in ("main", "aux_4a", "aux_4d"):
         assert name in out
     figures = json.loads((tmp_path / "out.json").read_text())
@@ -291,7 +291,14 @@ def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
     assert ten["top_1"] == right
     assert all(row["true"] in row["picture"] for row in rows)  # the class's folder
     with (tmp_path / "look/per_class.csv").open() as file:
-        assert [row["pictures"] for row in csv.DictReader(file)] == ["4", "4"]
+        per_class = list(csv.DictReader(file))
+    assert [row["pictures"] for row in per_class] == ["4", "4"]
+    assert all(row["accuracy"] == row["recall"] for row in per_class)
+    for name in ("precision", "recall", "f1"):
+        mean = np.mean([float(row[name]) for row in per_class])
+        assert ten[f"macro_{name}"] == pytest.approx(mean, abs=1e-6)
+    averages = "precision {macro_precision:.4f}  recall {macro_recall:.4f}"
+    assert averages.format(**ten) in out
     words = ["evaluate", model, model, colours, "--json", tmp_path / "out.json"]
     assert command(*words) == 0
     assert "1 crop, 2 models together" in capsys.readouterr().out
@@ -317,7 +324,7 @@ def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
     assert command(*words, "--max-bad-fraction", 0.05) == 1
     error = capsys.readouterr().err
     # training stops as soon as three are known, of the four that there are
-    assert re.search("[34] of 40 files are no pictures or damaged", error)
+    assert re.search("[34] of 40 files are damaged or not pictures", error)
     assert error.count("\n") == 1
     assert not (tmp_path / "runs/some/result.json").exists()
     assert command(*words, "--max-bad-fraction", 0.1, "--overwrite") == 0
@@ -331,7 +338,7 @@ def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
     assert config["augment"] == "basic"
 
 
-def test_data_tells_and_draws(colours, tmp_path, capsys):
+def test_data_prints_and_draws(colours, tmp_path, capsys):
     shutil.copytree(colours, tmp_path / "some")
     for index in range(3, 20):
         (tmp_path / f"some/red/{index}.png").unlink()
@@ -339,8 +346,8 @@ def test_data_tells_and_draws(colours, tmp_path, capsys):
     words = ["data", tmp_path / "some", "--output", tmp_path / "sheet.png"]
     assert command(*words, "--json", tmp_path / "out.json") == 1  # 1 of 23 is too many
     captured = capsys.readouterr()
-    assert "17 pictures to learn from, 5 held out" in captured.out
-    assert "blue/0.png: its contents are no picture" in captured.out
+    assert "17 training and 5 validation pictures, 2 classes" in captured.out
+    assert "blue/0.png: its contents are not a picture" in captured.out
     assert "7.5 times" in captured.out
     assert "--class-weights balanced" in captured.out
     assert "width: 24 to 24 pixels, median 24" in captured.out
@@ -511,7 +518,7 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, cap
         (["train", "{tmp}/nothing"], "There is no folder"),
         (["train", "{tmp}/single"], "at least two classes"),
         (["train", "{tmp}/empty"], "class 'b' has no pictures"),
-        (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are no picture"),
+        (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are not a picture"),
         (["train", "digits", "--heads", "inception_7x"], "no endpoint 'inception_7x'"),
         (["train", "digits", "--image-size", "8"], "at least 16x16"),
         (
