@@ -5,20 +5,11 @@ exits.json (for export --early-exit) and exits.png beside MODEL, or where --out 
 """
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keras_inception_cli import common, console, data_options
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from keras_inception.early_exit import Calibration, EarlyExit
-    from keras_inception.early_exit.timing import Timing
-
 TIMED = 448  # pictures at most
-BATCH_SIZES = (1, 32)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.005,
         metavar="DROP",
-        help="largest accuracy drop against main, from 0 to 1 (default: 0.005, half a "
-        "percentage point)",
+        help="largest allowed loss of accuracy, 0 to 1 (default: 0.005, half a point)",
     )
     parser.add_argument(
         "--exits",
@@ -43,19 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confidence",
         choices=("max_probability", "entropy"),
         default="max_probability",
-        help="measure that thresholds are compared with (default: max_probability)",
+        help="what thresholds are compared with (default: max_probability)",
     )
-    parser.add_argument(
-        "--batch-size", type=int, default=32, help="pictures per batch (default: 32)"
-    )
+    parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
     data_options.add_seed_argument(parser)
     data_options.add_data_arguments(parser)
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="JSON file to write; the picture is written beside it (default: "
-        "exits.json beside MODEL)",
+        help="JSON file to write, with a picture beside it (default: exits.json beside "
+        "MODEL)",
     )
 
 
@@ -68,7 +56,6 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception import data
         from keras_inception.defaults import input_size_of
         from keras_inception.early_exit import EarlyExit
-        from keras_inception.early_exit.calibration import stratified_halves
         from keras_inception.early_exit.plots import draw_trade_off
         from keras_inception.early_exit.timing import measure_timings
 
@@ -78,60 +65,62 @@ def run(options: argparse.Namespace) -> None:
     data_options.settle_seed(options, options.model)
     source = data_options.find_data(options)
     data_options.check_class_names(model, source)
-    choosing = checking = source.validation
-    halves = stratified_halves(choosing.labels, options.seed)
-    if len(halves[1]):  # else no class has two pictures
-        choosing, checking = map(source.validation.take, halves)
-    choosing_pictures, checking_pictures = (
+    chooses, checks = _halves(source.validation, options.seed)
+    choosing, checking = (
         data.pipeline(source, split, input_size_of(model), options.batch_size)
-        for split in (choosing, checking)
+        for split in (chooses, checks)
     )
     print(
-        f"{len(source.validation)} validation pictures: {len(choosing)} choose the "
-        f"thresholds, {len(checking)} check them",
+        f"{len(source.validation)} validation pictures: {len(chooses)} choose the "
+        f"thresholds, {len(checks)} check them",
         flush=True,
     )
     early = EarlyExit.calibrate(
         model,
-        choosing_pictures,
+        choosing,
         options.max_drop,
         exits=options.exits,
         confidence=options.confidence,
     )
     early.save(out)
-    assert early.calibration is not None
-    checked = _accuracies(early, checking_pictures, options.batch_size)
+    found = early.calibration
+    assert found is not None
+    main_alone = EarlyExit(model, {})
+    checked = [
+        _accuracy(one, checking, options.batch_size) for one in (main_alone, early)
+    ]
     source.bad.check()
-    timings = measure_timings(early, _timed_pictures(checking_pictures), BATCH_SIZES)
-    _print_exits(early.thresholds, early.calibration)
-    _print_effect(early.calibration, checked, timings)
+    timings = measure_timings(early, _some_pictures(checking), (1, 32))
+    _print(early.thresholds, found, checked, timings)
     picture = out.with_suffix(".png")
-    draw_trade_off(early.calibration, timings[BATCH_SIZES[-1]], picture)
+    draw_trade_off(found, timings[32], picture)
     print(f"wrote {out} and {picture}")
 
 
-def _accuracies(
-    early: "EarlyExit", dataset: Iterable[tuple], batch_size: int
-) -> tuple[float, float]:
-    """Accuracy of main alone and of early exits."""
+def _halves(split, seed):
+    """Two halves of every class; the same pictures twice if no class has two."""
+    from keras_inception.early_exit.calibration import stratified_halves
+
+    chooses, checks = stratified_halves(split.labels, seed)
+    if not len(checks):
+        return split, split
+    return split.take(chooses), split.take(checks)
+
+
+def _accuracy(early, dataset, batch_size):
     import numpy as np
 
-    from keras_inception.early_exit import EarlyExit
-
-    main, exits, count = 0, 0, 0
-    main_alone = EarlyExit(early.model, {})
-    for images, labels in dataset:
-        labels = np.asarray(labels)
-        main += np.sum(main_alone.predict(images, batch_size)[0].argmax(-1) == labels)
-        exits += np.sum(early.predict(images, batch_size)[0].argmax(-1) == labels)
-        count += len(labels)
-    return main / count, exits / count
+    hits = [
+        early.predict(images, batch_size)[0].argmax(-1) == np.asarray(labels)
+        for images, labels in dataset
+    ]
+    return np.concatenate(hits).mean()
 
 
-def _timed_pictures(dataset: Iterable[tuple]) -> "np.ndarray":
+def _some_pictures(dataset):
     import numpy as np
 
-    pictures: list[np.ndarray] = []
+    pictures = []
     for images, _ in dataset:
         pictures.append(np.asarray(images))
         if sum(map(len, pictures)) >= TIMED:
@@ -139,44 +128,25 @@ def _timed_pictures(dataset: Iterable[tuple]) -> "np.ndarray":
     return np.concatenate(pictures)[:TIMED]
 
 
-def _print_exits(thresholds: dict[str, float], found: "Calibration") -> None:
-    rows = [
-        (
-            name,
-            f"{thresholds[name]:.4f}" if name in thresholds else "",
-            f"{found.chosen.shares.get(name, 0):.1%}",
-            f"{accuracy:.4f}",
-        )
-        for name, accuracy in found.exit_accuracy.items()
-    ]
+def _print(thresholds, found, checked, timings):
+    rows = []
+    for name, accuracy in found.exit_accuracy.items():
+        shown = f"{thresholds[name]:.4f}" if name in thresholds else ""
+        share = found.chosen.shares.get(name, 0)
+        rows.append((name, shown, f"{share:.1%}", f"{accuracy:.4f}"))
     print()
     console.print_table(rows, ["exit", "threshold", "pictures", "accuracy by itself"])
-
-
-def _print_effect(
-    found: "Calibration",
-    checked: tuple[float, float],
-    timings: dict[int, "Timing"],
-) -> None:
-    main_seconds = [timing.main for timing in timings.values()]
-    exits_seconds = [timing.early_exit for timing in timings.values()]
-    rows = [
-        (
-            name,
-            f"{point.accuracy:.4f}",
-            f"{accuracy:.4f}",
-            f"{point.multiply_adds:,.0f}",
-            *(f"{1e3 * one:.2f}" for one in seconds),
-        )
-        for name, point, accuracy, seconds in (
-            ("main alone", found.main, checked[0], main_seconds),
-            ("early exits", found.chosen, checked[1], exits_seconds),
-        )
-    ]
+    rows = []
+    for name, point, accuracy, field in (
+        ("main alone", found.main, checked[0], "main"),
+        ("early exits", found.chosen, checked[1], "early_exit"),
+    ):
+        times = [f"{1e3 * getattr(timing, field):.2f}" for timing in timings.values()]
+        figures = f"{point.accuracy:.4f}", f"{accuracy:.4f}"
+        rows.append((name, *figures, f"{point.multiply_adds:,.0f}", *times))
     columns = ["", "chosen by", "checked", "multiply-adds"]
-    columns += [f"ms, batch {size}" for size in timings]
     print()
-    console.print_table(rows, columns)
+    console.print_table(rows, columns + [f"ms, batch {size}" for size in timings])
     speedups = " and ".join(f"{timing.speedup:.2f}" for timing in timings.values())
     print(f"\n{speedups} times as fast in batches of {' and '.join(map(str, timings))}")
     if not found.chosen.thresholds:

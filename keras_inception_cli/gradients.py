@@ -7,14 +7,8 @@ steps and compares the two.
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keras_inception_cli import common, console, data_options
-
-if TYPE_CHECKING:
-    import keras
-
-    from keras_inception.data import Source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,10 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace the report in DIR"
     )
     parser.add_argument(
-        "--pictures",
-        type=int,
-        default=32,
-        help="training pictures to measure on (default: 32)",
+        "--pictures", type=int, default=32, help="to measure on (default: 32)"
     )
     parser.add_argument(
         "--training",
@@ -49,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new weights: today's (he), or those of 2014, of standard deviation 0.01 "
         "(gaussian)",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of new weights and the split (default: 0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     data_options.add_data_arguments(parser)
     untrained = parser.add_argument_group("an untrained network")
     untrained.add_argument(
@@ -64,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="batch normalization (default: off, as in the paper)",
     )
     untrained.add_argument(
-        "--image-size",
-        type=int,
-        help="input size in pixels (default: suits the data's pictures)",
+        "--image-size", type=int, help="input size in pixels (default: suits the data)"
     )
     compare = parser.add_argument_group("with and without heads")
     compare.add_argument(
@@ -78,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compare.add_argument(
         "--steps", type=int, default=100, help="batches to train on (default: 100)"
     )
-    compare.add_argument(
-        "--batch-size", type=int, default=32, help="pictures per batch (default: 32)"
-    )
+    compare.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
     compare.add_argument(
         "--learning-rate", type=float, default=0.01, help="of SGD (default: 0.01)"
     )
@@ -141,7 +126,7 @@ def run(options: argparse.Namespace) -> None:
         print("\nwrote " + ", ".join(map(str, files)))
 
 
-def _load_or_build(options: argparse.Namespace, source: "Source") -> "keras.Model":
+def _load_or_build(options, source):
     """Loads the file's model, or builds an untrained network that suits the data."""
     import keras
 
@@ -164,8 +149,8 @@ def _load_or_build(options: argparse.Namespace, source: "Source") -> "keras.Mode
     return model
 
 
-def _details(options: argparse.Namespace, pictures: str) -> list[str]:
-    """Sentences for the report on how the gradients were measured."""
+def _details(options, pictures: str) -> list[str]:
+    """Sentences on how the gradients were measured."""
     import keras
 
     mode = "training mode" if options.training else "inference mode (no dropout)"

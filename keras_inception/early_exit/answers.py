@@ -32,8 +32,7 @@ def collect_answers(
             class indices, one-hot, or a dict by output.
 
     Returns:
-        Each output's probabilities `(pictures, classes)`, and the class indices
-        `(pictures,)`.
+        Probabilities by output `(pictures, classes)`, and class indices `(pictures,)`.
 
     Raises:
         ValueError: If the dataset is empty, or its pictures do not fit the model.

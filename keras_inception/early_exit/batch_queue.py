@@ -12,11 +12,9 @@ from keras_inception.backend import compiles_each_batch_size
 class BatchQueue:
     """A queue of pictures before a segment.
 
-    Few pictures of a batch reach the later segments. A segment that ran on those few
-    would spend its time on starting operations, so they wait for more.
-
-    A picture is its row in the answer, and a row of each tensor that later segments
-    need of it. Tensors may have more rows at their end, which `padded` added.
+    Few pictures of a batch reach the later segments. On so few a segment would spend
+    its time on starting operations, so they wait for more. A picture is its row in the
+    answer, and a row of each tensor that later segments need.
     """
 
     def __init__(self) -> None:
@@ -29,10 +27,8 @@ class BatchQueue:
     def add(self, rows: np.ndarray, tensors: Mapping[int, Any]) -> None:
         """Appends pictures: their rows in the answer, and their tensors by identity."""
         if len(self):
-            tensors = {
-                tensor_id: ops.concatenate([self._tensors[tensor_id], more])
-                for tensor_id, more in tensors.items()
-            }
+            old = self._tensors
+            tensors = {k: ops.concatenate([old[k], new]) for k, new in tensors.items()}
         self._rows = np.concatenate([self._rows, rows])
         self._tensors = dict(tensors)
 
@@ -48,10 +44,9 @@ class BatchQueue:
 
 
 def padded(values: np.ndarray) -> np.ndarray:
-    """Repeats the last value up to the next power of two, if the backend needs it.
+    """Repeats the last value up to a power of two, on backends that compile each size.
 
-    A backend that compiles for each batch size then compiles for a few sizes only; on
-    the others the values are returned as they are.
+    Those then compile a few sizes only. On the others it returns the values unchanged.
     """
     if not compiles_each_batch_size():
         return values

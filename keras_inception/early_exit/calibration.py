@@ -19,7 +19,7 @@ class OperatingPoint:
     """The effect of one choice of thresholds on the calibration pictures.
 
     Attributes:
-        thresholds: For each exit that is used.
+        thresholds: Of the exits that are used.
         accuracy: Share of correct answers.
         multiply_adds: Mean per picture.
         shares: Share of the pictures that each output answers.
@@ -84,8 +84,7 @@ def calibrate(
         exits: The outputs that may answer early, in network order.
         probabilities: By output, the exits' and main's: `(pictures, classes)`.
         labels: Class indices `(pictures,)`.
-        max_accuracy_drop: How much less accurate than main the exits may be: 0.005 is
-            half a percentage point.
+        max_accuracy_drop: As in `EarlyExit.calibrate`.
         confidence: A key of `MEASURES`.
     """
     names = [*exits, MAIN]
@@ -94,13 +93,9 @@ def calibrate(
     cost = _AnswerCost(model, exits)
 
     def trade_off(temperatures: Mapping[str, float]) -> list[OperatingPoint]:
-        confidences = [
-            MEASURES[confidence](
-                tempered(probabilities[name], temperatures.get(name, 1.0))
-            )
-            for name in exits
-        ]
-        grid = search.evaluate_grid(confidences, [correct[n] for n in names], cost)
+        answers = [tempered(probabilities[n], temperatures.get(n, 1.0)) for n in exits]
+        confidences = list(map(MEASURES[confidence], answers))
+        grid = search.evaluate_grid(confidences, list(correct.values()), cost)
         return [_point(grid, names, cell) for cell in grid.pareto_front()]
 
     def cheapest(curve: list[OperatingPoint]) -> OperatingPoint:
@@ -125,21 +120,16 @@ def calibrate(
         curve=_thinned(curve),
         exit_accuracy=accuracy,
         overthought=float(np.mean(some_exit_correct & ~correct[MAIN])),
-        temperatures={
-            name: temperatures[name] for name in chosen.thresholds if temperatures
-        },
+        temperatures={n: temperatures[n] for n in chosen.thresholds if temperatures},
     )
 
 
 def stratified_halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits pictures into those that choose thresholds and those that check them.
+    """Indices of the pictures that choose thresholds, and of those that check them.
 
     Args:
         labels: Class indices `(pictures,)`; each half gets half of every class.
         seed: Determines the split.
-
-    Returns:
-        The indices of the pictures of each half.
     """
     random = np.random.default_rng(seed)
     checks = np.zeros(len(labels), bool)

@@ -1,6 +1,6 @@
 """Errors for wrong exits, thresholds and pictures, raised before any computation."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import numpy as np
@@ -10,17 +10,16 @@ from keras_inception.graph import layer_of
 from keras_inception.outputs import MAIN, Output
 from keras_inception.text import list_names
 
+Numbers = Mapping[str, float]
+
 
 def check_settings(
-    model: keras.Model,
-    thresholds: Mapping[str, float],
-    temperatures: Mapping[str, float],
-    confidence: str,
+    model: keras.Model, thresholds: Numbers, temperatures: Numbers, confidence: str
 ) -> None:
     """Raises a `ValueError` if one of `EarlyExit`'s arguments is wrong."""
-    check_exits(model, thresholds)
-    _check_numbers("threshold", thresholds, least=0)
-    _check_numbers("temperature", temperatures, above=0)
+    _check_exits(model, thresholds)
+    _check_numbers("threshold", thresholds, "at least 0", lambda number: number >= 0)
+    _check_numbers("temperature", temperatures, "above 0", lambda number: number > 0)
     surplus = [name for name in temperatures if name not in thresholds]
     if surplus:
         raise ValueError(
@@ -41,41 +40,14 @@ def check_drop(max_accuracy_drop: float) -> None:
         )
 
 
-def check_exits(model: keras.Model, names: Iterable[str]) -> None:
-    """Raises a `ValueError` for a model without named outputs, or wrong exits."""
-    outputs = model.output
-    if not isinstance(outputs, dict) or MAIN not in outputs or len(model.inputs) != 1:
-        raise ValueError(
-            "EarlyExit needs a model with one input whose outputs are a dict with "
-            f"{MAIN!r} and heads, such as GoogLeNet() and attach_auxiliary() return. "
-            f"Received {len(model.inputs)} input(s) and the outputs: {outputs}"
-        )
-    heads = [name for name in outputs if name != MAIN]
-    for name in names:
-        if name not in heads:
-            raise ValueError(
-                f"The model has no head {name!r} to exit at. Its heads: "
-                f"{list_names(heads)}"
-            )
-        if _is_coarse(model, name):
-            raise ValueError(
-                f"{name!r} cannot be an exit: it predicts superclasses, which are "
-                "coarser than main's classes. Use another head."
-            )
-
-
 def possible_exits(model: keras.Model) -> list[str]:
-    """The heads that predict the classes themselves.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    check_exits(model, ())
+    """The heads that predict the classes themselves; `ValueError` if there are none."""
+    _check_exits(model, ())
     exits = [n for n in model.output if n != MAIN and not _is_coarse(model, n)]
     if not exits:
         raise ValueError(
-            "The model has no head to exit at: it has no heads, or all of them predict "
-            "superclasses, which are coarser than main's classes."
+            "The model has no head to exit at: it has none, or all of them predict "
+            "superclasses."
         )
     return exits
 
@@ -96,27 +68,40 @@ def check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return images
 
 
+def _check_exits(model: keras.Model, names: Iterable[str]) -> None:
+    outputs = model.output
+    if not isinstance(outputs, dict) or MAIN not in outputs or len(model.inputs) != 1:
+        raise ValueError(
+            "EarlyExit needs a model with one input whose outputs are a dict with "
+            f"{MAIN!r} and heads, such as GoogLeNet() and attach_auxiliary() return. "
+            f"Received {len(model.inputs)} input(s) and the outputs: {outputs}"
+        )
+    heads = [name for name in outputs if name != MAIN]
+    for name in names:
+        if name not in heads:
+            raise ValueError(
+                f"The model has no head {name!r}. Its heads: {list_names(heads)}"
+            )
+        if _is_coarse(model, name):
+            raise ValueError(
+                f"{name!r} cannot be an exit: it predicts superclasses, not classes."
+            )
+
+
 def _is_coarse(model: keras.Model, name: str) -> bool:
-    """Whether an output predicts superclasses."""
     layer = layer_of(model.output[name])
     return isinstance(layer, Output) and layer.superclasses is not None
 
 
 def _check_numbers(
-    kind: str,
-    numbers: Mapping[str, float],
-    *,
-    least: float = -np.inf,
-    above: float = -np.inf,
+    kind: str, numbers: Numbers, bound: str, accepts: Callable[[float], bool]
 ) -> None:
-    """Raises a `ValueError` for values that are out of range, NaN, or not numbers."""
     for name, number in numbers.items():
         try:
-            good = float(number) >= least and float(number) > above
+            good = accepts(float(number))  # False for NaN
         except (TypeError, ValueError):
             good = False
         if not good:
-            bound = f"at least {least}" if least > above else f"above {above}"
             raise ValueError(
                 f"The {kind} of {name!r} must be a number {bound}. Received: {number!r}"
             )

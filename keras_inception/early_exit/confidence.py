@@ -1,8 +1,8 @@
 """How confident an answer is, from its probabilities.
 
 Every function takes NumPy arrays and tensors alike, in a graph as well, and returns the
-same kind. NumPy computes on arrays: for a single picture `keras.ops` takes thirty times
-as long. Both call the operations by the same names.
+same kind. Arrays are left to NumPy, which takes a thirtieth of the time of `keras.ops`
+for one picture; both give their operations the same names.
 """
 
 import math
@@ -67,9 +67,9 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     rows = np.arange(len(labels))
     exact = probabilities.astype("float64")  # the minimum is flat
 
-    def crossentropy(log_temperature: float) -> float:
+    def crossentropy(log_temperature):
         of_labels = tempered(exact, math.exp(log_temperature))[rows, labels]
-        return -float(np.mean(_logarithms(of_labels)))
+        return -np.mean(_logarithms(of_labels))
 
     # Golden-section search: the crossentropy is convex in 1 / temperature.
     low, high = math.log(0.1), math.log(10)

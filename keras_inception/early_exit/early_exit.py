@@ -25,13 +25,15 @@ from keras_inception.early_exit.segments import in_network_order, split_at_exits
 from keras_inception.files import write_json
 from keras_inception.outputs import MAIN
 
+SETTINGS = ("confidence", "thresholds", "temperatures")  # in a file of exits
+
 
 class EarlyExit:
     """A model that stops at the first head that is confident enough.
 
     It runs segments of the model's own graph, with the same weights. A picture that
-    leaves is not computed further; the others continue. Pictures that do not leave
-    early get exactly the model's `main` answers.
+    leaves is not computed further. Pictures that do not leave get exactly the model's
+    `main` answers.
 
     Args:
         model: A trained model with one input, a `main` output and auxiliary heads, such
@@ -93,32 +95,28 @@ class EarlyExit:
     ) -> "EarlyExit":
         """Finds the thresholds with the least computation for an allowed drop.
 
-        Evaluates every combination of thresholds on a grid and counts multiply-adds,
+        Every combination of thresholds on a grid is evaluated; multiply-adds count,
         those of the heads included. Each exit gets a temperature if that makes the
         choice cheaper. Exits that save nothing are left out.
 
         Args:
             model: A trained model with heads.
             dataset: Pictures that the model was not trained on: batches of `(images,
-                labels)`, or one such pair of arrays. Labels are class indices, or
-                one-hot.
+                labels)`, or one such pair of arrays; labels are indices or one-hot.
             max_accuracy_drop: How much less accurate than main the exits may be, from
                 0 to 1: 0.005 (default) is half a percentage point.
-            exits: The heads to consider. Defaults to all that predict the classes
-                themselves.
+            exits: The heads to consider. Defaults to all without superclasses.
             confidence: As in `EarlyExit`.
 
         Returns:
-            An `EarlyExit` whose `calibration` predicts its effect: accuracy and
-            multiply-adds beside main's, the share of pictures that leave at each exit,
-            and whether exits raise the accuracy.
+            An `EarlyExit` whose `calibration` predicts its effect.
 
         Raises:
             ValueError: If there is no head to exit at, a named head predicts
-                superclasses, or the dataset is empty.
+                superclasses, a number is out of range, or the dataset is empty.
         """
         check_drop(max_accuracy_drop)
-        exits = possible_exits(model) if exits is None else list(exits)
+        exits = possible_exits(model) if exits is None else exits
         check_settings(model, dict.fromkeys(exits, 1.0), {}, confidence)
         exits = in_network_order(model, exits)
         probabilities, labels = collect_answers(model, [*exits, MAIN], dataset)
@@ -146,8 +144,8 @@ class EarlyExit:
 
         Args:
             images: A batch of the model's input.
-            batch_size: How many pictures are computed together. Those that continue
-                wait for others until they fill a batch again. Defaults to 32.
+            batch_size: How many pictures are computed together. Pictures that do not
+                leave wait until they fill a batch again. Defaults to 32.
 
         Returns:
             `(probabilities, exits)`: float32 `(pictures, classes)`, and the names of
@@ -185,11 +183,7 @@ class EarlyExit:
     def _run(
         self, index: int, count: int, tensors: dict[int, Any]
     ) -> tuple[np.ndarray, np.ndarray, dict[int, Any]]:
-        """Runs a segment on `count` pictures, the first rows of `tensors`.
-
-        Returns:
-            The probabilities, which pictures leave, and the tensors of those that stay.
-        """
+        """A segment's answers, which pictures leave, and the tensors of the others."""
         segment = self.segments[index]
         answer, *passed_on = self._forwards[index](segment.inputs_from(tensors))
         answers = self.probabilities_of(ops.convert_to_numpy(answer)[:count])
@@ -205,22 +199,18 @@ class EarlyExit:
         return answers, leaves, tensors
 
     def probabilities_of(self, answer: Any) -> Any:
-        """An output's probabilities, from an array or tensor of what it puts out."""
+        """An output's probabilities, from its answers in an array or a tensor."""
         return softmax(answer) if self._logits else answer
 
     def is_confident(self, name: str, probabilities: Any) -> Any:
-        """Whether each answer of an exit is accepted; not if it is NaN.
+        """Whether each answer of an exit is accepted, `(pictures,)`; NaN never is.
 
         Args:
-            name: An exit.
+            name: The exit.
             probabilities: Its answers `(pictures, classes)`, an array or a tensor.
-
-        Returns:
-            Booleans `(pictures,)`, an array or a tensor likewise.
         """
-        temperature = self.temperatures.get(name, 1.0)
-        measure = MEASURES[self.confidence]
-        return measure(tempered(probabilities, temperature)) >= self.thresholds[name]
+        probabilities = tempered(probabilities, self.temperatures.get(name, 1.0))
+        return MEASURES[self.confidence](probabilities) >= self.thresholds[name]
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes thresholds, temperatures and calibration to a JSON file, atomically.
@@ -228,21 +218,13 @@ class EarlyExit:
         Raises:
             OSError: If the file cannot be written.
         """
-        content = {
-            "confidence": self.confidence,
-            "thresholds": self.thresholds,
-            "temperatures": self.temperatures,
-            "calibration": self.calibration and self.calibration.as_dict(),
-        }
-        write_json(Path(path), content)
+        content = {name: getattr(self, name) for name in SETTINGS}
+        found = self.calibration and self.calibration.as_dict()
+        write_json(Path(path), content | {"calibration": found})
 
     @classmethod
     def load(cls, path: str | os.PathLike, model: keras.Model) -> "EarlyExit":
-        """Loads the exits that `save` or `keras-inception calibrate` wrote.
-
-        Args:
-            path: The JSON file.
-            model: The model that they were made for.
+        """Loads exits of a model that `save` or `keras-inception calibrate` wrote.
 
         Raises:
             OSError: If the file cannot be read.
@@ -250,11 +232,10 @@ class EarlyExit:
         """
         try:
             content = json.loads(Path(path).read_text())
-            names = ("thresholds", "confidence", "temperatures")
-            arguments = {name: content[name] for name in names}
+            settings = {name: content[name] for name in SETTINGS}
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
             raise ValueError(
                 f"{path} holds no early exits. Write it with EarlyExit.save or "
                 "keras-inception calibrate."
             ) from None
-        return cls(model, **arguments)
+        return cls(model, **settings)

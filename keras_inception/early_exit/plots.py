@@ -1,8 +1,6 @@
 """Accuracy against computation and against time, as a PNG file."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from keras_inception.early_exit.calibration import Calibration, OperatingPoint
 from keras_inception.early_exit.timing import Timing
@@ -12,14 +10,9 @@ from keras_inception.outputs import MAIN
 def draw_trade_off(calibration: Calibration, timing: Timing, path: str | Path) -> None:
     """Draws the trade-off curve of all thresholds and the chosen point, to a PNG file.
 
-    The left panel is against multiply-adds, the right one against milliseconds. The
-    times of main and of the chosen point were measured; a point of the curve combines
-    each output's own time with its share of the pictures.
-
-    Args:
-        calibration: From `EarlyExit.calibrate`.
-        timing: From `measure_timings`, of the same exits.
-        path: The file.
+    The left panel is against multiply-adds, the right one against milliseconds. Times
+    of main and of the chosen point are measured; those of the curve combine each
+    output's own time with its share of the pictures. `timing` is of the same exits.
     """
     from matplotlib.figure import Figure
 
@@ -61,12 +54,7 @@ def draw_trade_off(calibration: Calibration, timing: Timing, path: str | Path) -
     figure.savefig(path, dpi=150)
 
 
-Point = tuple[float, float]
-
-
-def _draw_panel(
-    axes: Any, *, curve: Sequence[Point], main: Point, chosen: Point
-) -> None:
+def _draw_panel(axes, *, curve, main, chosen) -> None:
     axes.plot(*zip(*curve, strict=True), color="tab:blue", label="other thresholds")
     axes.plot(*main, "s", color="black", label="main alone")
     axes.plot(*chosen, "o", color="tab:red", markersize=9, label="chosen")

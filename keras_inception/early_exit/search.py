@@ -1,10 +1,9 @@
 """Every combination of thresholds on a grid, evaluated at once.
 
-A picture leaves at the first exit whose confidence reaches its threshold. To know where
-it leaves for any thresholds on a grid, it is enough to know how many grid levels its
-confidence reaches at each exit. So the pictures are counted once, in a table with an
-axis for each exit, and cumulative sums along the axes give, for all combinations, how
-many leave at each exit and how many of those are correct.
+Where a picture leaves, for any thresholds on the grid, depends only on how many grid
+levels its confidence reaches at each exit. So the pictures are counted once, in a table
+with an axis for each exit. Cumulative sums along the axes give, for all combinations,
+how many leave at each exit, and how many of those are answered correctly.
 """
 
 import dataclasses
@@ -20,8 +19,8 @@ NEVER = np.inf  # the threshold of an exit that is not used
 class Grid:
     """Accuracy and cost of each combination of thresholds.
 
-    The arrays have an axis for each exit; an index along it is one of the exit's
-    levels. `cell` is a position in the flattened arrays.
+    Arrays have an axis for each exit, with its levels; a `cell` is a position in the
+    flattened arrays.
 
     Attributes:
         levels: The thresholds of each exit; the last one is `NEVER`.
@@ -37,11 +36,8 @@ class Grid:
 
     def thresholds(self, cell: int) -> list[float]:
         """The thresholds of a cell, one for each exit."""
-        indices = np.unravel_index(cell, self.accuracy.shape)
-        return [
-            float(levels[index])
-            for levels, index in zip(self.levels, indices, strict=True)
-        ]
+        index = np.unravel_index(cell, self.accuracy.shape)
+        return [float(of[i]) for of, i in zip(self.levels, index, strict=True)]
 
     def pareto_front(self) -> np.ndarray:
         """The cells of the Pareto front, in order of rising cost and accuracy."""
@@ -61,23 +57,23 @@ def evaluate_grid(
     Args:
         confidences: Each exit's confidence `(pictures,)`, exits in network order.
         correct: Whether each output is correct `(pictures,)`: the exits', then main's.
-        cost: A function of which exits are used, and the number of the output that
-            answers (main's is the number of exits), to the cost of that answer.
+        cost: The cost of an answer, from which exits are used and the index in
+            `correct` of the output that answers.
     """
     exits, pictures = len(confidences), len(correct[-1])
     count = max(2, int(CELLS ** (1 / max(exits, 1))))
     quantiles = np.linspace(0, 1, count - 1)
     levels = [
-        np.append(np.unique(np.quantile(values, quantiles)), NEVER)
-        for values in confidences
+        np.append(np.unique(np.quantile(exit_, quantiles)), NEVER)
+        for exit_ in confidences
     ]
     # A picture's index along an exit's axis is the number of levels that it reaches: it
     # leaves under the thresholds levels[0] to levels[index - 1].
     reached = tuple(
-        np.searchsorted(exit_levels, values, side="right")
-        for exit_levels, values in zip(levels, confidences, strict=True)
+        np.searchsorted(*pair, side="right")
+        for pair in zip(levels, confidences, strict=True)
     )
-    shape = tuple(len(exit_levels) for exit_levels in levels)
+    shape = tuple(map(len, levels))
 
     def table(weights: np.ndarray | float) -> np.ndarray:
         counts = np.zeros(shape)
@@ -112,11 +108,7 @@ def _answered_at(counts: np.ndarray, answer: int) -> np.ndarray:
 def _cost_of_answer(
     shape: tuple[int, ...], answer: int, cost: Callable[[list[bool], int], float]
 ) -> np.ndarray:
-    """The cost of one output's answer, for every combination.
-
-    It depends on which exits are used, not on their thresholds: heads of unused exits
-    are not computed.
-    """
+    """The cost of one output's answer: it depends on which exits are used alone."""
     costs = np.empty(shape)
     for used in np.ndindex((2,) * len(shape)):
         cells = tuple(slice(-1) if is_used else slice(-1, None) for is_used in used)

@@ -1,7 +1,7 @@
 """A model with exits as a chain of segments, each computing what the next one needs.
 
-The segments are Keras models over the layers of the whole model: they share its
-weights, and each step of the graph is in one of them at most.
+The segments are Keras models over the model's own layers, and share its weights. Each
+step of the graph is in one segment at most.
 """
 
 import dataclasses
@@ -18,16 +18,14 @@ from keras_inception.outputs import MAIN
 class Segment:
     """The part of a model between one exit and the next.
 
-    Tensors that go from segment to segment are kept in a dict. Its keys are the
-    identities (`id`) of the symbolic tensors in the model's graph.
+    Tensors that go from segment to segment are known by the identity (`id`) of the
+    symbolic tensor in the model's graph.
 
     Attributes:
         name: The output that answers at the segment's end.
-        input_ids: The tensors that the segment takes: the model's input, or made by
-            any segment before.
-        output_ids: The tensors that it makes for any segment after it.
-        needed_later: Every tensor that some later segment takes; it may come from
-            before and only pass by.
+        input_ids: The tensors it takes: the model's input, or made by earlier segments.
+        output_ids: The tensors it makes for later segments.
+        needed_later: All tensors that later segments take, some from before this one.
         model: From the list of `input_ids` to the list of the answer and `output_ids`.
     """
 
@@ -38,19 +36,14 @@ class Segment:
     model: keras.Model
 
     def inputs_from(self, tensors: Mapping[int, Any]) -> list[Any]:
-        """The inputs of `model`, picked from the tensors that are known so far."""
-        return [tensors[tensor_id] for tensor_id in self.input_ids]
+        """The inputs of `model`, picked from the tensors known so far."""
+        return [tensors[key] for key in self.input_ids]
 
     def tensors_after(
-        self, tensors: Mapping[int, Any], outputs: Sequence[Any]
+        self, tensors: Mapping[int, Any], made: Sequence[Any]
     ) -> dict[int, Any]:
-        """The tensors that later segments need.
-
-        Args:
-            tensors: Those known before this segment.
-            outputs: Those that `model` returned after the answer.
-        """
-        known = {**tensors, **dict(zip(self.output_ids, outputs, strict=True))}
+        """The tensors later segments need, of those known before and those `made`."""
+        known = {**tensors, **dict(zip(self.output_ids, made, strict=True))}
         return {key: known[key] for key in known if key in self.needed_later}
 
 
@@ -58,8 +51,7 @@ def split_at_exits(model: keras.Model, exits: Sequence[str]) -> list[Segment]:
     """Splits a model at its exits.
 
     Args:
-        model: A functional model with one input and a dict of outputs, `main` among
-            them.
+        model: A functional model with one input and a dict of outputs with `main`.
         exits: The outputs that may answer before `main`, in any order. Other heads are
             in no segment.
 
@@ -79,23 +71,13 @@ def split_at_exits(model: keras.Model, exits: Sequence[str]) -> list[Segment]:
         passed_on = {key: tensor for key, tensor in needed_later.items() if key in made}
         if any(mask_of(tensor) is not None for tensor in passed_on.values()):
             raise ValueError(
-                f"A mask (of an Embedding with mask_zero=True, or of a Masking layer) "
-                f"is used beyond the exit {name!r}; exits do not carry masks."
+                f"A mask (of a Masking layer, or an Embedding with mask_zero=True) is "
+                f"used beyond the exit {name!r}; exits do not carry masks."
             )
-        segment_model = keras.Model(
-            list(inputs.values()),
-            [model.output[name], *passed_on.values()],
-            name=f"up_to_{name}",
-        )
-        segments.append(
-            Segment(
-                name,
-                tuple(inputs),
-                tuple(passed_on),
-                frozenset(needed_later),
-                segment_model,
-            )
-        )
+        outputs = [model.output[name], *passed_on.values()]
+        part = keras.Model(list(inputs.values()), outputs, name=f"up_to_{name}")
+        ids = tuple(inputs), tuple(passed_on), frozenset(needed_later)
+        segments.append(Segment(name, *ids, part))
         needed_later = inputs | needed_later
     return segments[::-1]
 

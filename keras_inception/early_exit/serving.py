@@ -8,16 +8,16 @@ from keras_inception.outputs import MAIN
 
 
 def serving_function(early_exit: EarlyExit) -> Callable[[Any], dict[str, Any]]:
-    """Returns a function for `tf.function` that really skips segments.
+    """Returns a function for `tf.function` that skips segments no picture needs.
 
     Args:
         early_exit: The exits, on a model of pictures of a fixed size.
 
     Returns:
-        A function of `images`, float32 `(batch, height, width, 3)`, at least one. It
-        returns `main`, float32 `(batch, classes)`, probabilities as `serving_default`
-        returns them, so that clients can switch; and `exit`, string `(batch,)`, the
-        name of the output that answered.
+        From `images`, float32 `(batch, height, width, 3)`, at least one, to `main`,
+        float32 `(batch, classes)` probabilities (as in `serving_default`, so that
+        clients can switch), and `exit`, string `(batch,)`, the name of the output that
+        answered.
     """
     import tensorflow as tf  # only here: the core imports without TensorFlow
 
@@ -25,7 +25,7 @@ def serving_function(early_exit: EarlyExit) -> Callable[[Any], dict[str, Any]]:
     (model_input,) = early_exit.model.inputs
 
     def answer_from(index: int, tensors: dict[int, Any]) -> tuple[Any, Any]:
-        """Probabilities and exits of some pictures, beginning at a segment."""
+        """Probabilities and exits of the pictures that reach a segment."""
         segment = segments[index]
         outputs = segment.model(segment.inputs_from(tensors), training=False)
         answer, *passed_on = tf.nest.flatten(outputs)
@@ -41,16 +41,16 @@ def serving_function(early_exit: EarlyExit) -> Callable[[Any], dict[str, Any]]:
                 for key, tensor in segment.tensors_after(tensors, passed_on).items()
             }
             later_answers, later_exits = answer_from(index + 1, later_tensors)
+            update = tf.tensor_scatter_nd_update
             return (
-                tf.tensor_scatter_nd_update(probabilities, remaining, later_answers),
-                tf.tensor_scatter_nd_update(exits, remaining, later_exits),
+                update(probabilities, remaining, later_answers),
+                update(exits, remaining, later_exits),
             )
 
         # A branch that is not taken is not computed, in TF Serving either.
+        some_remain = tf.size(remaining) > 0
         return tf.cond(
-            tf.size(remaining) > 0,
-            continue_with_the_rest,
-            lambda: (probabilities, exits),
+            some_remain, continue_with_the_rest, lambda: (probabilities, exits)
         )
 
     names = tf.constant([segment.name for segment in segments])

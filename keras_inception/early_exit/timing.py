@@ -14,14 +14,14 @@ from keras_inception.outputs import MAIN
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Mean seconds per picture, all measured in alternation.
+    """Mean seconds per picture, measured in alternation.
 
     Attributes:
-        batch_size: How many pictures are computed together.
+        batch_size: Pictures computed together.
         pictures: How many were timed.
-        main: The main output alone, compiled the same way.
-        early_exit: The exits at their thresholds.
-        by_output: Every picture answered at one output, after the exits before it.
+        main: Of the main output alone, compiled the same way.
+        early_exit: Of the exits at their thresholds.
+        by_output: If that output answered every picture, after the exits before it.
     """
 
     batch_size: int
@@ -44,23 +44,15 @@ def measure_timings(
     Args:
         early_exit: The exits.
         images: Typical pictures: the time depends on how many leave at each exit.
-        batch_sizes: The batch sizes to measure.
-
-    Returns:
-        Batch size to timing.
+        batch_sizes: The keys of the result.
     """
     model = early_exit.model
-    only_at: dict[str, EarlyExit] = {}  # every picture is answered at this output
     never: dict[str, float] = {}
+    candidates = {"main alone": EarlyExit(model, {}), "early exits": early_exit}
     for name in early_exit.thresholds:
-        only_at[name] = EarlyExit(model, never | {name: 0.0})
+        candidates[name] = EarlyExit(model, never | {name: 0.0})
         never[name] = math.inf
-    only_at[MAIN] = EarlyExit(model, never)
-    candidates = {
-        "main alone": EarlyExit(model, {}),
-        "early exits": early_exit,
-        **only_at,
-    }
+    candidates[MAIN] = EarlyExit(model, never)
     timings = {}
     for size in batch_sizes:
         calls = {
@@ -69,13 +61,8 @@ def measure_timings(
         }
         seconds = time_alternately(calls, images, -(-len(images) // 4), blocks=4)
         mean = {name: float(s.sum()) / len(images) for name, s in seconds.items()}
-        timings[size] = Timing(
-            batch_size=size,
-            pictures=len(images),
-            main=mean["main alone"],
-            early_exit=mean["early exits"],
-            by_output={name: mean[name] for name in only_at},
-        )
+        main, exits = mean.pop("main alone"), mean.pop("early exits")
+        timings[size] = Timing(size, len(images), main, exits, by_output=mean)
     return timings
 
 
@@ -85,20 +72,17 @@ def time_alternately(
     per_call: int,
     blocks: int = 20,
 ) -> dict[str, np.ndarray]:
-    """Measures candidates in alternation, so that other load affects all of them alike.
-
-    Every candidate gets the first block of pictures, then every one the second, in the
-    opposite order, and so on.
+    """Times candidates in alternation, so that other load affects all of them alike.
 
     Args:
         candidates: By name, functions of some pictures.
-        images: The pictures of all blocks.
-        per_call: How many pictures a candidate is called with; a block is at least one
-            call.
-        blocks: How many parts the pictures are timed in. Defaults to 20.
+        images: The pictures.
+        per_call: How many pictures a candidate is called with.
+        blocks: All candidates take a block of pictures before the next block. Defaults
+            to 20 blocks; a block is at least one call.
 
     Returns:
-        Each candidate's wall seconds, `(blocks,)`.
+        Each candidate's wall seconds for each block, `(blocks,)`.
     """
     size = -(-len(images) // blocks)
     size = -(-size // per_call) * per_call

@@ -1,6 +1,5 @@
 """Gradient flow in TensorBoard while a model trains."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -26,10 +25,9 @@ class GradientFlow(keras.callbacks.Callback):
     `gradient_zero_fraction/STAGE`, `gradient_cosine_to_main/STAGE`, and optionally the
     histogram `gradient/STAGE`. Stages that a loss does not reach are left out.
 
-    Measures the model before the first step (at 0) and then every so many epochs or
-    steps, always on the same pictures. A few are enough, and cost little beside an
-    epoch. A training that resumes (`initial_epoch` above 0) first removes what was
-    logged after that point.
+    The model is measured before the first step and then every so many epochs or steps,
+    always on the same few pictures. A training that resumes (`initial_epoch` above 0)
+    first removes what was logged after that point.
 
     Args:
         images: A batch of the model's input, for example 16 pictures.
@@ -80,15 +78,13 @@ class GradientFlow(keras.callbacks.Callback):
         self.histograms, self.training = histograms, training
         self.rows: list[GradientRow] = []  # of the last measurement
 
-    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+    def on_train_begin(self, logs: dict | None = None) -> None:
         # Opened only here, since tuners copy callbacks and open files cannot be copied.
         self._event_files = EventFiles(self.log_dir / "gradients")
         self._in_first_epoch = True
         self._probe = Probe(self.model, self.training, compiled=True)
 
-    def on_epoch_begin(
-        self, epoch: int, logs: Mapping[str, float] | None = None
-    ) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         resumes = self._in_first_epoch and epoch > 0
         self._in_first_epoch = False
         if epoch == 0:
@@ -98,19 +94,17 @@ class GradientFlow(keras.callbacks.Callback):
             for run in self._event_files.log_dir.glob("*"):
                 cut_back(run, last)
 
-    def on_train_batch_end(
-        self, batch: int, logs: Mapping[str, float] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self.every_steps is not None:
             step = self._steps_done()
             if step % self.every_steps == 0:
                 self._measure(step)
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.every_steps is None and (epoch + 1) % self.every_epochs == 0:
             self._measure(epoch + 1)
 
-    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+    def on_train_end(self, logs: dict | None = None) -> None:
         self._event_files.close()
 
     def _steps_done(self) -> int:

@@ -32,9 +32,6 @@ def share_of_heads(rows: Sequence[GradientRow]) -> dict[str, float]:
 
     It is the part of `total` along its own direction that does not come from `main`:
     `1 - main . total / |total|^2`. It exceeds 1 where main points against the total.
-
-    Args:
-        rows: The result of `gradient_flow`.
     """
     losses = rows_by_loss(rows)
     shares = {}
@@ -50,11 +47,7 @@ def share_of_heads(rows: Sequence[GradientRow]) -> dict[str, float]:
 
 
 def explain(rows: Sequence[GradientRow]) -> list[str]:
-    """Explains a measurement, in a sentence or two for each finding.
-
-    Args:
-        rows: The result of `gradient_flow`.
-    """
+    """Explains the result of `gradient_flow`, a sentence or two for each finding."""
     losses = rows_by_loss(rows)
     heads = [loss for loss in losses if loss not in (MAIN, TOTAL)]
     trunk = [stage for stage in trunk_stages(rows) if stage in losses[MAIN]]
@@ -71,11 +64,7 @@ def explain(rows: Sequence[GradientRow]) -> list[str]:
 
 
 def explain_comparison(curves: Mapping[str, TrainingCurve]) -> list[str]:
-    """Explains a comparison, in a sentence or two for each finding.
-
-    Args:
-        curves: The result of `compare_without_heads`.
-    """
+    """Explains the result of `compare_without_heads`, a sentence for each finding."""
     with_heads, without_heads = curves["with heads"], curves["without heads"]
     steps = len(with_heads.main_losses)
     texts = [

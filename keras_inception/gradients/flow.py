@@ -1,6 +1,6 @@
 """How much gradient each stage gets, and from which loss."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -10,7 +10,6 @@ from keras import ops
 from keras_inception.backend import compiled_function, gradients_of
 from keras_inception.gradients.losses import loss_weights_by_output, losses_by_output
 from keras_inception.gradients.stages import weights_by_stage
-from keras_inception.outputs import MAIN
 
 TOTAL = "total"
 
@@ -104,30 +103,27 @@ class Probe:
             stage: [position[id(variable)] for variable in variables]
             for stage, variables in self.stages.items()
         }
-        self._statistics = self._compute_statistics
+        self._measure = self._compute_numbers
         self._gradients = self._compute_gradients
         if compiled:
-            self._statistics = compiled_function(self._statistics)
+            self._measure = compiled_function(self._measure)
             self._gradients = compiled_function(self._gradients)
 
     def __call__(self, images: np.ndarray, labels: Labels) -> list[GradientRow]:
         """Measures one batch; see `gradient_flow`."""
-        weights = ops.convert_to_tensor(
-            list(loss_weights_by_output(self.model).values())
-        )
-        statistics = self._statistics(weights, *self._arguments(images, labels))
-        return self._rows(*map(ops.convert_to_numpy, statistics))
+        weights = list(loss_weights_by_output(self.model).values())
+        inputs = self._inputs(images, labels)
+        measured = self._measure(ops.convert_to_tensor(weights), *inputs)
+        return self._rows(*map(ops.convert_to_numpy, measured))
 
     def gradients(
         self, images: np.ndarray, labels: Labels
     ) -> dict[tuple[str, str], np.ndarray]:
-        """Computes the gradients themselves, for histograms.
+        """The gradients' entries, flat, by `(stage, loss)`, for histograms.
 
-        Returns:
-            `(stage, loss)` to the gradient's entries, flat. It leaves out `total`, and
-            stages that a loss does not reach.
+        Leaves out `total`, and stages that a loss does not reach.
         """
-        gradients_by_loss = self._gradients(*self._arguments(images, labels))
+        gradients_by_loss = self._gradients(*self._inputs(images, labels))
         found = {}
         for loss, gradients in zip(self.losses, gradients_by_loss, strict=True):
             for stage, positions in self._positions_by_stage.items():
@@ -137,7 +133,7 @@ class Probe:
                     found[stage, loss] = entries
         return found
 
-    def _arguments(self, images: np.ndarray, labels: Labels) -> tuple:
+    def _inputs(self, images: np.ndarray, labels: Labels) -> tuple:
         """Trainable and other variables' values, images and labels, as tensors."""
         count = len(images)
         label_sets = labels.values() if isinstance(labels, Mapping) else [labels]
@@ -156,54 +152,40 @@ class Probe:
         others = [v.value for v in self.model.non_trainable_variables]
         return trainable, others, images, labels
 
-    def _compute_gradients(
-        self, trainable: list, others: list, images: Any, labels: Any
-    ) -> list[list]:
-        return list(self._gradients_of_losses(trainable, others, images, labels))
+    def _compute_gradients(self, *inputs: Any) -> list[list]:
+        return list(self._gradients_by_loss(*inputs))
 
-    def _compute_statistics(
-        self, weights: Any, trainable: list, others: list, images: Any, labels: Any
-    ) -> tuple[Any, Any]:
-        """Numbers by loss (`total` last) and stage, and the weights' square norms.
-
-        The numbers, `(losses, 3, stages)`, are a gradient's square norm, its count of
-        zeros, and its scalar product with main's gradient.
-        """
+    def _compute_numbers(self, weights: Any, *inputs: Any) -> tuple[Any, Any]:
+        """`_numbers` by loss, `total` last, and stage; the weights' square norms."""
+        trainable = inputs[0]
         numbers: list = []
         main: list = []
         total: list = [0.0] * len(trainable)
-        gradients_by_loss = self._gradients_of_losses(trainable, others, images, labels)
-        for index, gradients in enumerate(gradients_by_loss):
+        for index, gradients in enumerate(self._gradients_by_loss(*inputs)):
             main = main or gradients
-            total = [
-                so_far + weights[index] * gradient
-                for so_far, gradient in zip(total, gradients, strict=True)
-            ]
-            numbers.append(self._numbers_by_stage(gradients, main))
-        numbers.append(self._numbers_by_stage(total, main))
-        squares = self._sum_by_stage(lambda i: ops.sum(ops.square(trainable[i])))
+            pairs = zip(total, gradients, strict=True)
+            total = [so_far + weights[index] * gradient for so_far, gradient in pairs]
+            numbers.append(self._sum_by_stage(map(_numbers, gradients, main)))
+        numbers.append(self._sum_by_stage(map(_numbers, total, main)))
+        squares = self._sum_by_stage(ops.sum(ops.square(value)) for value in trainable)
         return ops.stack(numbers), squares
 
-    def _gradients_of_losses(
+    def _gradients_by_loss(
         self, trainable: list, others: list, images: Any, labels: Any
     ) -> Iterator[list]:
-        """Each loss's gradients, zeros where it does not depend on a variable."""
+        """Each loss's gradients; zeros where it does not depend on a variable."""
 
         def losses_of(values: list) -> list:
             outputs, _ = self.model.stateless_call(
                 values, others, images, training=self.training
             )
-            if not isinstance(outputs, dict):
-                outputs = {MAIN: outputs}
-            return [
-                loss.mean(
-                    labels[name]
-                    if isinstance(labels, dict)
-                    else loss.own_labels(labels),
-                    outputs[name],
-                )
-                for name, loss in self.losses.items()
-            ]
+            losses = []
+            for name, loss in self.losses.items():
+                output = outputs[name] if isinstance(outputs, dict) else outputs
+                by_output = isinstance(labels, dict)
+                own = labels[name] if by_output else loss.own_labels(labels)
+                losses.append(ops.mean(loss.function(own, output)))
+            return losses
 
         for gradients in gradients_of(losses_of, trainable):
             yield [
@@ -211,45 +193,29 @@ class Probe:
                 for value, gradient in zip(trainable, gradients, strict=True)
             ]
 
-    def _numbers_by_stage(self, gradients: list, main: list) -> Any:
-        return ops.stack(
-            [
-                self._sum_by_stage(lambda i: ops.sum(ops.square(gradients[i]))),
-                self._sum_by_stage(
-                    lambda i: ops.sum(ops.cast(gradients[i] == 0, "float32"))
-                ),
-                self._sum_by_stage(lambda i: ops.sum(gradients[i] * main[i])),
-            ]
-        )
-
-    def _sum_by_stage(self, of_variable: Callable[[int], Any]) -> Any:
-        """Sums a scalar of each variable, named by its position, over each stage."""
-        sums = [
-            sum(of_variable(i) for i in positions)
-            for positions in self._positions_by_stage.values()
-        ]
-        return ops.stack([ops.cast(one, "float32") for one in sums])
+    def _sum_by_stage(self, of_variables: Iterable) -> Any:
+        values = list(of_variables)
+        stages = self._positions_by_stage.values()
+        return ops.stack([sum(values[i] for i in positions) for positions in stages])
 
     def _rows(self, numbers: np.ndarray, squares: np.ndarray) -> list[GradientRow]:
         rows = []
         for s, (stage, variables) in enumerate(self.stages.items()):
             entries = sum(np.prod(variable.shape) for variable in variables)
             weights_norm = max(np.sqrt(squares[s]), 1e-12)
-            main_norm = np.sqrt(numbers[0, 0, s])
+            main_norm = np.sqrt(numbers[0, s, 0])
             for k, loss in enumerate([*self.losses, TOTAL]):
-                square, zeros, product = numbers[k, :, s]
+                square, zeros, product = numbers[k, s]
                 norm = np.sqrt(square)
                 reached = norm > 0 and main_norm > 0
-                rows.append(
-                    GradientRow(
-                        stage=stage,
-                        loss=loss,
-                        norm=float(norm),
-                        relative_norm=float(norm / weights_norm),
-                        zero_fraction=float(zeros / entries),
-                        cosine_to_main=float(product / norm / main_norm)
-                        if reached
-                        else None,
-                    )
-                )
+                cosine = float(product / norm / main_norm) if reached else None
+                shares = float(norm / weights_norm), float(zeros / entries)
+                rows.append(GradientRow(stage, loss, float(norm), *shares, cosine))
         return rows
+
+
+def _numbers(gradient: Any, main: Any) -> Any:
+    """A gradient's square norm, count of zeros, and scalar product with main's."""
+    square = ops.sum(ops.square(gradient))
+    zeros = ops.sum(ops.cast(gradient == 0, square.dtype))
+    return ops.stack([square, zeros, ops.sum(gradient * main)])

@@ -22,10 +22,6 @@ class OutputLoss(NamedTuple):
     function: Callable[[Any, Any], Any]
     own_labels: Callable[[Any], Any]
 
-    def mean(self, labels: Any, output: Any) -> Any:
-        """The mean loss of a batch."""
-        return ops.mean(self.function(labels, output))
-
 
 def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
     """Each output's loss, `main` first: the compiled one, otherwise crossentropy."""
@@ -38,7 +34,7 @@ def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
             function = _crossentropy(output_activation(layer) == "linear")
         else:
             function = keras.losses.get(given)
-        own_labels = layer.own_labels if isinstance(layer, Output) else _unchanged
+        own_labels = layer.own_labels if isinstance(layer, Output) else lambda y: y
         losses[name] = OutputLoss(function, own_labels)
     if MAIN in losses:
         losses = {MAIN: losses[MAIN]} | losses
@@ -66,12 +62,8 @@ def loss_weights_by_output(model: keras.Model) -> dict[str, float]:
     }
 
 
-def _unchanged(labels: Any) -> Any:
-    return labels
-
-
 def _crossentropy(from_logits: bool) -> Callable[[Any, Any], Any]:
-    def crossentropy(labels: Any, outputs: Any) -> Any:
+    def crossentropy(labels, outputs):
         one_hot = len(labels.shape) == 2 and labels.shape[1] == outputs.shape[1] > 1
         name = "categorical" if one_hot else "sparse_categorical"
         loss = getattr(keras.losses, f"{name}_crossentropy")

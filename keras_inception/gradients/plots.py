@@ -3,28 +3,19 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_inception.gradients.comparison import TrainingCurve
 from keras_inception.gradients.explanation import rows_by_loss, trunk_stages
 from keras_inception.gradients.flow import TOTAL, GradientRow
 from keras_inception.outputs import MAIN
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 HEAD_COLORS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MAIN_COLOR, TOTAL_COLOR = "#0b4f8a", "#7a7f87"
 
 
-def draw_flow(rows: Sequence[GradientRow], title: str) -> "Figure":
-    """Draws the gradient norm of each loss by stage, on a logarithmic scale.
-
-    Args:
-        rows: The result of `gradient_flow`.
-        title: The figure's title.
-    """
+def draw_flow(rows: Sequence[GradientRow], title: str) -> Any:
+    """A matplotlib figure of the gradient norms by stage, on a logarithmic scale."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.8), layout="constrained")
@@ -32,12 +23,8 @@ def draw_flow(rows: Sequence[GradientRow], title: str) -> "Figure":
     return figure
 
 
-def draw_comparison(curves: Mapping[str, TrainingCurve]) -> "Figure":
-    """Draws both networks' gradients before and after training, and their main loss.
-
-    Args:
-        curves: The result of `compare_without_heads`.
-    """
+def draw_comparison(curves: Mapping[str, TrainingCurve]) -> Any:
+    """A figure of both networks' gradients before and after, and their main losses."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8.5), layout="constrained")
@@ -65,11 +52,11 @@ def draw_comparison(curves: Mapping[str, TrainingCurve]) -> "Figure":
     return figure
 
 
-def _draw_losses(axes: "Axes", rows: Sequence[GradientRow], title: str) -> None:
+def _draw_losses(axes, rows: Sequence[GradientRow], title: str) -> None:
     stages = list(dict.fromkeys(row.stage for row in rows))
     head_colors = itertools.cycle(HEAD_COLORS)
     for loss, row_by_stage in rows_by_loss(rows).items():
-        style: dict[str, Any] = {"color": MAIN_COLOR, "zorder": 3}
+        style = {"color": MAIN_COLOR, "zorder": 3}
         if loss == TOTAL:
             style = {"color": TOTAL_COLOR, "linestyle": "--", "zorder": 1}
         elif loss != MAIN:
@@ -78,27 +65,16 @@ def _draw_losses(axes: "Axes", rows: Sequence[GradientRow], title: str) -> None:
     _finish(axes, stages, title)
 
 
-def _draw_line(
-    axes: "Axes",
-    row_by_stage: Mapping[str, GradientRow],
-    stages: Sequence[str],
-    **style: Any,
-) -> None:
+def _draw_line(axes, row_by_stage, stages: Sequence[str], **style) -> None:
     """Draws one loss; the line breaks where the loss does not reach a stage."""
     norms = [row_by_stage[s].norm if s in row_by_stage else math.nan for s in stages]
     axes.plot(range(len(stages)), norms, marker="o", markersize=4, **style)
 
 
-def _finish(axes: "Axes", stages: Sequence[str], title: str) -> None:
+def _finish(axes, stages: Sequence[str], title: str) -> None:
     axes.set(title=title, ylabel="L2 norm of the gradient", yscale="log")
-    axes.set_xticks(
-        range(len(stages)),
-        stages,
-        rotation=55,
-        ha="right",
-        rotation_mode="anchor",
-        fontsize=8,
-    )
+    slanted = {"rotation": 55, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(stages)), stages, fontsize=8, **slanted)
     axes.grid(axis="y", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -89,14 +89,7 @@ def write_report(
 
 
 def flow_table(rows: Sequence[GradientRow]) -> tuple[list[str], list[list[str]]]:
-    """Arranges norms and cosines in a table for people, a line for each stage.
-
-    Args:
-        rows: The result of `gradient_flow`.
-
-    Returns:
-        The columns' names, and the cells of each line.
-    """
+    """Norms and cosines for people: the columns' names, and a line for each stage."""
     losses = rows_by_loss(rows)
     heads = [loss for loss in losses if loss not in (MAIN, TOTAL)]
     shares = share_of_heads(rows) if heads else {}
