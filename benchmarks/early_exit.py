@@ -22,7 +22,7 @@ from benchmarks.small_pictures import batches, in_memory
 from benchmarks.tables import write
 from keras_inception import data, training
 from keras_inception.early_exit import timing
-from keras_inception.early_exit.calibration import halves
+from keras_inception.early_exit.calibration import stratified_halves
 
 # Early enough to save much: at 32 pixels and width 0.25 the network up to the first
 # head's answer costs a third of the whole, up to the second's less than 60 %.
@@ -83,7 +83,8 @@ def measure(options: argparse.Namespace) -> None:
     model = keras.saving.load_model(last_epoch(options.run))
     source = data.find(options.folder)
     chooses, checks = map(
-        source.validation.take, halves(source.validation.labels, options.seed)
+        source.validation.take,
+        stratified_halves(source.validation.labels, options.seed),
     )
     early = ki.EarlyExit.calibrate(
         model, in_memory(source, chooses, SIDE), options.max_drop
@@ -157,7 +158,7 @@ def ways_to_call(early, folder: Path):
 def side_by_side(way, per_call: int, main, exits, images) -> dict:
     """Wall time of both on the same pictures, in turns."""
     # turns as short as can be: other work on the machine then meets both alike
-    seconds = timing.in_turns(
+    seconds = timing.time_alternately(
         {"main": main, "exits": exits}, images, per_call, blocks=250
     )
     ratios = seconds["main"] / seconds["exits"]

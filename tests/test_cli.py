@@ -251,7 +251,7 @@ def test_gradients_of_a_trained_file(workplace, colours, capsys, tmp_path):
         "report.html",
     }
     assert command(*words) == 1
-    assert "report.html is there already; --overwrite it" in capsys.readouterr().err
+    assert "report.html already exists; pass --overwrite" in capsys.readouterr().err
 
 
 def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
@@ -261,7 +261,7 @@ def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
     words += ["--compare", "--steps", 3, "--batch-size", 4, "--pictures", 4]
     assert command(*words, "--init", "gaussian") == 0
     out = capsys.readouterr().out
-    assert "learnt from the same 3 batches" in out
+    assert "trained on the same 3 batches" in out
     assert (tmp_path / "comparison.png").exists()
     assert "The weights are new: normal" in (tmp_path / "report.html").read_text()
 
@@ -401,7 +401,7 @@ def test_calibrate_writes_exits_that_export_serves(workplace, colours, capsys):
     out = workplace / "exits.json"
     assert command("calibrate", model, colours, "--max-drop", 0.5, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "8 held-out pictures: 4 to choose with, 4 to check with" in printed
+    assert "8 validation pictures: 4 choose the thresholds, 4 check them" in printed
     assert "times as fast in batches of 1 and 32" in printed
     assert f"wrote {out} and {workplace / 'exits.png'}" in printed
     thresholds = json.loads(out.read_text())["thresholds"]

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_inception.data.pictures import decode, fit_square
 from keras_inception.defaults import input_size_of
 from keras_inception.early_exit import EarlyExit
-from keras_inception.early_exit.serving import answer_early
+from keras_inception.early_exit.serving import serving_function
 from keras_inception.outputs import MAIN
 
 DEFAULT = "serving_default"  # what TF Serving takes where a request names none
@@ -91,7 +91,7 @@ def gather(
         exits = [
             on_images(
                 "serving_early_exit",
-                _of_any_batch(answer_early(early_exit)),
+                _of_any_batch(serving_function(early_exit)),
                 side,
                 "float32",
                 "`main`: probabilities; `exit`: name of the output that answered",
