@@ -430,7 +430,7 @@ def test_metrics(exported, images):
 
 
 def test_a_new_version_under_load_fails_no_request(exported, tmp_path, images):
-    """16 clients ask while version 2 appears; all get answers, from 1 and then from 2."""
+    """16 clients ask while version 2 appears: 1 answers, then 2, and none fails."""
     directory = tmp_path / "insects"
     directory.mkdir()
     (directory / "1").symlink_to(exported / "1")
