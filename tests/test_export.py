@@ -92,7 +92,7 @@ def test_an_empty_batch_has_an_empty_answer(exported, name):
 
 
 def test_every_signature_is_warmed_up(exported):
-    """By the records alone, and as `read_requests` reads them."""
+    """The records are valid requests, and `read_requests` reads the same ones."""
     requests = dict(warmup.read_requests(exported))
     records = tf.data.TFRecordDataset(str(exported / warmup.FILE))
     signatures = tf.saved_model.load(exported).signatures
@@ -278,8 +278,10 @@ def test_bfloat16_computes_in_half_the_bytes(model, exported, tmp_path):
     assert 0 < abs(answer - expected).max() < 0.03  # 0 would be float32
 
 
-def test_plain_functional_models_can_be_exported(small, tmp_path, images):
-    images = images[:, :32, :32].astype("float32")
+def test_plain_functional_models_can_be_exported(small, tmp_path):
+    # dark colors, since `small` does not scale pixels and its softmax saturates
+    colors = np.random.default_rng(4).integers(0, 9, (8, 1, 1, 3))
+    images = np.tile(colors, (1, 32, 32, 1)).astype("float32")
     path = ki.export.export_saved_model(small, tmp_path, class_names=NAMES)
     signatures = tf.saved_model.load(path).signatures
     answer = signatures["serving_default"](images=tf.constant(images))["main"]
@@ -354,7 +356,7 @@ def test_a_model_within_the_model_is_refused_in_another_dtype(tmp_path):
     inputs = keras.Input((8, 8, 3))
     outputs = keras.layers.Dense(3, activation="softmax")(base(inputs))
     model = keras.Model(inputs, outputs)
-    with pytest.raises(ValueError, match=r"called 'b'\. Build .*`base\.output`"):
+    with pytest.raises(ValueError, match=r"called 'b', .* Build .*`base\.output`"):
         ki.export.export_saved_model(model, tmp_path / "x", dtype="bfloat16")
     assert not (tmp_path / "x").exists()
 

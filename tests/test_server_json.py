@@ -92,7 +92,7 @@ def test_binary_values_in_examples():
 
 
 def test_numbers_that_json_does_not_know():
-    """ "JSON conformance"; the "Nan" of the example there is no token of either."""
+    """ "JSON conformance"; neither server accepts the "Nan" of its example."""
     body = '{"instances": [1.0, -3.14, NaN, Infinity, -Infinity, 2e3]}'
     tensors, _ = ask(body, {"x": tf.TensorSpec(ANY, "float32")})
     expected = np.array([1, -3.14, np.nan, np.inf, -np.inf, 2000], "float32")

@@ -1,4 +1,4 @@
-"""Exports a classifier: its main output alone, class names included.
+"""Exports a classifier: its main output only, with class names.
 
 A SavedModel for TF Serving, or a file for another runtime, appears whole in
 `saved_models/NAME/VERSION/`, by rename, after what was written has been loaded and

@@ -4,7 +4,7 @@
 version policy, so that a client written against one works with the other. From the
 model to the socket:
 
-    limits          what a request may cost, and how requests are batched
+    limits          limits on a request, and how requests are batched
     errors          errors with their HTTP status
     pictures        refuses bad or too large pictures by their headers
     batching        TensorFlow's batch function around a signature

@@ -1,4 +1,4 @@
-"""What one request may cost, and how requests are batched."""
+"""Limits on one request, and how requests are batched."""
 
 import dataclasses
 
