@@ -1,9 +1,10 @@
-"""Writes files whole or not at all."""
+"""Writes files whole or not at all, reads JSON, and locks files."""
 
+import contextlib
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,37 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> N
             csv.writer(file).writerows([columns, *rows])
 
     write_whole(path, write)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Locks a file while the block runs; yields `False` if another holder has it.
+
+    The system releases the lock however the process ends. On Windows, which has no such
+    locks, this always yields `True`.
+
+    Args:
+        path: The file; an exclusive lock creates it if it does not exist.
+        shared: Whether other shared locks are allowed at the same time.
+
+    Example:
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lock = Path(folder, "lock")
+    ...     with locked(lock) as first, locked(lock) as second:
+    ...         print(first, second)
+    True False
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield True
+        return
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("rb" if shared else "ab") as file:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free

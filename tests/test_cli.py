@@ -503,15 +503,15 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, cap
         (["export", "x.keras", "--keep", "0"], "--keep must be at least 1"),
         (
             ["export", "x.keras", "--format", "onnx", "--top", "1"],
-            "--top is of answers",
+            "--top applies to a SavedModel only",
         ),
         (
             ["export", "x.keras", "--format", "onnx", "--dtype", "bfloat16"],
-            "--dtype is of the SavedModel",
+            "--dtype applies to a SavedModel only",
         ),
         (
             ["export", "x.keras", "--early-exit", "x", "--dtype", "bfloat16"],
-            "--early-exit has thresholds",
+            "thresholds of --early-exit",
         ),
         (["export", "x.keras", "--int8", "digits"], "--int8 needs --format onnx or"),
         (["predict", "x.keras"], "predict needs a MODEL and at least one IMAGE"),

@@ -18,7 +18,7 @@ from keras_inception.early_exit.confidence import (
     softmax,
     tempered,
 )
-from keras_inception.export.signatures import gather
+from keras_inception.export.signatures import build_signatures
 
 CLASSES = 3
 HEAD = {"filters": 4, "units": 8}
@@ -352,7 +352,8 @@ def test_in_a_graph_exits_answer_alike(model, images, alone, measure):
     expected, exits = early.predict(images)
     assert len(set(exits)) == 3
     names = [str(index) for index in range(model.output["main"].shape[-1])]
-    serve = gather(ki.detach_auxiliary(model), names, None, early)[-1].function
+    signatures = build_signatures(ki.detach_auxiliary(model), names, None, early)
+    serve = signatures[-1].function
     for count in (23, 1, 0):
         answer = serve(tf.constant(images[:count]))
         assert set(answer) == {"main", "exit"}

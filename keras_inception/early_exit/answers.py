@@ -17,7 +17,7 @@ Dataset = Iterable[tuple] | tuple[np.ndarray, np.ndarray]
 
 def puts_out_logits(model: keras.Model) -> bool:
     """Whether a model's outputs are logits, judged by its main output."""
-    return output_activation(layer_of(model.output[MAIN])) == "linear"
+    return output_activation(model.output[MAIN]) == "linear"
 
 
 def collect_answers(
