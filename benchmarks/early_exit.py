@@ -90,7 +90,7 @@ def measure(options: argparse.Namespace) -> None:
     early.save(options.run / "exits.json")
     found = early.calibration
     print(f"thresholds {early.thresholds}, temperatures {early.temperatures}")
-    print(f"accuracy of each output by itself: {found.exit_accuracy}")
+    print(f"accuracy of each output on its own: {found.exit_accuracy}")
     print(
         f"multiply-adds {found.main.multiply_adds:,.0f} -> "
         f"{found.chosen.multiply_adds:,.0f}; overthought {found.overthought:.4f}"

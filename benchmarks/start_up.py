@@ -35,7 +35,9 @@ ANSWER = "open_file({path!r})(np.zeros((1, 224, 224, 3), 'float32'))"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--files", type=Path, help="folder of benchmarks.inference")
     options = parser.parse_args()

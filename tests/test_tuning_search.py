@@ -124,7 +124,7 @@ def test_a_search_writes_its_results(killed_and_resumed, colours, capsys):
 def test_train_takes_what_was_found_and_ends_the_same(
     killed_and_resumed, colours, tmp_path
 ):
-    """A trial, trained anew by the command: the same to the bit."""
+    """A trial trained again by the command gives the same result to the bit."""
     found = results.read(killed_and_resumed).trials[2]
     file = tmp_path / "best.json"
     file.write_text(json.dumps({"hyperparameters": found.setting.hyperparameters}))
@@ -183,7 +183,7 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     # the weights are those of the search's own heads
     typed = settled("--hyperparameters", file, "--heads", "inception_4a")
     assert (typed.heads, typed.aux_weight) == (["inception_4a"], 0.3)
-    # and what was found wins over another run's choices
+    # best.json takes precedence over another run's config
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"data": "digits", "heads": [], "epochs": 77}))
     both = settled("--hyperparameters", file, "--config", config)

@@ -21,16 +21,8 @@ MOST_HEADS = 3
 RECIPE_OPTIONS = ("epochs", "batch_size", "learning_rate", "batch_norm", "augment")
 # The options that `train` needs to train the best setting as the search did.
 TRAIN_OPTIONS = (
-    "recipe",
-    *RECIPE_OPTIONS,
-    "mirror",
-    "architecture",
-    "image_size",
-    "width",
-    "seed",
-    "max_bad_fraction",
-    "data_dir",
-    "cache",
+    *("recipe", *RECIPE_OPTIONS, "mirror", "architecture", "image_size", "width"),
+    *("seed", "max_bad_fraction", "data_dir", "cache"),
 )
 
 
@@ -38,11 +30,8 @@ def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
     """Parses a command line; `given` lists the options for `train` that it names."""
     parser = _parser(description)
     options = parser.parse_args(arguments)
-    options.given = [
-        name
-        for name in TRAIN_OPTIONS
-        if getattr(options, name) != parser.get_default(name)
-    ]
+    default = parser.get_default
+    options.given = [n for n in TRAIN_OPTIONS if getattr(options, n) != default(n)]
     if options.directory is None:
         options.directory = Path("runs") / f"tuning-{Path(options.data).name}"
     return options
@@ -51,7 +40,7 @@ def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
 def check(options: argparse.Namespace) -> None:
     """Raises a `ValueError` for numbers out of range."""
     check_at_least(
-        options, {"trials": 1, "executions": 1, "workers": 1, "most_heads": 1}
+        options, dict.fromkeys(("trials", "executions", "workers", "most_heads"), 1)
     )
     if options.most_heads > MOST_HEADS:
         raise ValueError(
@@ -74,10 +63,10 @@ def recipe(options: argparse.Namespace) -> "Recipe":
         for name in RECIPE_OPTIONS
         if getattr(options, name) is not None
     }
-    check_at_least(
-        argparse.Namespace(**given),
-        {name: 1 for name in ("epochs", "batch_size") if name in given},
-    )
+    least: dict[str, int] = {
+        name: 1 for name in ("epochs", "batch_size") if name in given
+    }
+    check_at_least(options, least)
     return dataclasses.replace(RECIPES[options.recipe], **given)
 
 
@@ -132,10 +121,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="processes that train trials in parallel (default: 1)",
     )
     search.add_argument(
-        "--directory",
-        type=Path,
-        metavar="DIR",
-        help="where the search is stored (default: runs/tuning-DATA)",
+        "--directory", type=Path, metavar="DIR", help="(default: runs/tuning-DATA)"
     )
     search.add_argument(
         "--overwrite", action="store_true", help="delete an earlier search in DIR"
@@ -164,17 +150,13 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="search the learning rate too, from a tenth to three times the recipe's",
     )
     training = parser.add_argument_group("the training, the same in every trial")
+    recipes = ("small", "paper", "caffe-quick")
     training.add_argument(
-        "--recipe",
-        choices=("small", "paper", "caffe-quick"),
-        default="small",
-        help="(default: small)",
+        "--recipe", choices=recipes, default="small", help="(default: small)"
     )
     training.add_argument("--epochs", type=int, help="(small: 10)")
     training.add_argument("--batch-size", type=int, help="(small: 32)")
-    training.add_argument(
-        "--learning-rate", type=float, help="learning rate at the start (small: 0.02)"
-    )
+    training.add_argument("--learning-rate", type=float, help="at first (small: 0.02)")
     training.add_argument(
         "--batch-norm",
         action=argparse.BooleanOptionalAction,
@@ -194,7 +176,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "--width",
         type=float,
         default=1.0,
-        help="multiplies the trunk's filters (default: 1)",
+        help="times the trunk's filters (default: 1)",
     )
     pictures = parser.add_argument_group("the pictures")
     add_augmentation_arguments(pictures)

@@ -13,7 +13,7 @@ from tuning.results import Search
 
 
 def conclusions(search: Search) -> list[str]:
-    """What the search shows and what it does not, in sentences."""
+    """Summarizes a search in sentences: the best, the references, and the noise."""
     best = search.best
     if best is None:
         return ["No trial is finished."]

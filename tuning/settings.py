@@ -99,7 +99,7 @@ class Setting:
 
     @property
     def effective(self) -> list[tuple[Field, Any]]:
-        """The fields that have an effect beside the weights, and their values."""
+        """The fields that affect the model, except the weights, with their values."""
         fields = [*HEAD_FIELDS] if self.weight_by_endpoint else []
         fields += [RATE] if self.learning_rate is not None else []
         return [(field, getattr(self, field.name)) for field in fields]
