@@ -48,11 +48,15 @@ def search_bar() -> tqdm:
     """A bar that counts epochs and estimates the time left from their mean time."""
     bar = progress_bar("search", None, "epoch")
     bar.smoothing = 0
+    bar.clear()
     return bar
 
 
-def show_progress(bar: tqdm, search: Search) -> None:
-    """Sets the bar to the epochs done and to do, over all trials and executions."""
+def show_progress(bar: tqdm, search: Search, *, resumed: bool = False) -> None:
+    """Sets the bar to the epochs done and to do, over all trials and executions.
+
+    With `resumed` the epochs done so far do not count for the time left.
+    """
     executions = search.choices["executions"]
     done = sum(trial.epochs * len(trial.accuracies) for trial in search.trials)
     left = sum(
@@ -65,6 +69,8 @@ def show_progress(bar: tqdm, search: Search) -> None:
     coming = search.choices["trials"] - len(search.trials)
     left += round(coming * executions * sum(epochs) / len(epochs))
     bar.n, bar.total = done, done + left
+    if resumed:
+        bar.initial = done
     bar.refresh()
 
 

@@ -92,8 +92,7 @@ def _run_trials(plan: "Plan", directory: Path) -> None:
         oracle.after_trial = lambda trial: progress.finish_trial(
             directory, int(trial.trial_id), bar, stdout
         )
-        progress.show_progress(bar, results.read(directory))
-        bar.initial = bar.n  # the time left follows from this process's own epochs
+        progress.show_progress(bar, results.read(directory), resumed=True)
         try:
             with _keras_tuner_muted():
                 tuner.search()
