@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.environment import environment
 from benchmarks.serving import Server, pictures, request, serving
-from benchmarks.tables import write
+from benchmarks.tables import environment, write
 from keras_inception.export import versions
 
 RESULTS = Path(__file__).parent / "results/serving_load.csv"
