@@ -79,9 +79,7 @@ def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def find_data(
-    options: Any, *, max_bad_fraction: float | None = None
-) -> "Source":
+def find_data(options: Any, *, max_bad_fraction: float | None = None) -> "Source":
     """Finds the `data.Source` that DATA names and prints the bad files it skips.
 
     Args:

@@ -5,7 +5,6 @@ runtime (--format) to SAVED_MODELS/NAME/FORMAT/VERSION.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_inception.data import Data
+    from keras_inception.training import RunDirectory
+
 
 FORMATS = ("onnx", "openvino", "litert")
 INT8_FORMATS = ("onnx", "openvino")
@@ -95,6 +96,7 @@ def run(options: argparse.Namespace) -> None:
     _check_options(options)
     with console.quiet_start():
         from keras_inception import export
+        from keras_inception.training import RunDirectory
 
     if options.rollback:
         directory = _directory(options, options.name)
@@ -107,8 +109,10 @@ def run(options: argparse.Namespace) -> None:
     model = common.load_model(options.model)
     data = _load_data(options, model) if options.data else None
     file = Path(options.model).resolve()
-    run = file.parent if file.name == "model.keras" else None
-    directory = _directory(options, options.name or (run.name if run else file.stem))
+    run = RunDirectory.of_model(file) if file.name == "model.keras" else None
+    directory = _directory(
+        options, options.name or (run.path.name if run else file.stem)
+    )
     if options.format:
         calibration = data.train.take(CALIBRATION_BATCHES) if data else None
         path = export.export_format(
@@ -203,18 +207,12 @@ def _print_accuracies(
     print(f"accuracy on {count} held-out pictures: {accuracies}")
 
 
-def _facts(run: Path) -> dict[str, str]:
-    """Rows of the model card from a run directory."""
-    from keras_inception.training import RunFiles
-
-    files, facts = RunFiles(run), {}
-    if files.config.is_file():
-        config = json.loads(files.config.read_text())
-        facts["data"] = str(config.get("data", "not recorded"))
-    if files.result.is_file():
-        result = json.loads(files.result.read_text())
+def _facts(run: "RunDirectory") -> dict[str, str]:
+    """Rows of the model card from the run that a model lies in."""
+    facts, result = {"data": run.read_config().data}, run.read_result()
+    if result:
         facts["accuracy"] = (
-            f"{result['val_main_accuracy']:.4f} on held-out pictures "
+            f"{result['val_main_accuracy']:.4f} on validation pictures "
             f"(val_main_accuracy, epoch {result['best_epoch']})"
         )
     return facts

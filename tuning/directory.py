@@ -5,9 +5,9 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from keras_inception.files import write_json
+from keras_inception.files import locked, write_json
 from tuning.results import CHOICES, TRIALS
 
 FROM_WORKERS = {"logs", TRIALS}  # workers may create these before the chief starts
@@ -38,8 +38,11 @@ def hold_directory(
             "--directory."
         )
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
-        _lock(lock, directory)
+    with locked(directory / ".lock") as free:
+        if not free:
+            raise FileExistsError(
+                f"Another process is searching in {directory}. Wait for it, or stop it."
+            )
         if overwrite and file.is_file():
             for entry in directory.glob("[!.]*"):
                 if entry.name != "logs":  # the workers of this search write there
@@ -59,16 +62,3 @@ def hold_directory(
                 )
         write_json(file, dict(choices))
         yield
-
-
-def _lock(file: TextIO, directory: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise FileExistsError(
-            f"Another process is searching in {directory}. Wait for it, or stop it."
-        ) from None

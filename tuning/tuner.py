@@ -14,7 +14,7 @@ from keras_tuner.errors import FatalRuntimeError
 from tqdm import tqdm
 
 from keras_inception import data, training
-from keras_inception.files import write_json
+from keras_inception.files import read_json, write_json
 from tuning.crash_safe_oracles import CrashSafeOracle
 from tuning.hypermodel import HeadsHyperModel
 from tuning.results import TRIALS, WORKER
@@ -118,7 +118,7 @@ class HeadsTuner(keras_tuner.Tuner):
                 self._train(setting, epochs, seed, path, name)
         for model in path.glob("*.keras"):
             model.unlink()
-        return run.read_result()[training.MONITOR]
+        return read_json(run.result)[training.MONITOR]
 
     def _train(self, setting, epochs, seed, path, name) -> None:
         run = training.RunDirectory(path)

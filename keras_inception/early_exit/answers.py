@@ -9,7 +9,6 @@ from keras import ops
 from keras_inception.backend import compiled
 from keras_inception.early_exit.checks import check_images
 from keras_inception.early_exit.confidence import softmax
-from keras_inception.graph import layer_of
 from keras_inception.outputs import MAIN, main_of, output_activation
 
 Dataset = Iterable[tuple] | tuple[np.ndarray, np.ndarray]

@@ -10,7 +10,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from keras_inception.files import read_json, write_json, write_whole
+from keras_inception.files import locked, read_json, write_json, write_whole
 from keras_inception.training.checkpoint import checkpoint_state, load_checkpoint
 
 
@@ -189,7 +189,9 @@ class RunDirectory:
 
     def is_held(self) -> bool:
         """Whether a process trains here, on any machine that shares the disk."""
-        with self._locked("rb", exclusive=False) as free:
+        if not self.config.is_file():
+            return False
+        with locked(self.config, shared=True) as free:
             return not free
 
     def check_free(self) -> None:
@@ -206,30 +208,11 @@ class RunDirectory:
         Raises:
             RuntimeError: If another process trains here.
         """
-        with self._locked("r+b", exclusive=True) as free:
+        # config.json is written once, so the lock stays on the file that others see
+        with locked(self.config) as free:
             if not free:
                 self.check_free()
             yield
-
-    @contextlib.contextmanager
-    def _locked(self, mode: str, *, exclusive: bool) -> Iterator[bool]:
-        """Locks `config.json`, which a run writes once; yields whether it was free."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield True
-            return
-        if not self.config.is_file():
-            yield True
-            return
-        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        with self.config.open(mode) as file:
-            try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
 
     def check_room(self, model: keras.Model) -> None:
         """Checks that the disk can hold the run's models.
