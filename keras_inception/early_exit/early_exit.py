@@ -117,8 +117,9 @@ class EarlyExit:
         """
         check_drop(max_accuracy_drop)
         exits = possible_exits(model) if exits is None else exits
-        check_settings(model, dict.fromkeys(exits, 1.0), {}, confidence)
-        exits = in_network_order(model, exits)
+        tried = dict.fromkeys(exits, 1.0)
+        check_settings(model, tried, {}, confidence)
+        exits = in_network_order(model, list(tried))
         probabilities, labels = collect_answers(model, [*exits, MAIN], dataset)
         found = calibration.calibrate(
             model,
