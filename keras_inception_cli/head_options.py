@@ -4,10 +4,9 @@ Heads are named by endpoint (`inception_4a`) or by output (`aux_4a`).
 """
 
 import argparse
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from keras_inception import DeeplySupervised
@@ -95,11 +94,7 @@ def parse_weights(text: str) -> float | dict[str, float]:
 def parse_schedule(
     words: str | Iterable[str] | Mapping[str, str],
 ) -> str | dict[str, str]:
-    """`--aux-schedule` as one name for every head, or a dict by head.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """`--aux-schedule` as one name for every head, or a dict by head."""
     from keras_inception.training.auxiliary_schedule import SCHEDULES
 
     if isinstance(words, Mapping):
@@ -107,35 +102,23 @@ def parse_schedule(
     words = [words] if isinstance(words, str) else list(words)
     named = dict(word.split("=", 1) for word in words if "=" in word)
     for_all = [word for word in words if "=" not in word]
-    if len(for_all) + bool(named) != 1:
+    names = set(named.values()) or set(for_all)
+    if len(for_all) + bool(named) != 1 or not names <= set(SCHEDULES):
         raise ValueError(
             "--aux-schedule takes one schedule for every head, or HEAD=SCHEDULE for "
-            f"some. Received: {' '.join(words)}"
-        )
-    unknown = set(named.values() if named else for_all) - set(SCHEDULES)
-    if unknown:
-        raise ValueError(
-            f"A schedule of --aux-schedule is one of {', '.join(SCHEDULES)}. Received: "
-            f"{', '.join(sorted(unknown))}"
+            f"some; a schedule is one of {', '.join(SCHEDULES)}. Received: "
+            f"{' '.join(words)}"
         )
     return named or for_all[0]
 
 
-def read_search_result(file: Path) -> dict:
-    """The options in a search's best.json.
+def read_search_result(file: Path) -> dict[str, Any]:
+    """The options in a search's best.json."""
+    from keras_inception.files import read_json
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a search's best.json.
-    """
-    try:
-        content = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {file}") from None
-    except ValueError:
-        content = None
+    content = read_json(file)
     found = content.get("hyperparameters") if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not set(found) <= set(SEARCHED):
+    if not isinstance(found, dict) or not found.keys() <= set(SEARCHED):
         raise ValueError(
             f"{file} is not the best.json of a search, as python -m tuning.search "
             "writes it."
@@ -157,39 +140,22 @@ def endpoint_of(head: str) -> str:
     return next((e for e in (name, f"inception_{name}") if e in endpoints), head)
 
 
-def output_of(head: str) -> str:
-    """The output of the head that an option names, by endpoint or by output."""
+def by_output(values: Mapping[str, Value], endpoints: Iterable[str]) -> dict:
+    """Values by head, named by endpoint or output, as values by output."""
     from keras_inception import AuxiliaryHead
+    from keras_inception.supervision import output_name
 
-    return str(AuxiliaryHead(endpoint_of(head)).name)
-
-
-def by_output(option: str, values: Mapping[str, Value], heads: Iterable[str]) -> dict:
-    """Values by head, whichever way it is named, as values by output.
-
-    Raises:
-        ValueError: If a name is not one of `heads` (endpoints).
-    """
-    outputs = {output_of(head): head for head in heads}
-    unknown = [name for name in values if output_of(name) not in outputs]
-    if unknown:
-        known = ", ".join(f"{name} (at {head})" for name, head in outputs.items())
-        raise ValueError(
-            f"{option} names no head: {', '.join(unknown)}. The heads are: "
-            f"{known or 'none'}"
-        )
-    return {output_of(name): value for name, value in values.items()}
+    outputs = [AuxiliaryHead(endpoint).name for endpoint in endpoints]
+    return {output_name(head, outputs): value for head, value in values.items()}
 
 
 def describe_heads(model: "DeeplySupervised") -> str:
     """A model's heads for people, coarse ones with their superclasses."""
     names = model.output_class_names
-    return (
-        ", ".join(
-            f"{output} ({', '.join(names[output] or ())})"
-            if names[output] != names["main"]
-            else output
-            for output in model.heads
-        )
-        or "none"
-    )
+    described = [
+        output
+        if names[output] == names["main"]
+        else f"{output} ({', '.join(names[output] or ())})"
+        for output in model.heads
+    ]
+    return ", ".join(described) or "none"

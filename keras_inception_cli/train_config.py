@@ -61,12 +61,7 @@ class TrainConfig:
 
     @classmethod
     def resolve(cls, options: argparse.Namespace) -> Self:
-        """Combines the command line with files, recipe and defaults.
-
-        Raises:
-            FileNotFoundError: If a file, or the run to resume, is missing.
-            ValueError: If a choice is unknown, out of range, missing or contradictory.
-        """
+        """Combines the command line with files, recipe and defaults."""
         typed = {name: value for name, value in vars(options).items() if name in _NAMES}
         if options.resume:
             file = _config_to_resume(options, typed)
@@ -110,18 +105,17 @@ class TrainConfig:
         values = {name: defaults[name] for name in _NAMES & defaults.keys()} | chosen
         heads = tuple(map(head_options.endpoint_of, values.get("heads", cls.heads)))
 
-        def by_output(name: str, value: Any) -> Any:
-            if not isinstance(value, Mapping):
-                return value
-            return head_options.by_output(f"--{name.replace('_', '-')}", value, heads)
+        def by_output(value: Any) -> Any:
+            mapping = isinstance(value, Mapping)
+            return head_options.by_output(value, heads) if mapping else value
 
         schedule = head_options.parse_schedule(values["aux_schedule"])
         coarse = dict.fromkeys(values.get("coarse_heads", ()))
         values |= {
             "heads": heads,
-            "aux_weight": by_output("aux_weight", values["aux_weight"]),
-            "aux_schedule": by_output("aux_schedule", schedule),
-            "coarse_heads": tuple(by_output("coarse_heads", coarse)),
+            "aux_weight": by_output(values["aux_weight"]),
+            "aux_schedule": by_output(schedule),
+            "coarse_heads": tuple(by_output(coarse)),
         }
         return cls(**values)
 
@@ -174,17 +168,13 @@ class TrainConfig:
             batch_norm = self.batch_norm and not self.weights
         heads: list[str | AuxiliaryHead] = []
         for endpoint in self.heads:
-            coarse = head_options.output_of(endpoint) in self.coarse_heads
-            if build == (0.7, 1.0, None) and not coarse:
-                heads.append(endpoint)
-                continue
             head = AuxiliaryHead(
-                endpoint,
-                dropout=self.head_dropout,
-                batch_norm=batch_norm,
-                superclasses=superclasses if coarse else None,
-            )
-            heads.append(head.widened(self.head_width))
+                endpoint, dropout=self.head_dropout, batch_norm=batch_norm
+            ).widened(self.head_width)
+            if head.name in self.coarse_heads:
+                heads.append(dataclasses.replace(head, superclasses=superclasses))
+            else:
+                heads.append(endpoint if build == (0.7, 1.0, None) else head)
         return heads
 
     def weight_by_output(self, outputs: Iterable[str]) -> dict[str, float]:

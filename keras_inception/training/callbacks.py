@@ -16,12 +16,7 @@ MONITOR = f"val_{MAIN}_accuracy"  # never val_loss, which contains the heads' lo
 
 
 class History(keras.callbacks.Callback):
-    """Writes `history.csv`, one line per epoch.
-
-    Args:
-        path: The file, rewritten after each epoch, whole or not at all.
-        rows: The epochs before, if the run is resumed.
-    """
+    """Writes `history.csv`, one line per epoch; `rows` are those of a resumed run."""
 
     def __init__(self, path: str | Path, rows: Sequence[dict] = ()):
         super().__init__()
@@ -44,14 +39,9 @@ class History(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Saves the model when `val_main_accuracy` rises, whole or not at all.
+    """Saves the model, or its averaged weights, when `val_main_accuracy` rises.
 
-    With averaged weights (`use_ema`) it saves the averages.
-
-    Args:
-        path: A file that ends in `.keras`.
-        value: The best value so far, if the run is resumed.
-        epoch: The epoch of that value, from 1.
+    `value` and its `epoch`, from 1, are the best so far of a resumed run.
     """
 
     def __init__(
@@ -72,12 +62,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class KeepLatest(keras.callbacks.Callback):
-    """Writes the checkpoint after each epoch.
-
-    Args:
-        path: A file that ends in `.keras`.
-        state: Called with the epoch, from 0; its result is saved with the model.
-    """
+    """Writes the checkpoint after each epoch, with `state(epoch)`."""
 
     def __init__(self, path: str | Path, state: Callable[[int], dict]):
         super().__init__()
@@ -91,9 +76,6 @@ class Progress(keras.callbacks.Callback):
     """Prints one line per epoch: the loss, and every output's validation accuracy.
 
     On a terminal a bar below shows the steps, their rate and the time left for the run.
-
-    Args:
-        stream: Where to print. Defaults to standard output.
     """
 
     def __init__(self, stream: TextIO | None = None):

@@ -75,11 +75,7 @@ class Devices:
 
     @contextlib.contextmanager
     def scope(self):
-        """Models and optimizers made in the block live on all devices.
-
-        Raises:
-            RuntimeError: If another worker has stopped.
-        """
+        """Models and optimizers made in the block live on all devices."""
         if self._strategy is None:
             yield
             return
@@ -89,16 +85,8 @@ class Devices:
     def share(self, dataset, examples: int, batch_size: int):
         """Rebatches a `tf.data` dataset so that every device gets part of each batch.
 
-        No picture is lost, but the last two batches may have other sizes. Each worker
+        No example is lost, but the last two batches may have other sizes. Each worker
         reads the whole dataset, in the same order, and takes its part of each batch.
-
-        Args:
-            dataset: Batches.
-            examples: Number of examples in the dataset.
-            batch_size: Examples per batch, over all devices.
-
-        Raises:
-            ValueError: If the batches cannot be divided about evenly.
         """
         if self.replicas == 1:
             return dataset
@@ -117,11 +105,7 @@ class Devices:
         return [AveragedStatistics(self._strategy)] if self._strategy else []
 
     def check_agreement(self, number: int, what: str) -> None:
-        """Checks that all workers have the same number.
-
-        Raises:
-            RuntimeError: If they differ.
-        """
+        """Raises a `RuntimeError` unless all workers have the same number."""
         if self.workers == 1:
             return
         import tensorflow as tf
@@ -160,9 +144,6 @@ class AveragedStatistics(keras.callbacks.Callback):
     Keras lets each device keep the moving mean and variance of its own part of the
     batches and saves those of the first: the validated model would differ from the
     saved one, and a resumed run from an uninterrupted one.
-
-    Args:
-        strategy: The `tf.distribute` strategy in whose scope `fit` is called.
     """
 
     def __init__(self, strategy):
@@ -242,9 +223,6 @@ def shareable_batches(examples: int, batch_size: int, replicas: int) -> list[int
     TensorFlow cuts a batch into pieces of equal size, rounded up: a small batch leaves
     the last devices without any picture. That weights the gradients wrongly, and on
     CPUs oneDNN's convolutions fail on empty batches.
-
-    Raises:
-        ValueError: If there are no such sizes.
 
     Example:
     >>> shareable_batches(100, 32, 4)

@@ -83,12 +83,7 @@ class PastRun(NamedTuple):
 
 
 def read_run(path: str | Path) -> PastRun:
-    """Reads one run's directory.
-
-    Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If one of its files is damaged.
-    """
+    """Reads a run's directory; an error if there is no run or a file is damaged."""
     run = RunDirectory.open(path)
     config, result = run.read_config(), run.read_result()
     if result is not None:
@@ -102,14 +97,7 @@ def read_run(path: str | Path) -> PastRun:
 
 
 def read_runs(directory: str | Path) -> tuple[list[PastRun], dict[str, str]]:
-    """Reads the runs in a directory, by name.
-
-    Returns:
-        The runs, and the error of each directory that cannot be read, by its name.
-
-    Raises:
-        FileNotFoundError: If there is no such directory.
-    """
+    """Reads the runs in a directory, and the errors of the others by their name."""
     directory = Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(

@@ -126,11 +126,7 @@ def make_variables(model: DeeplySupervised, batch: Sequence) -> None:
 
     TensorFlow traces a step that creates variables a second time, and tracing a
     GoogLeNet takes seconds. On other backends and under a distribution strategy Keras
-    does this itself, and nothing happens here.
-
-    Args:
-        model: Compiled.
-        batch: Images and labels; only the form of the labels counts.
+    does this itself. Of the batch only the form of the labels counts.
     """
     if keras.backend.backend() != "tensorflow" or is_distributed(model):
         return

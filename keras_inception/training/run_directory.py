@@ -41,15 +41,7 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, choices: Any, source: Path) -> Self:
-        """Reads what `as_json` wrote.
-
-        Args:
-            choices: The parsed JSON.
-            source: Its file, for the error.
-
-        Raises:
-            ValueError: If it is not a run's configuration.
-        """
+        """Reads what `as_json` wrote; a `ValueError` names `source`, its file."""
         if not isinstance(choices, dict) or not choices.keys() >= _REQUIRED:
             raise ValueError(
                 f"{source} is not the config.json of a run: it must be a JSON object "
@@ -73,7 +65,6 @@ class RunDirectory:
                   latest.keras  the last finished epoch, from which a run resumes
                   tensorboard/  for `tensorboard --logdir runs`
                   result.json   written last: the run is finished
-                  exits.json    thresholds, if `calibrate` was run
 
     `RunDirectory.create` makes one for a new run, `RunDirectory.open` finds one.
 
@@ -89,7 +80,6 @@ class RunDirectory:
         self.latest = self.path / "latest.keras"
         self.tensorboard = self.path / "tensorboard"
         self.result = self.path / "result.json"
-        self.exits = self.path / "exits.json"
 
     @classmethod
     def create(cls, path: str | Path, *, overwrite: bool = False) -> Self:
@@ -125,11 +115,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Finds a run that was begun, whether it is finished or not.
-
-        Raises:
-            FileNotFoundError: If there is none.
-        """
+        """Finds a run that was begun, finished or not; else `FileNotFoundError`."""
         run = cls(path)
         if not run.config.is_file():
             raise FileNotFoundError(
@@ -144,19 +130,11 @@ class RunDirectory:
         return run if run.config.is_file() else None
 
     def read_config(self) -> RunConfig:
-        """Reads `config.json`.
-
-        Raises:
-            ValueError: If it is damaged, or not a run's.
-        """
+        """Reads `config.json`; a `ValueError` if it is damaged or not a run's."""
         return RunConfig.from_json(read_json(self.config), self.config)
 
     def read_result(self) -> dict[str, Any] | None:
-        """Reads `result.json`, `None` if the run is not finished.
-
-        Raises:
-            ValueError: If it is damaged.
-        """
+        """Reads `result.json`; `None` if the run is not finished."""
         return read_json(self.result) if self.result.is_file() else None
 
     def begin(self, config: RunConfig) -> None:
@@ -175,12 +153,7 @@ class RunDirectory:
         return checkpoint_state(self.latest)["epochs"]
 
     def check_resumable(self) -> None:
-        """Checks that the run can be resumed.
-
-        Raises:
-            FileExistsError: If it is finished.
-            RuntimeError: If another process trains in it.
-        """
+        """Raises an error if the run is finished, or another process trains in it."""
         if self.result.is_file():
             raise FileExistsError(
                 f"{self.path} holds a finished run; there is nothing to resume."
@@ -203,11 +176,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Holds the run for the block, until the process ends at the latest.
-
-        Raises:
-            RuntimeError: If another process trains here.
-        """
+        """Holds the run for the block; a `RuntimeError` if another process does."""
         # config.json is written once, so the lock stays on the file that others see
         with locked(self.config) as free:
             if not free:
@@ -215,11 +184,9 @@ class RunDirectory:
             yield
 
     def check_room(self, model: keras.Model) -> None:
-        """Checks that the disk can hold the run's models.
+        """Raises an `OSError` if the disk cannot hold the run's three models.
 
-        Raises:
-            OSError: If the directory is not writable, or has too little room for the
-                best model, the latest, and the one being written.
+        They are the best, the latest, and the one being written.
         """
         probe = self.path / ".partial-probe"
         write_whole(probe, lambda partial: partial.write_bytes(b"0" * 4096))
