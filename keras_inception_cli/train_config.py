@@ -9,13 +9,13 @@ import argparse
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
+from keras_inception import AuxiliaryHead, read_superclasses
+from keras_inception.files import read_json
+from keras_inception.training import RECIPES, RunConfig, RunDirectory
 from keras_inception_cli import head_options
 from keras_inception_cli.train_options import run_path
-
-if TYPE_CHECKING:
-    from keras_inception import AuxiliaryHead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +89,6 @@ class TrainConfig:
     @classmethod
     def _combine(cls, chosen: dict[str, Any]) -> Self:
         """Adds recipe and defaults to choices, and brings them into one form."""
-        from keras_inception.training import RECIPES
-
         if "data" not in chosen:
             raise ValueError(
                 "train needs DATA, the pictures to train on, for example: "
@@ -151,14 +149,12 @@ class TrainConfig:
                 "superclasses, and the heads that learn them."
             )
 
-    def build_heads(self, class_names: list[str]) -> "list[str | AuxiliaryHead]":
+    def build_heads(self, class_names: list[str]) -> list[str | AuxiliaryHead]:
         """The heads for `GoogLeNet(auxiliary=...)`.
 
         An endpoint alone where only the place is chosen, so that the head is built as
         the network is.
         """
-        from keras_inception import AuxiliaryHead, read_superclasses
-
         build = (self.head_dropout, self.head_width, self.head_batch_norm)
         superclasses = None
         if self.superclasses:
@@ -193,8 +189,6 @@ _NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
 
 def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Path:
     """The config.json of the run that `--resume` continues."""
-    from keras_inception.training import RunDirectory
-
     if options.overwrite or options.config or options.hyperparameters:
         raise ValueError(
             "--resume cannot be combined with --overwrite, --config or "
@@ -207,9 +201,6 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 
 def _from_config(file: Path) -> dict[str, Any]:
     """The choices in a run's config.json."""
-    from keras_inception.files import read_json
-    from keras_inception.training import RunConfig
-
     choices = RunConfig.from_json(read_json(file), file).as_json()
     return {
         name: value

@@ -197,7 +197,7 @@ def test_heads_are_named_by_endpoint_or_by_output(tmp_path):
             assert config.aux_weight == {"aux_4a": 0.2, "aux_4d": 0.1}
             assert config.aux_schedule == {"aux_4a": "linear"}
             assert config.coarse_heads == ("aux_4a",)
-    with pytest.raises(ValueError, match=r"aux_4b.*aux_4a \(at inception_4a\)"):
+    with pytest.raises(ValueError, match=r"'aux_4b'.*aux_4a \(inception_4a\)"):
         resolved("digits", "--aux-weight", "aux_4b=1")
 
 
@@ -450,7 +450,7 @@ def test_the_model_card_knows_the_run(workplace, colours):
     card = (workplace / "saved/colours/1/model_card.md").read_text()
     result = json.loads((workplace / "runs/colours/result.json").read_text())
     assert f"| data | {colours} |" in card
-    assert f"| accuracy | {result['val_main_accuracy']:.4f} on held-out" in card
+    assert f"| accuracy | {result['val_main_accuracy']:.4f} on validation" in card
 
 
 def test_export_goes_back_and_prunes(tmp_path, workplace, capsys):
