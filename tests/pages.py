@@ -1,13 +1,16 @@
 """Reads the commands and Python of README and the guides, and runs them.
 
-`python tests/pages.py README.md` runs the page's commands as they stand (minutes; only
-blocks about `digits`) and rewrites the output below them.
+`python tests/pages.py README.md` runs the page's commands about `digits` as they stand
+(minutes) and rewrites the output below them.
 
 Every ```sh, ```console and ```python block of a page is run, in order, in a folder with
 small pictures, unless one of these comments stands before it:
 
     <!-- excerpt: why it cannot run here -->    only the options of its commands parse
     <!-- slow: why it takes long -->            run by `pytest -m slow`
+
+Searches, servers and export formats always count as slow; what follows the prompt of
+another machine (`host0$`) is never run.
 """
 
 import contextlib
@@ -41,8 +44,9 @@ BLOCK = re.compile(
     r"^```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-PROMPT = re.compile(r"^\w*\$ +", re.MULTILINE)
+PROMPT = re.compile(r"^(\w*)\$ +", re.MULTILINE)
 OURS = ("keras-inception", "python -m tuning.search")
+LONG = ("python -m tuning.search", "keras-inception serve", "--format")
 
 # What stands for a page's DATA and MODEL, and for its expensive numbers.
 STANDS_FOR = {"DATA": "flowers", "MODEL": "runs/demo/model.keras"}
@@ -60,6 +64,7 @@ ADDED = {
     "train": ["--epochs 1", "--width 0.125", "--no-batch-norm"],
     "gradients": ["--image-size 64", "--width 0.125"],
     "serve": ["--port 0"],
+    "-m": ["--trials 3", "--executions 2", "--epochs 1", "--width 0.125"],
 }
 LEFT_OUT = {f"inception_{module}" for module in ("3b", "4b", "4c", "4e", "5a")}
 SMALLER_PYTHON = {
@@ -74,17 +79,19 @@ SMALLER_PYTHON = {
 ALIKE = {
     r"\d+(?:[.,:]\d+)*(?:e-?\d+)?|\bnan\b": "#",
     r"augmentation: \w+": "augmentation: WORD",
-    r"(?<=flowers/)\w+(?=/)": "CLASS",
+    r"flowers/[\w#]+/[\w#]+\.(?:jpg|png)": "PICTURE",
     r"(?:#[a-e] #, )+(?:constant|linear|cosine), dropout #, width #(, batch norm)?": (
         "SETTING"
     ),
     r"googlenet(_small)? at #x#": "NETWORK at #x#",
     r"\((?:SETTING|no heads)\)": "(SETTING)",
     r"(?:not )?more than that": "MORE than that",
+    r"\baux_#[a-e]\b": "aux_#",
+    r"^(aux_#) +(?:# +)?(?=#%)": "aux_# ",
     r"[ \t]+": " ",
 }
-# Lines that are printed unless the best setting is the one that they compare it with.
-OPTIONAL = re.compile("The best is # ahead of")
+# Lines that are printed for some results and not for others.
+SOMETIMES = re.compile("The best is # ahead of|the exits raise the accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Block:
         line: Where the block begins.
         language: `"sh"`, `"console"`, `"python"`, or what is not run.
         text: Its lines.
-        marker: `"excerpt"`, `"slow"` or `None`.
+        marker: `"excerpt"`, `"slow"` or `None`: whether and when it is run.
     """
 
     page: Path
@@ -109,27 +116,41 @@ class Block:
     def commands(self) -> list[tuple[str, str]]:
         """The commands of an sh or console block, each with the output below it."""
         if self.language == "sh":
-            lines = self.text.replace("\\\n", " ").splitlines()
-            return [(line, "") for line in lines if line.strip()]
+            return [(command, "") for command in _whole_commands(self.text)]
         if self.language != "console":
             return []
-        parts = PROMPT.split(self.text)
-        return [tuple(part.partition("\n")[::2]) for part in parts[1:]]
+        parts = PROMPT.split(self.text)[2::2]
+        return [tuple(part.partition("\n")[::2]) for part in parts]
+
+
+def _whole_commands(text: str) -> Iterator[str]:
+    """The commands of a shell script; one in quotes may have several lines."""
+    command = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        command += line
+        try:
+            shlex.split(command, comments=True)
+        except ValueError:  # a quotation is still open
+            command += "\n"
+            continue
+        if command.strip():
+            yield command
+        command = ""
 
 
 def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page, in order."""
-    text = page.read_text()
-    return [
-        Block(
-            page,
-            text.count("\n", 0, match.start("text")),
-            match["language"],
-            match["text"],
-            match["marker"],
-        )
-        for match in BLOCK.finditer(text)
-    ]
+    text, found = page.read_text(), []
+    for match in BLOCK.finditer(text):
+        marker, block = match["marker"], match["text"]
+        if match["language"] != "python" and marker is None:
+            if any(machine for machine in PROMPT.findall(block)):
+                marker = "excerpt"
+            elif any(long in block for long in LONG):
+                marker = "slow"
+        line = text.count("\n", 0, match.start("text"))
+        found.append(Block(page, line, match["language"], block, marker))
+    return found
 
 
 def inline_commands(page: Path) -> list[str]:
@@ -172,7 +193,8 @@ def parse(words: list[str]) -> None:
         with contextlib.ExitStack() as stack:
             for stub in stubs:
                 stack.enter_context(stub)
-            keras_inception_cli.main(words[1:])
+            if words[1:] != ["--help"]:
+                keras_inception_cli.main(words[1:])
     elif words[:3] == ["python", "-m", "tuning.search"]:
         with mock.patch.object(search, "run", return_value=0):
             search.main(words[3:])
@@ -222,6 +244,8 @@ class Workshop:
         module = words[:3] == ["python", "-m", "tuning.search"]
         example = words[0] == "python" and words[1].startswith("examples/")
         if words[0] != "keras-inception" and not module and not example:
+            return ""
+        if "--url" in words and not self.server:
             return ""
         words = [STANDS_FOR.get(word, word) for word in words]
         words = [word.replace("127.0.0.1:8501", self.address) for word in words]
@@ -311,13 +335,16 @@ def form(text: str) -> list[str]:
 
 def agrees(shown: str, printed: str) -> bool:
     """Whether a page's output has the form of a real one; `...` is any lines."""
-    pattern = "".join(
-        "(?:.*\n)*"
-        if line == "..."
-        else f"(?:{re.escape(line)}\n)" + "?" * bool(OPTIONAL.match(line))
-        for line in form(shown)
+    page, real = form(shown), form(printed)
+    common = set(page) & set(real)
+    page, real = (
+        [line for line in lines if line in common or not SOMETIMES.match(line)]
+        for lines in (page, real)
     )
-    return bool(re.fullmatch(pattern, "".join(f"{x}\n" for x in form(printed))))
+    pattern = "".join(
+        "(?:.*\n)*" if line == "..." else re.escape(f"{line}\n") for line in page
+    )
+    return bool(re.fullmatch(pattern, "".join(f"{line}\n" for line in real)))
 
 
 @contextlib.contextmanager
@@ -375,22 +402,38 @@ def _unfinished(run: Path, demo: Path) -> None:
 
 
 def update(page: Path) -> None:
-    """Runs a page's commands as they stand and rewrites the output they show."""
+    """Runs a page's commands on digits as they stand and rewrites what they show."""
     text = page.read_text()
     with tempfile.TemporaryDirectory() as folder:
         workshop = Workshop(Path(folder))
         for block in blocks(page):
-            if block.language != "console" or block.marker or "..." in block.text:
+            if block.marker:
                 continue
-            shown = "".join(
-                f"$ {command}\n{workshop.run(command, small=False)}"
-                for command, _ in block.commands
+            if block.language == "python":
+                with contextlib.chdir(folder):
+                    exec(compile(block.text, "page", "exec"), workshop.names)
+            if block.language != "console" or "digits" not in block.text:
+                continue
+            fresh = "".join(
+                f"$ {command}\n{shortened(workshop.run(command, small=False), shown)}"
+                for command, shown in block.commands
             )
-            text = text.replace(f"```console\n{block.text}", f"```console\n{shown}")
+            text = text.replace(f"```console\n{block.text}", f"```console\n{fresh}")
     page.write_text(text)
 
 
+def shortened(printed: str, shown: str) -> str:
+    """A new output, cut by `...` where the old one was."""
+    old, new = shown.splitlines(), printed.splitlines()
+    cuts = [index for index, line in enumerate(old) if line.strip() == "..."]
+    if cuts:
+        (cut,) = cuts
+        new = [*new[:cut], old[cut], *new[len(new) - (len(old) - cut - 1) :]]
+    return "".join(f"{line}\n" for line in new)
+
+
 if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.path.insert(0, str(ROOT))
     for name in sys.argv[1:]:
         update(Path(name).resolve())

@@ -64,6 +64,8 @@ def run_page(page, folder, provided=None, slow=False):
 
 def check_outputs(results):
     for command, shown, printed in results:
+        failed = re.search(r"^[\w.-]+: error: ", printed, re.MULTILINE)
+        assert not failed or "error: " in shown, f"{command}\n{printed}"
         if shown.strip():
             difference = difflib.ndiff(pages.form(shown), pages.form(printed))
             assert pages.agrees(shown, printed), "\n".join([command, *difference])
