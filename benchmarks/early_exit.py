@@ -57,18 +57,18 @@ def train(options: argparse.Namespace) -> None:
     model.compile(
         keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True), loss_weights=1.0
     )
-    run = training.RunDirectory(options.run, overwrite=options.overwrite)
-    config = {
-        "data": str(options.folder),
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
-        "seed": options.seed,
-        "heads": list(model.heads),
-    }
-    training.train(
-        model, pictures, validation, run, epochs=options.epochs, config=config
+    run = training.RunDirectory.create(options.run, overwrite=options.overwrite)
+    config = training.RunConfig(
+        data=str(options.folder),
+        epochs=options.epochs,
+        heads=EXITS,
+        seed=options.seed,
+        settings={
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+        },
     )
+    training.train(model, pictures, validation, run, config=config)
     model.save(last_epoch(options.run))
 
 

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -34,6 +35,20 @@ def write_json(path: Path, content: dict) -> None:
     """Writes a JSON file whole or not at all."""
     text = json.dumps(content, indent=2) + "\n"
     write_whole(path, lambda partial: partial.write_text(text))
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        FileNotFoundError, ValueError: If there is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}") from None
+    except ValueError:
+        raise ValueError(f"{path} is not a JSON file.") from None
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:

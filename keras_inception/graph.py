@@ -42,6 +42,11 @@ def random_states(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.variables if owner_of(v)[1] == "seed_generator_state"]
 
 
+def is_distributed(model: keras.Model) -> bool:
+    """Whether a model was made under a `tf.distribute` strategy (TensorFlow only)."""
+    return model._distribute_strategy is not None
+
+
 def steps_to(*tensors: keras.KerasTensor) -> list:
     """Every call of a layer that these tensors depend on, each after what it needs.
 

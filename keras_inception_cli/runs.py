@@ -75,16 +75,16 @@ def _list(options, past_runs) -> dict:
         _print_table([titles, *map(_row, runs)])
     for name, fault in faults.items():
         print(f"{name}: {fault}")
-    return {"runs": [past_runs.as_json(run) for run in runs], "unreadable": faults}
+    return {"runs": [run.as_json() for run in runs], "unreadable": faults}
 
 
 def _row(run) -> tuple[str, ...]:
     return (
         run.name,
-        str(run.config.get("recipe", "")),
+        run.config.recipe or "",
         _epochs(run),
         _best(run, "main"),
-        _words(run.config.get("heads")),
+        _words(list(run.config.heads)),
         _time(run.seconds),
         run.state,
     )
@@ -119,9 +119,11 @@ def _compare(options, past_runs) -> dict:
         rows.append(line(f"  {output}, last", lambda run, of=output: _last(run, of)))
     _print_table(rows)
     if options.output:
-        past_runs.draw_runs(runs, options.output)
+        from keras_inception.training import plots
+
+        plots.draw_runs(runs, options.output)
         print(f"wrote {options.output}")
-    return {"runs": [past_runs.as_json(run) for run in runs], "settings": settings}
+    return {"runs": [run.as_json() for run in runs], "settings": settings}
 
 
 def _path(runs: Path, name: str) -> Path:
@@ -136,7 +138,7 @@ def _print_table(rows) -> None:
 
 
 def _epochs(run) -> str:
-    return f"{run.epochs}/{run.config.get('epochs', '?')}"
+    return f"{run.epochs}/{run.config.epochs}"
 
 
 def _best(run, output: str) -> str:

@@ -1,294 +1,248 @@
 """Train GoogLeNet with its auxiliary classifiers on pictures.
 
-Everything is written to RUNS/NAME: config.json, history.csv, model.keras (the epoch
-with the best val_main_accuracy), latest.keras (where --resume goes on), tensorboard/
-and result.json.
+Writes RUNS/NAME: config.json, history.csv, model.keras (the epoch with the best
+val_main_accuracy), latest.keras (from which --resume continues), tensorboard/ and
+result.json.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from keras_inception_cli import coarse, found, train_options
-from keras_inception_cli.common import load_model
+from keras_inception_cli import head_options
 from keras_inception_cli.console import quiet_start
-from keras_inception_cli.data_options import find_data
+from keras_inception_cli.data_options import describe_data, find_data
+from keras_inception_cli.train_callbacks import make_callbacks
+from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_network import build_model, compile_model
+from keras_inception_cli.train_options import add_arguments, run_path
 
-add_arguments = train_options.add_arguments
+if TYPE_CHECKING:
+    from keras_inception import DeeplySupervised
+    from keras_inception.data import Data, Source
+    from keras_inception.training import Devices, RunConfig, RunDirectory
 
-HPARAMS = (
-    "recipe",
-    "architecture",
-    "image_size",
-    "width",
-    "batch_norm",
-    "heads",
-    "aux_weight",
-    "aux_schedule",
-    "head_dropout",
-    "head_width",
-    "learning_rate",
-    "batch_size",
-    "epochs",
-    "augment",
-    "seed",
-)
+__all__ = ["add_arguments", "run"]
+
+
+class Job(NamedTuple):
+    """A compiled model and its pictures; run and state if it resumes."""
+
+    model: "DeeplySupervised"
+    pictures: "Data"
+    run: "RunDirectory | None" = None
+    state: dict | None = None
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains and leaves a run directory."""
+    """Trains a network and leaves a run directory."""
     with quiet_start():
-        import keras
-        import tensorflow as tf
+        from keras_inception.training import Devices, RunDirectory
 
-        import keras_inception as ki
-        from keras_inception import data, training
-        from keras_inception.defaults import input_size_of
-
-    train_options.settle(options)
-    schedule = train_options.schedule(options)
-    with quiet_start():
-        devices = training.Devices(options.devices)
-    if devices.replicas > 1 and options.accumulate > 1:
-        raise ValueError(
-            "Keras can't accumulate gradients on several devices: leave out "
-            "--accumulate, or train on one. Received: --accumulate "
-            f"{options.accumulate} on {devices.replicas} devices"
-        )
-    source = find_data(options)
-    path, run, state = train_options.run_path(options, source.name), None, None
-    if options.resume:
-        run = training.RunDirectory(path, resume=True)
-        devices.check_agreement(run.epochs_done(), "how far the run is")
-    keras.utils.set_random_seed(options.seed)
-    if not options.jit_compile or keras.backend.backend() != "tensorflow":
-        # Keras leaves XLA out where TensorFlow's operations must be deterministic.
-        tf.config.experimental.enable_op_determinism()
+        config = TrainConfig.resolve(options)
+        devices = Devices(options.devices)
+    check_accumulation(config, devices)
+    source = find_data(config)
     with (
-        _precision(options.mixed_precision),
-        _own_directory(devices) as aside,
+        reproducible(config),
+        scratch_directory(devices) as scratch,
         devices.scope(),
     ):
-        model, state = (run.checkpoint() if run else None) or (None, None)
-        if aside:
-            run = training.RunDirectory(aside)
-        side = input_size_of(model) if model else _side(options, source)
-        pictures = data.load(
-            source,
-            side,
-            options.batch_size,
-            seed=options.seed,
-            augment=options.augment,
-            mirror=options.mirror,
-            first_epoch=state["epochs"] if state else 0,
+        job = (
+            resume(options, config, source, devices)
+            if options.resume
+            else begin(config, source, devices)
         )
-        train, validation = (
-            devices.share(dataset, len(split), options.batch_size)
-            for dataset, split in (
-                (pictures.train, source.train),
-                (pictures.validation, source.validation),
+        if scratch:
+            directory = RunDirectory(scratch)
+        else:
+            path = run_path(options, source.name)
+            directory = job.run or RunDirectory.create(
+                path, overwrite=options.overwrite
             )
-        )
-        if model is None:
-            model = _build(options, source, side)
-            _compile(model, options, len(train))
-        fall = training.AuxiliarySchedule(
-            schedule, found.aux_weights(options, model.heads)
-        )
-        run = run or training.RunDirectory(path, overwrite=options.overwrite)
-        print(
-            f"{source.name}: {len(source.train)} pictures to learn from, "
-            f"{len(source.validation)} held out, {len(source.class_names)} classes, "
-            f"augmentation: {pictures.augmentation}\n"
-            f"{model.name} at {side}x{side}: {model.count_params():,} parameters, "
-            f"auxiliary heads: {coarse.listed(model) or 'none'}" + _on(devices)
-        )
-        if state:
-            print(f"going on after epoch {state['epochs']} of {options.epochs}")
-        config = train_options.as_config(options) | {
-            "architecture": model.name,
-            "image_size": side,
-            "augment": pictures.augmentation,
-            "class_names": source.class_names,
-            "devices": devices.replicas,
-            "workers": devices.workers,
-            **_network_of_the_file(options, model),
-            "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
-        }
-        callbacks = [
-            *devices.callbacks,
-            fall,
-            training.TensorBoard(
-                run.tensorboard,
-                *data.spread(source, source.validation, 8, side),
-                hparams=_hparams(config),
-                profile_steps=options.profile,
-            ),
-        ]
-        if options.gradients:
-            some = data.spread(source, source.train, 16, side)
-            callbacks.append(ki.GradientFlow(*some, run.tensorboard))
-        if devices.workers == 1:  # else not all would notice at the same step
-            callbacks.append(_stop_if_bad(model, pictures.bad))
-        result = training.train(
-            model,
-            train,
-            validation,
-            run,
-            epochs=options.epochs,
-            config=config,
-            callbacks=callbacks,
-            class_weight=data.balanced_class_weights(source.train.labels)
-            if options.class_weights
-            else None,
-            report=lambda: _bad_pictures(pictures.bad),
-            state=state,
-        )
-    if pictures.bad:
-        print(f"skipped {len(pictures.bad)} bad pictures: {pictures.bad.listed()}")
+        describe(job, config, devices)
+        result = fit(job, config, devices, directory)
+    bad = job.pictures.bad
+    if bad:
+        print(f"skipped {len(bad)} bad pictures: {bad.listed()}")
     print(
-        f"best: {training.MONITOR} {result[training.MONITOR]:.4f} in epoch "
+        f"best: val_main_accuracy {result['val_main_accuracy']:.4f} in epoch "
         f"{result['best_epoch']}, after {result['seconds']:.0f} s\n"
-        + (f"wrote {run.model}" if devices.is_chief else "the chief wrote the run")
+        + (
+            f"wrote {directory.model}"
+            if devices.is_chief
+            else "the chief wrote the run"
+        )
     )
+
+
+def check_accumulation(config: TrainConfig, devices: "Devices") -> None:
+    """Refuses --accumulate on several devices, where Keras fails in mid-run."""
+    if devices.replicas > 1 and config.accumulate > 1:
+        raise ValueError(
+            "Keras cannot accumulate gradients on several devices: leave out "
+            f"--accumulate, or train on one device. Received: --accumulate "
+            f"{config.accumulate} on {devices.replicas} devices"
+        )
 
 
 @contextlib.contextmanager
-def _own_directory(devices):
-    """A directory for what a worker that is not the chief writes, as all of them do.
-
-    Saving is a matter of all the workers; what is kept is the chief's.
-    """
-    if devices.is_chief:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        yield directory
-
-
-def _on(devices) -> str:
-    """What is told of the devices, if there are several."""
-    if devices.replicas == 1:
-        return ""
-    of = f"; worker {devices.worker} of {devices.workers}" * (devices.workers > 1)
-    return f"\non {devices.replicas} devices{of}"
-
-
-def _side(options, source) -> int:
-    """The side in pixels that a new model takes."""
-    from keras_inception.defaults import default_input_size, input_size_of
-
-    if options.image_size:
-        return options.image_size
-    if options.weights and options.weights != "imagenet":
-        return input_size_of(load_model(options.weights))
-    return default_input_size(_architecture(options, source), source.picture_size)
-
-
-def _architecture(options, source):
-    import keras_inception as ki
-    from keras_inception.defaults import default_architecture
-
-    if options.weights:
-        return ki.GOOGLENET  # stands for the file's own
-    if options.architecture:
-        return ki.ARCHITECTURES[options.architecture]
-    return default_architecture(source.picture_size)
-
-
-def _build(options, source, side: int):
-    import keras_inception as ki
-    from keras_inception import optimizers
-
-    batch_norm = options.batch_norm and not options.weights
-    model = ki.GoogLeNet(
-        (side, side, 3),
-        classes=len(source.class_names),
-        auxiliary=coarse.heads(options, source.class_names, batch_norm),
-        architecture=_architecture(options, source),
-        width=options.width,
-        batch_norm=batch_norm,
-        weights=options.weights,
-    )
-    if options.freeze:
-        optimizers.freeze_through(model, options.freeze)
-    model.class_names = source.class_names
-    return model
-
-
-def _compile(model, options, steps_per_epoch: int) -> None:
-    from keras_inception import optimizers, training
-
-    recipe = dataclasses.replace(
-        training.RECIPES[options.recipe], learning_rate=options.learning_rate
-    )
-    keras_options = {}
-    if options.clip_norm is not None:
-        keras_options["global_clipnorm"] = options.clip_norm
-    if options.accumulate > 1:
-        keras_options["gradient_accumulation_steps"] = options.accumulate
-    factors = optimizers.layer_decay_factors(model, options.layer_decay)
-    model.compile(
-        training.optimizer(
-            recipe,
-            options.epochs,
-            steps_per_epoch,
-            factors=factors if options.layer_decay != 1 else None,
-            **keras_options,
-        ),
-        loss_weights=found.aux_weights(options, model.heads),
-        jit_compile="auto" if options.jit_compile is None else options.jit_compile,
-    )
-
-
-@contextlib.contextmanager
-def _precision(half: str | None):
-    """Computes in half precision within the block; variables stay float32."""
+def reproducible(config: TrainConfig) -> Iterator[None]:
+    """Seeds everything, makes operations deterministic, and sets the precision."""
     import keras
+    import tensorflow as tf
 
+    keras.utils.set_random_seed(config.seed)
+    if not config.jit_compile or keras.backend.backend() != "tensorflow":
+        # Keras does not use XLA where TensorFlow must be deterministic.
+        tf.config.experimental.enable_op_determinism()
     before = keras.config.dtype_policy()
-    if half:
-        keras.config.set_dtype_policy(f"mixed_{half}")
+    if config.mixed_precision:
+        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _stop_if_bad(model, bad):
-    import keras
+@contextlib.contextmanager
+def scratch_directory(devices: "Devices") -> Iterator[str | None]:
+    """A temporary run directory for workers other than the chief.
 
-    def stop_if_bad(batch, logs):
-        if bad.too_many:
-            model.stop_training = True
-
-    return keras.callbacks.LambdaCallback(on_train_batch_end=stop_if_bad)
-
-
-def _bad_pictures(bad) -> dict:
-    bad.check()
-    return {"bad_pictures": bad.report()}
+    Every worker has to take part in saving; only the chief's files are kept.
+    """
+    if devices.is_chief:
+        yield None
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            yield directory
 
 
-def _network_of_the_file(options, model) -> dict:
-    """What `--weights` decided, where the options say otherwise."""
-    import keras
+def begin(config: TrainConfig, source: "Source", devices: "Devices") -> Job:
+    """A new network, compiled by its recipe."""
+    model = build_model(config, source)
+    pictures = load_pictures(config, source, model)
+    steps = len(share(pictures.train, source.train, config, devices))
+    compile_model(model, config, steps)
+    return Job(model, pictures)
 
-    if not options.weights:
-        return {}
-    normalised = (
-        isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers
+
+def resume(
+    options: argparse.Namespace,
+    config: TrainConfig,
+    source: "Source",
+    devices: "Devices",
+) -> Job:
+    """The network of an interrupted run as its last finished epoch left it."""
+    from keras_inception.training import RunDirectory
+
+    run = RunDirectory.open(run_path(options))
+    run.check_resumable()
+    devices.check_agreement(run.epochs_done(), "the number of finished epochs")
+    checkpoint = run.checkpoint()
+    if checkpoint is None:
+        return begin(config, source, devices)._replace(run=run)
+    model, state = checkpoint
+    pictures = load_pictures(config, source, model, first_epoch=state["epochs"])
+    return Job(model, pictures, run, state)
+
+
+def load_pictures(
+    config: TrainConfig, source: "Source", model: "DeeplySupervised", first_epoch=0
+) -> "Data":
+    """Both pipelines, the first pass over `train` being epoch `first_epoch`."""
+    from keras_inception import data
+    from keras_inception.defaults import input_size_of
+
+    return data.load(
+        source,
+        input_size_of(model),
+        config.batch_size,
+        seed=config.seed,
+        augment=config.augment,
+        mirror=config.mirror,
+        first_epoch=first_epoch,
     )
-    return {"batch_norm": any(normalised), "width": None}
 
 
-def _hparams(config: dict) -> dict:
-    """The settings that runs are compared by in TensorBoard."""
-    values = {name: config[name] for name in HPARAMS}
-    for name in ("heads", "aux_schedule"):
-        values[name] = " ".join(values[name]) or "none"
-    if isinstance(values["aux_weight"], dict):
-        pairs = values["aux_weight"].items()
-        values["aux_weight"] = ",".join(f"{head}={weight:g}" for head, weight in pairs)
-    return values
+def share(dataset, split, config: TrainConfig, devices: "Devices"):
+    """A pipeline of one split, in batches that all devices can share."""
+    return devices.share(dataset, len(split), config.batch_size)
+
+
+def describe(job: Job, config: TrainConfig, devices: "Devices") -> None:
+    """Prints what is about to be trained on what."""
+    from keras_inception.defaults import input_size_of
+
+    model, size = job.model, input_size_of(job.model)
+    print(
+        f"{describe_data(job.pictures.source)}, "
+        f"augmentation: {job.pictures.augmentation}\n"
+        f"{model.name} at {size}x{size}: {model.count_params():,} parameters, "
+        f"auxiliary heads: {head_options.describe_heads(model)}"
+    )
+    if devices.replicas > 1:
+        worker = f"; worker {devices.worker} of {devices.workers}"
+        print(f"on {devices.replicas} devices" + worker * (devices.workers > 1))
+    if job.state:
+        print(f"resuming after epoch {job.state['epochs']} of {config.epochs}")
+
+
+def fit(
+    job: Job, config: TrainConfig, devices: "Devices", directory: "RunDirectory"
+) -> dict[str, Any]:
+    """Trains until the last epoch and returns the contents of result.json."""
+    from keras_inception import data, training
+
+    source, bad = job.pictures.source, job.pictures.bad
+    run_config = complete(config, job, devices)
+
+    def report() -> dict:
+        bad.check()
+        return {"bad_pictures": bad.report()}
+
+    return training.train(
+        job.model,
+        share(job.pictures.train, source.train, config, devices),
+        share(job.pictures.validation, source.validation, config, devices),
+        directory,
+        config=run_config,
+        callbacks=make_callbacks(
+            job.model, job.pictures, config, run_config, devices, directory
+        ),
+        class_weight=data.balanced_class_weights(source.train.labels)
+        if config.class_weights
+        else None,
+        report=report,
+        state=job.state,
+    )
+
+
+def complete(config: TrainConfig, job: Job, devices: "Devices") -> "RunConfig":
+    """The configuration with everything that the data and the network decided."""
+    import keras
+    import tensorflow as tf
+
+    from keras_inception.defaults import input_size_of
+    from keras_inception.training import RunConfig
+
+    settings = config.as_json() | {
+        "architecture": job.model.name,
+        "image_size": input_size_of(job.model),
+        "augment": job.pictures.augmentation,
+        "class_names": job.pictures.class_names,
+        "devices": devices.replicas,
+        "workers": devices.workers,
+        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+    }
+    if config.weights:  # the file decided these
+        norms = (
+            isinstance(layer, keras.layers.BatchNormalization)
+            for layer in job.model.layers
+        )
+        settings |= {"batch_norm": any(norms), "width": None}
+    named = {f.name for f in dataclasses.fields(RunConfig)} & settings.keys()
+    return RunConfig(**{name: settings.pop(name) for name in named}, settings=settings)

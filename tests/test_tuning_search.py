@@ -14,7 +14,9 @@ import pytest
 from conftest import hparams, logged
 
 import keras_inception_cli
-from keras_inception_cli import coarse, train_options
+from keras_inception.training.past_runs import read_runs
+from keras_inception_cli import train_options
+from keras_inception_cli.train_config import TrainConfig
 from tuning import results, search
 from tuning.crash_safe_oracles import oracle
 from tuning.settings import short
@@ -101,6 +103,11 @@ def test_a_search_writes_its_results(killed_and_resumed, colours, capsys):
     assert (directory / "report.png").stat().st_size > 10_000
     assert "data:image/png" in (directory / "report.html").read_text()
     assert not list(directory.rglob("*.keras"))
+    # `keras-inception runs` reads each execution
+    runs, errors = read_runs(directory / "trials/trial_0")
+    assert [(run.name, run.state) for run in runs] == [("execution_0", "finished")]
+    assert errors == {}
+    assert runs[0].config.heads == tuple(ENDPOINTS)
     # TensorBoard's HParams tab takes its columns from the first trial that it finds, so
     # each trial must name the columns of all.
     for number in range(3):
@@ -145,9 +152,8 @@ def settled(*words):
 
     parser = argparse.ArgumentParser()
     train_options.add_arguments(parser)
-    options = parser.parse_args([str(word) for word in ("digits", *words)])
-    train_options.settle(options)
-    return options
+    words = [str(word) for word in ("digits", *words)]
+    return TrainConfig.resolve(parser.parse_args(words))
 
 
 def test_the_command_line_wins_over_what_was_found(tmp_path):
@@ -164,34 +170,32 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     }
     file.write_text(json.dumps({"hyperparameters": found, "trial": 3}))
     taken = settled("--hyperparameters", file)
-    for name, value in found.items():
-        if name != "aux_schedule":
-            assert getattr(taken, name) == value
-    assert taken.aux_schedule == ["cosine"]
-    built = coarse.heads(taken, ["a", "b"], batch_norm=True)
+    for name, value in (found | {"heads": tuple(found["heads"])}).items():
+        assert getattr(taken, name) == value
+    built = taken.build_heads(["a", "b"])
     assert [(head.at, head.units, head.filters) for head in built] == [
         ("inception_3b", 512, 64),
         ("inception_4c", 512, 64),
     ]
     assert {(head.dropout, head.batch_norm) for head in built} == {(0.25, False)}
-    assert coarse.heads(settled(), ["a", "b"], batch_norm=True) == ENDPOINTS
-    assert "hyperparameters" not in train_options.as_config(taken)
+    assert settled().build_heads(["a", "b"]) == ENDPOINTS
+    assert "hyperparameters" not in taken.as_json()
     typed = settled("--hyperparameters", file, "--learning-rate", 0.1)
     assert (typed.learning_rate, typed.aux_weight) == (0.1, weights)
     typed = settled("--hyperparameters", file, "--aux-weight", "aux_3b=1,aux_4c=2")
     assert typed.aux_weight == {"aux_3b": 1.0, "aux_4c": 2.0}
     # the weights are those of the search's own heads
     typed = settled("--hyperparameters", file, "--heads", "inception_4a")
-    assert (typed.heads, typed.aux_weight) == (["inception_4a"], 0.3)
+    assert (typed.heads, typed.aux_weight) == (("inception_4a",), 0.3)
     # best.json takes precedence over another run's config
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"data": "digits", "heads": [], "epochs": 77}))
     both = settled("--hyperparameters", file, "--config", config)
-    assert (both.heads, both.epochs) == (found["heads"], 77)
+    assert (both.heads, both.epochs) == (tuple(found["heads"]), 77)
     with pytest.raises(SystemExit):
         settled("--aux-weight", "aux_3b")
     file.write_text(json.dumps({"hyperparameters": {"heads": [], "colour": "red"}}))
-    with pytest.raises(ValueError, match=r"is no best\.json of a search"):
+    with pytest.raises(ValueError, match=r"is not the best\.json of a search"):
         settled("--hyperparameters", file)
     with pytest.raises(FileNotFoundError, match="There is no file"):
         settled("--hyperparameters", tmp_path / "nothing.json")

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
@@ -111,33 +112,43 @@ class HeadsTuner(keras_tuner.Tuner):
 
         `name` is the label of the progress bar.
         """
-        result = path / "result.json"
-        if not result.is_file():
+        run = training.RunDirectory(path)
+        result = run.read_result()
+        if result is None:
             log = path.with_suffix(".log").open("a")
             with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                self._train(setting, epochs, seed, path, name)
+                result = self._train(setting, epochs, seed, path, name)
         for model in path.glob("*.keras"):
             model.unlink()
-        return json.loads(result.read_text())[training.MONITOR]
+        return result[training.MONITOR]
 
-    def _train(self, setting, epochs, seed, path, name) -> None:
-        resume = (path / "config.json").is_file()
-        if not resume:
-            shutil.rmtree(path, ignore_errors=True)  # killed before it began
-        run = training.RunDirectory(path, resume=resume)
+    def _train(
+        self, setting: Setting, epochs: int, seed: int, path: Path, name: str
+    ) -> dict[str, Any]:
+        run = training.RunDirectory(path)
+        if not run.config.is_file():
+            shutil.rmtree(
+                path, ignore_errors=True
+            )  # killed before config.json was written
+            run = training.RunDirectory.create(path)
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
         model, state = run.checkpoint() or (None, None)
         pictures = self.pictures(seed, state["epochs"] if state else 0)
         if model is None:
             model = self.hypermodel.model(setting, epochs)
-        config = setting.hyperparameters | {"epochs": epochs, "seed": seed}
-        training.train(
+        config = training.RunConfig(
+            data=pictures.source.name,
+            epochs=epochs,
+            heads=tuple(setting.weight_by_endpoint),
+            seed=seed,
+            settings=setting.hyperparameters,
+        )
+        return training.train(
             model,
             pictures.train,
             pictures.validation,
             run,
-            epochs=epochs,
             config=config,
             callbacks=[
                 self.hypermodel.schedule(setting),
