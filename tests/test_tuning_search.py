@@ -14,6 +14,7 @@ import pytest
 from conftest import hparams, logged
 
 import keras_inception_cli
+from keras_inception.training.past_runs import read_runs
 from keras_inception_cli import train_options
 from keras_inception_cli.train_config import TrainConfig
 from tuning import results, search
@@ -102,6 +103,11 @@ def test_a_search_writes_its_results(killed_and_resumed, colours, capsys):
     assert (directory / "report.png").stat().st_size > 10_000
     assert "data:image/png" in (directory / "report.html").read_text()
     assert not list(directory.rglob("*.keras"))
+    # `keras-inception runs` reads each execution
+    runs, errors = read_runs(directory / "trials/trial_0")
+    assert [(run.name, run.state) for run in runs] == [("execution_0", "finished")]
+    assert errors == {}
+    assert runs[0].config.heads == tuple(ENDPOINTS)
     # TensorBoard's HParams tab takes its columns from the first trial that it finds, so
     # each trial must name the columns of all.
     for number in range(3):

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
@@ -14,7 +15,7 @@ from keras_tuner.errors import FatalRuntimeError
 from tqdm import tqdm
 
 from keras_inception import data, training
-from keras_inception.files import read_json, write_json
+from keras_inception.files import write_json
 from tuning.crash_safe_oracles import CrashSafeOracle
 from tuning.hypermodel import HeadsHyperModel
 from tuning.results import TRIALS, WORKER
@@ -112,18 +113,22 @@ class HeadsTuner(keras_tuner.Tuner):
         `name` is the label of the progress bar.
         """
         run = training.RunDirectory(path)
-        if not run.result.is_file():
+        result = run.read_result()
+        if result is None:
             log = path.with_suffix(".log").open("a")
             with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                self._train(setting, epochs, seed, path, name)
+                result = self._train(setting, epochs, seed, path, name)
         for model in path.glob("*.keras"):
             model.unlink()
-        return read_json(run.result)[training.MONITOR]
+        return result[training.MONITOR]
 
-    def _train(self, setting, epochs, seed, path, name) -> None:
+    def _train(
+        self, setting: Setting, epochs: int, seed: int, path: Path, name: str
+    ) -> dict[str, Any]:
         run = training.RunDirectory(path)
         if not run.config.is_file():
-            shutil.rmtree(path, ignore_errors=True)  # killed before it began
+            # killed before config.json was written
+            shutil.rmtree(path, ignore_errors=True)
             run = training.RunDirectory.create(path)
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
@@ -139,7 +144,7 @@ class HeadsTuner(keras_tuner.Tuner):
             seed=seed,
             settings=choices,
         )
-        training.train(
+        return training.train(
             model,
             pictures.train,
             pictures.validation,
