@@ -1,6 +1,6 @@
 """The `keras-inception` command.
 
-It is a package of its own, beside `keras_inception`, so that `--help` and wrong
+A separate package beside `keras_inception`, so that `--help` and wrong
 arguments are answered at once: importing `keras_inception` imports Keras and its
 backend, which takes seconds. Each command's module says what it takes
 (`add_arguments`) and does it (`run`), with the heavy imports inside `run`.
@@ -66,7 +66,7 @@ def status_of(program: str, run: Callable[[], int | None]) -> int:
 
     Args:
         program: What the line begins with.
-        run: Returns a status of its own, or `None` for 0.
+        run: Returns an exit status, or `None` for 0.
     """
     try:
         return run() or 0

@@ -1,4 +1,4 @@
-"""What commands show on a terminal: progress bars and tables, and TensorFlow silent."""
+"""The terminal of the commands: progress bars, tables, and a silent TensorFlow."""
 
 import contextlib
 import logging
@@ -33,7 +33,7 @@ def quiet_start() -> Iterator[None]:
 
 
 def progress_bar(label: str, total: int | None, unit: str = "picture"):
-    """A `tqdm` bar on stderr with rate and time left; silent if that is no terminal.
+    """A `tqdm` bar on stderr with rate and time left; silent if stderr is not a terminal.
 
     Example:
     >>> with progress_bar("decoding", 2) as bar:

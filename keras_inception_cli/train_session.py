@@ -1,4 +1,7 @@
-"""What `train` does: from options to a run directory. Imports Keras and TensorFlow."""
+"""The work of `train`, from options to a run directory.
+
+Imports Keras and TensorFlow, which takes seconds; `train.py` does not.
+"""
 
 import argparse
 import contextlib
