@@ -1,9 +1,9 @@
 """The `keras-inception` command.
 
-A separate package beside `keras_inception`, so that `--help` and wrong
-arguments are answered at once: importing `keras_inception` imports Keras and its
-backend, which takes seconds. Each command's module says what it takes
-(`add_arguments`) and does it (`run`), with the heavy imports inside `run`.
+A separate package beside `keras_inception`, so that `--help` and wrong arguments are
+answered at once: importing `keras_inception` imports Keras and its backend, which takes
+seconds. Each command's module declares its options (`add_arguments`) and runs it
+(`run`), with the heavy imports inside `run`.
 """
 
 import argparse
