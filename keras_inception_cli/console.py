@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 
 @contextlib.contextmanager
@@ -72,23 +72,14 @@ class _Printer(logging.Handler):
         print(self.format(record), flush=True)
 
 
-def show_status(line: str) -> None:
-    """Replaces the last line on stderr, if that is a terminal; "" clears it."""
-    if sys.stderr.isatty():
-        print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
-
-
 def print_table(
-    rows: Sequence[Sequence[object]],
-    columns: Sequence[str] | None = None,
-    left: Sequence[int] = (0,),
+    rows: Iterable[Sequence[object]],
+    columns: Sequence[str],
+    left: Container[int] = (0,),
 ) -> None:
-    """Prints aligned columns; in a terminal long cells wrap, elsewhere they do not.
+    """Prints aligned columns; on a terminal long cells wrap, elsewhere they do not.
 
-    Args:
-        rows: The cells of each row.
-        columns: Headers, or `None` for none.
-        left: Indices of the columns that are aligned left; the others are right.
+    The columns with indices in `left` are aligned left, the others right.
 
     Example:
     >>> print_table([["main", "0.9861"], ["aux_4a", "0.97"]], ["output", "accuracy"])
@@ -100,21 +91,15 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    count = len(columns or rows[0]) if columns or rows else 0
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, collapse_padding=True)
-    table.show_header = columns is not None
-    for index in range(count):
-        table.add_column(
-            Text(columns[index]) if columns else "",
-            justify="left" if index in left else "right",
-            overflow="fold",
-        )
+    for index, column in enumerate(columns):
+        side = "left" if index in left else "right"
+        table.add_column(Text(column), justify=side, overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 10_000
     console = Console(width=width, highlight=False, color_system=None)
     with console.capture() as captured:
         console.print(table)
-    # rich pads the last column with blanks
-    for line in captured.get().splitlines():
+    for line in captured.get().splitlines():  # rich pads the last column with blanks
         print(line.rstrip())
