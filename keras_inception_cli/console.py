@@ -33,7 +33,7 @@ def quiet_start() -> Iterator[None]:
 
 
 def progress_bar(label: str, total: int | None, unit: str = "picture"):
-    """A `tqdm` bar on stderr with rate and time left; silent if stderr is not a terminal.
+    """A `tqdm` bar with rate and time left, on a stderr that is a terminal.
 
     Example:
     >>> with progress_bar("decoding", 2) as bar:
@@ -93,8 +93,11 @@ def print_table(
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
-        side = "left" if index in left else "right"
-        table.add_column(Text(column), justify=side, overflow="fold")
+        table.add_column(
+            Text(column),
+            justify="left" if index in left else "right",
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 10_000
