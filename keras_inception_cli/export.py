@@ -5,7 +5,6 @@ runtime (--format) to SAVED_MODELS/NAME/FORMAT/VERSION.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,10 @@ from keras_inception_cli import common, console, data_options
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
 
     from keras_inception.data import Data
+    from keras_inception.export.formats import Predict
     from keras_inception.training import RunDirectory
-
 
 FORMATS = ("onnx", "openvino", "litert")
 INT8_FORMATS = ("onnx", "openvino")
@@ -26,45 +24,39 @@ CALIBRATION_BATCHES, BATCH_SIZE = 8, 32
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `export`."""
-    parser.add_argument(
-        "model", metavar="MODEL", nargs="?", help="a .keras file; not with --rollback"
-    )
-    parser.add_argument(
-        "--name", help="the served model's name (default: the run's, or the file's)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", metavar="MODEL", nargs="?", help="a .keras file; not with --rollback")
+    add("--name", help="the served model's name (default: the run's, or the file's)")
+    add(
         "--saved-models",
         type=Path,
         default=Path("saved_models"),
         help="directory of all exported models (default: saved_models)",
     )
-    parser.add_argument(
-        "--version", type=int, help="version number (default: the highest plus 1)"
-    )
-    parser.add_argument(
+    add("--version", type=int, help="version number (default: the highest plus 1)")
+    add(
         "--early-exit",
         type=Path,
         metavar="FILE",
         help="exits.json, as calibrate writes it: adds the signature "
         "serving_early_exit, and the heads that it needs",
     )
-    parser.add_argument(
+    add(
         "--top",
         type=int,
         metavar="K",
         help="return only the best K classes for picture files (default: all)",
     )
-    parser.add_argument(
+    add(
         "--format",
         choices=FORMATS,
         help="write for ONNX Runtime, OpenVINO or LiteRT instead (extras of that name)",
     )
-    parser.add_argument(
+    add(
         "--dtype",
         choices=("bfloat16",),
         help="store weights and compute in this type: little more than half the bytes, "
-        "faster on processors that support it, slightly less exact (default: as the "
-        "model was trained)",
+        "faster where supported, slightly less exact (default: the model's own)",
     )
     integers = parser.add_argument_group("8-bit integers, with --format")
     integers.add_argument(
@@ -72,18 +64,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="data",
         metavar="DATA",
         help="compute in 8-bit integers, calibrated on training pictures of DATA, and "
-        "print the accuracy on its validation pictures; for "
-        f"{' and '.join(INT8_FORMATS)}",
+        f"print the accuracy on validation pictures ({' or '.join(INT8_FORMATS)} only)",
     )
     data_options.add_data_arguments(integers)
     data_options.add_seed_argument(integers)
-    parser.add_argument(
+    add(
         "--keep",
         type=int,
         metavar="N",
         help="after the export, delete all but the N highest versions",
     )
-    parser.add_argument(
+    add(
         "--rollback",
         action="store_true",
         help="export nothing; withdraw --name's highest version, so that servers "
@@ -99,20 +90,17 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception.training import RunDirectory
 
     if options.rollback:
-        directory = _directory(options, options.name)
+        directory = Path(options.saved_models, options.name, options.format or "")
         withdrawn, highest = export.rollback(directory)
-        print(
-            f"withdrew {directory / str(withdrawn)} to withdrawn-{withdrawn}; "
-            f"version {highest} is the highest now"
-        )
+        print(f"renamed {directory / str(withdrawn)} to withdrawn-{withdrawn}")
+        print(f"version {highest} is the highest now")
         return
     model = common.load_model(options.model)
     data = _load_data(options, model) if options.data else None
     file = Path(options.model).resolve()
     run = RunDirectory.of_model(file) if file.name == "model.keras" else None
-    directory = _directory(
-        options, options.name or (run.path.name if run else file.stem)
-    )
+    name = options.name or (run.path.name if run else file.stem)
+    directory = Path(options.saved_models, name, options.format or "")
     if options.format:
         calibration = data.train.take(CALIBRATION_BATCHES) if data else None
         path = export.export_format(
@@ -151,28 +139,23 @@ def _check_options(options: argparse.Namespace) -> None:
         return
     if not options.model:
         raise ValueError("export needs a MODEL, a .keras file")
-    if options.format:
-        for name in ("early_exit", "top", "dtype"):
-            if getattr(options, name):
-                raise ValueError(
-                    f"--{name.replace('_', '-')} applies to a SavedModel only; leave "
-                    "it or --format out"
-                )
+    for name in ("early_exit", "top", "dtype") if options.format else ():
+        if getattr(options, name):
+            raise ValueError(
+                f"--{name.replace('_', '-')} applies to a SavedModel only; leave it or "
+                "--format out"
+            )
     if options.dtype and options.early_exit:
         raise ValueError(
-            "The thresholds of --early-exit are calibrated for the model as it is, not "
-            f"in {options.dtype}; leave out --early-exit or --dtype"
+            "The thresholds of --early-exit do not hold in another dtype; leave out "
+            "--early-exit or --dtype"
         )
     if options.data and options.format not in INT8_FORMATS:
         raise ValueError(f"--int8 needs --format {' or '.join(INT8_FORMATS)}")
 
 
-def _directory(options: argparse.Namespace, name: str) -> Path:
-    return options.saved_models / name / (options.format or "")
-
-
 def _load_data(options: argparse.Namespace, model: "keras.Model") -> "Data":
-    """The pictures that `--int8` calibrates with and is evaluated on."""
+    """Loads the pictures for calibrating and evaluating `--int8`."""
     from keras_inception import data
     from keras_inception.defaults import input_size_of
 
@@ -189,11 +172,7 @@ def _load_data(options: argparse.Namespace, model: "keras.Model") -> "Data":
     return loaded
 
 
-def _print_accuracies(
-    model: "keras.Model",
-    integers: "Callable[[np.ndarray], np.ndarray]",
-    data: "Data",
-) -> None:
+def _print_accuracies(model: "keras.Model", integers: "Predict", data: "Data") -> None:
     """Prints the accuracy of a model and of its 8-bit form on validation pictures."""
     from keras_inception.outputs import main_of
 
@@ -204,11 +183,11 @@ def _print_accuracies(
             correct[name] += int((answer.argmax(-1) == labels).sum())
         count += len(labels)
     accuracies = "  ".join(f"{name} {n / count:.4f}" for name, n in correct.items())
-    print(f"accuracy on {count} held-out pictures: {accuracies}")
+    print(f"accuracy on {count} validation pictures: {accuracies}")
 
 
 def _facts(run: "RunDirectory") -> dict[str, str]:
-    """Rows of the model card from the run that a model lies in."""
+    """Rows of the model card from a model's run."""
     facts, result = {"data": run.read_config().data}, run.read_result()
     if result:
         facts["accuracy"] = (

@@ -6,6 +6,8 @@ requests in progress, then stop the server.
 
 import argparse
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,21 +19,15 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `serve`."""
-    parser.add_argument(
-        "directory", metavar="DIRECTORY", type=Path, help="saved_models/NAME"
-    )
-    parser.add_argument("--name", help="the model's name in paths (default: NAME)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("directory", metavar="DIRECTORY", type=Path, help="saved_models/NAME")
+    add("--name", help="the model's name in paths (default: NAME)")
+    add(
         "--host",
         default="127.0.0.1",
         help="address to listen on (default: 127.0.0.1, this machine only)",
     )
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=8501,
-        help="port to listen on; 0 chooses a free one (default: 8501)",
-    )
+    _add_number(add, "--port", 8501, "PORT", "port to listen on; 0 chooses a free one")
     versions = parser.add_argument_group("versions")
     versions.add_argument(
         "--versions",
@@ -46,57 +42,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LABEL=VERSION",
         help="also serve this version, at .../labels/LABEL; can be repeated",
     )
-    batching = parser.add_argument_group("batching of concurrent requests")
-    batching.add_argument(
-        "--max-batch",
-        type=int,
-        default=32,
-        metavar="ROWS",
-        help="most rows in a batch; 1 disables batching (default: 32)",
+    group = parser.add_argument_group("batching of concurrent requests")
+    number = partial(_add_number, group.add_argument)
+    number("--max-batch", 32, "ROWS", "most rows in a batch; 1 disables batching")
+    number(
+        "--batch-wait", 1.0, "MS", "milliseconds an idle server waits for more requests"
     )
-    batching.add_argument(
-        "--batch-wait",
-        type=float,
-        default=1.0,
-        metavar="MS",
-        help="milliseconds an idle server waits for more requests (default: 1)",
+    number("--batch-threads", 2, "N", "batches that run at once")
+    group = parser.add_argument_group("limits on requests")
+    number = partial(_add_number, group.add_argument)
+    number("--max-body", 32, "MIB", "largest body in MiB")
+    number("--max-pixels", 25.0, "MILLIONS", "most pixels of a picture, in millions")
+    number("--max-queue", 64, "REQUESTS", "most requests in progress or waiting")
+    number(
+        "--timeout", 30.0, "SECONDS", "seconds for a body to arrive, and for the answer"
     )
-    batching.add_argument(
-        "--batch-threads",
-        type=int,
-        default=2,
-        metavar="N",
-        help="batches that run at once (default: 2)",
-    )
-    limits = parser.add_argument_group("limits on requests")
-    limits.add_argument(
-        "--max-body",
-        type=int,
-        default=32,
-        metavar="MIB",
-        help="largest body in MiB (default: 32)",
-    )
-    limits.add_argument(
-        "--max-pixels",
-        type=float,
-        default=25,
-        metavar="MILLIONS",
-        help="largest width times height of a picture, in millions (default: 25)",
-    )
-    limits.add_argument(
-        "--max-queue",
-        type=int,
-        default=64,
-        metavar="REQUESTS",
-        help="most requests in progress or waiting (default: 64)",
-    )
-    limits.add_argument(
-        "--timeout",
-        type=float,
-        default=30,
-        metavar="SECONDS",
-        help="seconds for a body to arrive, and again for the answer (default: 30)",
-    )
+
+
+def _add_number(
+    add: Callable, option: str, default: float, unit: str, effect: str
+) -> None:
+    help = f"{effect} (default: {default:g})"
+    add(option, type=type(default), default=default, metavar=unit, help=help)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -105,13 +72,18 @@ def run(options: argparse.Namespace) -> None:
     least |= dict.fromkeys(("max_batch", "batch_threads", "max_body", "max_queue"), 1)
     common.check_at_least(options, least)
     for name in ("max_pixels", "timeout"):
-        if not getattr(options, name) > 0:
-            raise ValueError(
-                f"--{name.replace('_', '-')} must be above 0. Received: "
-                f"{getattr(options, name)}"
-            )
-    wanted = _parse_versions(options.versions)
-    labels = dict(_parse_label(text) for text in options.label)
+        if not (value := getattr(options, name)) > 0:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be above 0. Received: {value}")
+    form = "latest, all, or numbers such as 3,5"
+    _check_form("--versions", options.versions, r"latest|all|\d+(,\d+)*", form)
+    for text in options.label:
+        _check_form("--label", text, r"\w+=\d+", "LABEL=VERSION, such as stable=3")
+    wanted = options.versions
+    if wanted not in ("latest", "all"):
+        wanted = list(map(int, wanted.split(",")))
+    pairs = (text.split("=") for text in options.label)
+    labels = {label: int(version) for label, version in pairs}
     if not options.directory.is_dir():
         raise FileNotFoundError(f"There is no directory {options.directory}")
     try:
@@ -152,22 +124,6 @@ def _print_address(address: str, manager: "Manager") -> None:
         f"  for programs  {address}/v1/models/{manager.name}:predict",
         flush=True,
     )
-
-
-def _parse_versions(text: str) -> str | list[int]:
-    _check_form(
-        "--versions",
-        text,
-        r"latest|all|\d+(,\d+)*",
-        "latest, all, or numbers such as 3,5",
-    )
-    return text if text in ("latest", "all") else [int(n) for n in text.split(",")]
-
-
-def _parse_label(text: str) -> tuple[str, int]:
-    _check_form("--label", text, r"\w+=\d+", "LABEL=VERSION, such as stable=3")
-    label, version = text.split("=")
-    return label, int(version)
 
 
 def _check_form(option: str, text: str, pattern: str, form: str) -> None:

@@ -486,7 +486,7 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, cap
     assert command(*words, "--int8", colours) == 0
     wrote, accuracy = capsys.readouterr().out.splitlines()
     assert wrote == f"wrote {tmp_path / 'colours/openvino/1/model.xml'}"
-    told = r"accuracy on (\d+) held-out pictures: float32 ([\d.]+)  int8 ([\d.]+)"
+    told = r"accuracy on (\d+) validation pictures: float32 ([\d.]+)  int8 ([\d.]+)"
     count, floats, integers = re.fullmatch(told, accuracy).groups()
     result = json.loads((workplace / "runs/colours/result.json").read_text())
     assert int(count) == 8

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from keras_inception.server import Manager
-from keras_inception.server.errors import ServingError
+from keras_inception.server.limits import ServingError
 from keras_inception.server.manager import ModelSpec
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_inception.server import json_request, json_response
-from keras_inception.server.errors import ServingError
+from keras_inception.server import json_bodies
+from keras_inception.server.limits import ServingError
 
 ANY = None  # any shape
 ONE = {"x": tf.TensorSpec(ANY, tf.string)}
@@ -25,8 +25,8 @@ NAMED = {
 
 
 def ask(body: str | bytes, inputs):
-    request = json_request.parse(body.encode() if isinstance(body, str) else body)
-    return json_request.tensors(request, inputs)
+    request = json_bodies.parse(body.encode() if isinstance(body, str) else body)
+    return json_bodies.tensors(request, inputs)
 
 
 def refused(body: str | bytes, inputs=None) -> str:
@@ -78,14 +78,14 @@ def test_named_inputs_in_both_formats_are_the_same():
 
 
 def test_binary_values_in_examples():
-    request = json_request.parse(
+    request = json_bodies.parse(
         b"""{"signature_name": "classify_objects", "examples": [
         {"image": { "b64": "aW1hZ2UgYnl0ZXM=" }, "caption": "seaside"},
         {"image": { "b64": "YXdlc29tZSBpbWFnZSBieXRlcw==" }, "caption": "mountains"}
         ]}"""
     )
     assert request["signature_name"] == "classify_objects"
-    assert json_request.examples(request) == [
+    assert json_bodies.examples(request) == [
         {"image": [b"image bytes"], "caption": [b"seaside"]},
         {"image": [b"awesome image bytes"], "caption": [b"mountains"]},
     ]
@@ -97,7 +97,7 @@ def test_numbers_that_json_does_not_know():
     tensors, _ = ask(body, {"x": tf.TensorSpec(ANY, "float32")})
     expected = np.array([1, -3.14, np.nan, np.inf, -np.inf, 2000], "float32")
     np.testing.assert_array_equal(tensors["x"], expected)
-    answer = json_response.predictions({"y": expected}, True)
+    answer = json_bodies.predictions({"y": expected}, True)
     assert answer == '{"predictions": [1.0, -3.14, NaN, Infinity, -Infinity, 2000.0]}'
 
 
@@ -106,7 +106,7 @@ def test_half_plus_three():
         '{"instances": [1.0,2.0,5.0]}', {"x": tf.TensorSpec(ANY, "float32")}
     )
     outputs = {"y": tensors["x"] / 2 + 3}
-    assert json.loads(json_response.predictions(outputs, rows)) == {
+    assert json.loads(json_bodies.predictions(outputs, rows)) == {
         "predictions": [3.5, 4.0, 5.5]
     }
 
@@ -249,7 +249,7 @@ def test_an_empty_column_is_an_empty_batch():
 
 
 def classify(text: str):
-    return json_request.examples(json_request.parse(text.encode()))
+    return json_bodies.examples(json_bodies.parse(text.encode()))
 
 
 def test_features_are_bytes_floats_or_integers():
@@ -295,13 +295,13 @@ TWO = {
 
 def test_several_outputs_go_by_name():
     """MakeRowFormatJsonFromTensors, MakeColumnarFormatJsonFromTensors."""
-    assert json.loads(json_response.predictions(TWO, True)) == {
+    assert json.loads(json_bodies.predictions(TWO, True)) == {
         "predictions": [
             {"classes": ["a", "b"], "scores": [0.2, 0.1]},
             {"classes": ["c", "d"], "scores": [1.0, 0.0]},
         ]
     }
-    assert json.loads(json_response.predictions(TWO, False)) == {
+    assert json.loads(json_bodies.predictions(TWO, False)) == {
         "outputs": {
             "classes": [["a", "b"], ["c", "d"]],
             "scores": [[0.2, 0.1], [1.0, 0.0]],
@@ -312,7 +312,7 @@ def test_several_outputs_go_by_name():
 def test_one_output_goes_without_its_name():
     outputs = {"main": TWO["scores"]}
     for rows, key in ((True, "predictions"), (False, "outputs")):
-        answer = json_response.predictions(outputs, rows)
+        answer = json_bodies.predictions(outputs, rows)
         # WriteDecimal: 0.2 has no noise, and whole numbers get .0
         assert answer == f'{{"{key}": [[0.2, 0.1], [1.0, 0.0]]}}'
 
@@ -320,29 +320,29 @@ def test_one_output_goes_without_its_name():
 def test_floats_survive_the_way_there_and_back():
     values = np.random.default_rng(0).uniform(-1, 1, 1000).astype("float32")
     values = np.concatenate([values, values * 1e-30, values * 1e30]).astype("float32")
-    answer = json.loads(json_response.predictions({"y": values}, False))
+    answer = json.loads(json_bodies.predictions({"y": values}, False))
     np.testing.assert_array_equal(np.array(answer["outputs"], "float32"), values)
 
 
 def test_only_outputs_called_bytes_are_base64():
     """IsNamedTensorBytes."""
     value = np.array([b"\xff\x00"], object)
-    answer = json.loads(json_response.predictions({"image_bytes": value}, True))
+    answer = json.loads(json_bodies.predictions({"image_bytes": value}, True))
     assert answer == {"predictions": [{"b64": "/wA="}]}
-    answer = json.loads(json_response.predictions({"label": value}, True))
+    answer = json.loads(json_bodies.predictions({"label": value}, True))
     assert answer == {"predictions": ["�\x00"]}
 
 
 def test_rows_need_equal_batches():
     outputs = {"labels": np.array([b"a", b"b", b"c"], object), "y": np.zeros((2, 1))}
     with pytest.raises(ServingError, match="inconsistent batch sizes"):
-        json_response.predictions(outputs, True)
-    assert "labels" in json.loads(json_response.predictions(outputs, False))["outputs"]
+        json_bodies.predictions(outputs, True)
+    assert "labels" in json.loads(json_bodies.predictions(outputs, False))["outputs"]
 
 
 def test_classifications_are_pairs_under_results():
     """MakeJsonFromClassificationResult; api_rest.md calls the key "result"."""
-    answer = json_response.classifications(TWO["classes"], TWO["scores"])
+    answer = json_bodies.classifications(TWO["classes"], TWO["scores"])
     assert json.loads(answer) == {
         "results": [[["a", 0.2], ["b", 0.1]], [["c", 1.0], ["d", 0.0]]]
     }

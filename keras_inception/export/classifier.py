@@ -8,18 +8,18 @@ import tensorflow as tf
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.export.versioning import path_of, versions
 
+Classify = Callable[[str | Path], list[tuple[str, float]]]
 
-def load_classifier(
-    path: str | Path,
-) -> Callable[[str | Path], list[tuple[str, float]]]:
+
+def load_classifier(path: str | Path) -> Classify:
     """Loads an exported model as a function from a picture file to ranked classes.
 
     Args:
         path: A version, or the directory of versions, whose highest is loaded.
 
     Returns:
-        A function that takes a picture file's path and returns `(class, score)` pairs,
-        best first. It raises a `ValueError` for a file that is not a picture, and a
+        A function from a picture file's path to `(class, score)` pairs, best first. It
+        raises a `ValueError` for a file that is not a picture, and a
         `FileNotFoundError` for one that does not exist.
 
     Raises:
@@ -45,14 +45,13 @@ def load_classifier(
         # through `loaded`, because a signature does not keep its variables alive
         signature = loaded.signatures["serving_bytes"]
         try:
-            contents = tf.io.read_file(str(image))[None]
-            answer = signature(**{IMAGE_BYTES: contents})
+            answer = signature(**{IMAGE_BYTES: tf.io.read_file(str(image))[None]})
         except tf.errors.NotFoundError:
             raise FileNotFoundError(f"There is no picture file {image}") from None
         except tf.errors.InvalidArgumentError:
             raise ValueError(
-                f"{image} can't be read as a picture: it is damaged, or not a JPEG, "
-                "PNG, GIF or BMP file"
+                f"{image} can't be read as a picture. It is damaged, or not a JPEG, "
+                "PNG, GIF or BMP file."
             ) from None
         classes, scores = answer["classes"][0].numpy(), answer["scores"][0].numpy()
         return [(c.decode(), float(s)) for c, s in zip(classes, scores, strict=True)]

@@ -6,15 +6,15 @@ convolution before it, and response normalization is written as each runtime com
 fastest.
 """
 
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_inception.graph import layer_of, step_of, steps_to
+from keras_inception.graph import Step, layer_of, step_of, steps_to
 from keras_inception.layers import LocalResponseNormalization
 
 Conv2D = keras.layers.Conv2D
@@ -49,104 +49,62 @@ def inference_model(
     normalization: type[LocalResponseNormalization] = FusedNormalization,
     dtype: str | None = None,
 ) -> keras.Model:
-    """Copies a model with its batch normalization folded, for inference only.
+    """Copies a functional model with batch normalization folded, for inference only.
 
-    The weights are copied; `model` is not changed.
-
-    Args:
-        model: A functional model.
-        normalization: The layer that replaces `LocalResponseNormalization`.
-        dtype: The dtype between the scaled pixels and the layers that make the outputs.
-            Those stay as they are, and so do the logits below a softmax. Defaults to
-            the layers' own dtypes.
-
-    Returns:
-        A functional model with inputs and outputs of the same shapes and names.
-
-    Raises:
-        ValueError: If `dtype` is given and the model contains another model, whose
-            layers it would not reach.
-
-    Example:
-    >>> import keras_inception as ki
-    >>> model = ki.GoogLeNet((64, 64, 3), 3, (), width=0.125, batch_norm=True)
-    >>> len(model.layers), len(inference_model(model).layers)
-    (202, 88)
+    Layers of class `normalization` replace `LocalResponseNormalization`. `dtype`
+    applies between the scaled pixels and the layers that make the outputs; those, and
+    logits below a softmax, keep theirs. By default all layers do.
     """
     if dtype is not None:
         _check_flat(model, dtype)
-    only_reader = _only_readers(model)
-    exact = _makers_of_outputs(model)
+    outputs = keras.tree.flatten(model.output)
+    steps = steps_to(*outputs)
+    only_reader = _only_readers(steps, outputs)
+    exact = _makers_of(outputs)
     folds: dict[int, tuple] = {}  # convolution's id: its normalization and activation
     absorbed: set[int] = set()  # ids of the layers that became part of a convolution
-    for step in steps_to(*_outputs(model)):
+    for step in steps:
         layer = step.operation
         norm = only_reader.get(id(layer))
-        if _is_convolution(layer) and _is_linear(layer) and _normalizes_channels(norm):
+        if _can_fold(layer, norm):
             relu = only_reader.get(id(norm))
             relu = relu if _is_plain_relu(relu) else None
             folds[id(layer)] = (norm, relu)
             absorbed.update((id(norm), id(relu)))
+    copies: dict[int, keras.layers.Layer] = {}
 
     def config_of(layer: keras.layers.Layer) -> dict:
         config = layer.get_config()
         keeps = dtype is None or id(layer) in exact or isinstance(layer, _SCALING)
         return config if keeps else config | {"dtype": dtype}
 
-    def replace(layer, inputs):
+    def call(layer: Any, *arguments: Any, **keywords: Any) -> Any:
         if id(layer) in absorbed:
-            return inputs
+            return arguments[0]
+        if not isinstance(layer, keras.layers.Layer):
+            return layer(*arguments, **keywords)
+        if type(layer) is LocalResponseNormalization:
+            return normalization.from_config(config_of(layer))(*arguments)
+        weights = layer.get_weights()
         if id(layer) in folds:
             norm, relu = folds[id(layer)]
             weights = _folded_weights(layer, norm)
-            return _convolve(inputs, config_of(layer), weights, relu and "relu")
-        if type(layer) is LocalResponseNormalization:
-            return normalization.from_config(config_of(layer))(inputs)
-        return None
-
-    return _rebuild(model, replace, config_of)
-
-
-def _rebuild(model: keras.Model, replace: Callable, config_of: Callable) -> keras.Model:
-    """Copies a model, with other calls in place of some layers.
-
-    Args:
-        model: A functional model.
-        replace: From a layer and its input to the output that replaces the layer's, or
-            `None` to copy the layer.
-        config_of: From a layer to the configuration of its copy.
-    """
-    copies: dict[int, keras.layers.Layer] = {}
-
-    def call_or_copy(layer, *arguments, **keywords):
-        result = replace(layer, arguments[0] if arguments else None)
-        if result is not None:
-            return result
-        if not isinstance(layer, keras.layers.Layer):
-            return layer(*arguments, **keywords)
+            config = {"use_bias": True, "activation": relu and "relu"}
+            copies[id(layer)] = Conv2D.from_config(config_of(layer) | config)
         if id(layer) not in copies:
             copies[id(layer)] = layer.__class__.from_config(config_of(layer))
         result = copies[id(layer)](*arguments, **keywords)
-        copies[id(layer)].set_weights(layer.get_weights())
+        copies[id(layer)].set_weights(weights)
         return result
 
     return keras.models.clone_model(
         keras.Model(model.input, model.output, name=model.name),
         clone_function=lambda layer: layer,
-        call_function=call_or_copy,
+        call_function=call,
     )
 
 
-def _convolve(inputs, config: dict, weights: tuple, activation: str | None):
-    """Applies a new convolution with a bias and these weights."""
-    config = config | {"use_bias": True, "activation": activation}
-    layer = Conv2D.from_config(config)
-    outputs = layer(inputs)
-    layer.set_weights(weights)
-    return outputs
-
-
-def _folded_weights(convolution, norm) -> tuple[np.ndarray, np.ndarray]:
+def _folded_weights(convolution: Any, norm: Any) -> list[np.ndarray]:
     """Kernel and bias of a convolution that includes its batch normalization."""
     array = ops.convert_to_numpy
     scale = 1 / np.sqrt(array(norm.moving_variance) + norm.epsilon)
@@ -156,7 +114,7 @@ def _folded_weights(convolution, norm) -> tuple[np.ndarray, np.ndarray]:
     if convolution.use_bias:
         bias = bias + array(convolution.bias)
     bias = bias * scale + (array(norm.beta) if norm.center else 0)
-    return array(convolution.kernel) * scale, bias
+    return [array(convolution.kernel) * scale, bias]
 
 
 def _check_flat(model: keras.Model, dtype: str) -> None:
@@ -169,52 +127,45 @@ def _check_flat(model: keras.Model, dtype: str) -> None:
         )
 
 
-def _makers_of_outputs(model: keras.Model) -> set[int]:
+def _makers_of(outputs: list[keras.KerasTensor]) -> set[int]:
     """The ids of the layers that make the outputs, and the logits below a softmax."""
     makers = set()
-    for tensor in _outputs(model):
-        step = step_of(tensor)
+    for step in map(step_of, outputs):
         makers.add(id(step.operation))
         if not getattr(step.operation, "weights", None):
-            makers.update(id(step_of(x).operation) for x in step.input_tensors)
+            makers.update(id(layer_of(tensor)) for tensor in step.input_tensors)
     return makers
 
 
-def _is_convolution(layer) -> bool:
-    return type(layer) is Conv2D and layer.data_format == "channels_last"
+def _can_fold(layer: Any, norm: Any) -> bool:
+    return (
+        type(layer) is Conv2D
+        and layer.data_format == "channels_last"
+        and layer.activation is keras.activations.linear
+        and type(norm) is keras.layers.BatchNormalization
+        and norm.axis in (-1, 3)
+    )
 
 
-def _is_linear(layer) -> bool:
-    return layer.activation is keras.activations.linear
-
-
-def _normalizes_channels(layer) -> bool:
-    return type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3)
-
-
-def _is_plain_relu(layer) -> bool:
+def _is_plain_relu(layer: Any) -> bool:
     return type(layer) is keras.layers.ReLU and not (
         layer.max_value or layer.negative_slope or layer.threshold
     )
 
 
-def _only_readers(model: keras.Model) -> dict[int, keras.layers.Layer]:
+def _only_readers(
+    steps: list[Step], outputs: list[keras.KerasTensor]
+) -> dict[int, keras.Operation]:
     """Maps a layer's id to the only layer that reads it, if both are called once."""
-    steps = steps_to(*_outputs(model))
     calls = Counter(id(step.operation) for step in steps)
-    readers: dict[int, list] = {}
+    readers: defaultdict[int, list] = defaultdict(list)
     for step in steps:
         for tensor in step.input_tensors:
-            maker = layer_of(tensor)
-            readers.setdefault(id(maker), []).append(step.operation)
-    for tensor in _outputs(model):
-        readers.setdefault(id(layer_of(tensor)), []).append(None)
+            readers[id(layer_of(tensor))].append(step.operation)
+    for tensor in outputs:
+        readers[id(layer_of(tensor))].append(None)
     return {
         maker: found[0]
         for maker, found in readers.items()
         if len(found) == 1 and calls[maker] == 1 and calls[id(found[0])] == 1
     }
-
-
-def _outputs(model: keras.Model) -> list[keras.KerasTensor]:
-    return keras.tree.flatten(model.output)

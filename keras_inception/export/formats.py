@@ -27,22 +27,16 @@ from keras_inception.layers import LocalResponseNormalization
 from keras_inception.outputs import MAIN, main_of
 
 Predict = Callable[[np.ndarray], np.ndarray]
+Calibration = Iterable[np.ndarray] | None
 
 
 class Format(NamedTuple):
-    """How a model is written for one runtime.
-
-    Attributes:
-        file: The name of the file.
-        packages: Import names of the packages that write and run it.
-        open: Opens a file in its runtime.
-        normalization: The layer whose response normalization the runtime is fast at.
-    """
+    """How a model is written for one runtime, and opened in it."""
 
     file: str
-    packages: tuple[str, ...]
+    packages: tuple[str, ...]  # import names of those that write and run it
     open: Callable[[str], Predict]
-    normalization: type[LocalResponseNormalization]
+    normalization: type[LocalResponseNormalization]  # the one the runtime is fast at
 
 
 def export_format(
@@ -52,7 +46,7 @@ def export_format(
     *,
     class_names: Sequence[str] | None = None,
     version: int | None = None,
-    calibration: Iterable[np.ndarray] | None = None,
+    calibration: Calibration = None,
 ) -> Path:
     """Writes the main output of a model for ONNX Runtime, OpenVINO or LiteRT.
 
@@ -60,9 +54,8 @@ def export_format(
     probabilities; `labels.txt` beside it lists the class names. It is loaded in its
     runtime and compared with the model before the version appears.
 
-    The file gives the model's answers by operations that the runtime is fast at. With
-    `calibration` it computes in 8-bit integers, whose ranges are measured on these
-    pictures: less exact, and faster on processors with instructions for it.
+    With `calibration` the file computes in 8-bit integers, whose ranges are measured on
+    these pictures: less exact, and faster on processors with instructions for it.
 
     Args:
         model: A `DeeplySupervised` model, or a functional classifier of pictures with
@@ -91,8 +84,8 @@ def export_format(
     classifier, class_names = classifier_and_names(model, class_names)
     size = input_size_of(classifier)
     check_version(directory, version)
-    images = np.random.default_rng(0).uniform(0, 255, (3, size, size, 3))
-    images = images.astype("float32")
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (3, size, size, 3)).astype("float32")
     expected = main_of(classifier.predict(images, verbose=0))
     file = FORMATS[format].file
     with being_written(directory) as partial:
@@ -126,18 +119,17 @@ def open_file(path: str | Path) -> Predict:
         ValueError: If the file does not have the name of one of the formats.
     """
     path = Path(path)
-    for known in FORMATS.values():
-        if path.name == known.file:
-            return known.open(str(path))
-    files = ", ".join(known.file for known in FORMATS.values())
-    raise ValueError(f"Expected a file called one of {files}. Received: {path}")
+    openers = {known.file: known.open for known in FORMATS.values()}
+    if path.name not in openers:
+        names = ", ".join(openers)
+        raise ValueError(f"Expected a file called one of {names}. Received: {path}")
+    return openers[path.name](str(path))
 
 
 def _check_format(format: str, integers: bool) -> None:
     if format not in FORMATS:
-        raise ValueError(
-            f"Unknown format {format!r}. Known: {', '.join(sorted(FORMATS))}"
-        )
+        known = ", ".join(sorted(FORMATS))
+        raise ValueError(f"Unknown format {format!r}. Known: {known}")
     if integers and format not in QUANTIZED:
         raise ValueError(
             f"{format} is not supported in 8-bit integers. With calibration pictures "
@@ -147,8 +139,8 @@ def _check_format(format: str, integers: bool) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         # integers for OpenVINO are written by the packages of ONNX
-        written_by_onnx = {"tf2onnx", "onnxruntime"} & set(missing)
-        extras = {format} | ({"onnx"} if written_by_onnx else set())
+        by_onnx = not {"tf2onnx", "onnxruntime"}.isdisjoint(missing)
+        extras = {format, "onnx"} if by_onnx else {format}
         raise RuntimeError(
             f"The format {format} needs {' and '.join(missing)}, not installed here: "
             f"pip install 'keras-inception[{','.join(sorted(extras))}]'"
@@ -157,10 +149,7 @@ def _check_format(format: str, integers: bool) -> None:
 
 
 def _write(
-    classifier: keras.Model,
-    path: Path,
-    format: str,
-    calibration: Iterable[np.ndarray] | None,
+    classifier: keras.Model, path: Path, format: str, calibration: Calibration
 ) -> None:
     made = inference_model(classifier, FORMATS[format].normalization)
     # The exporters name an input after its layer, and invent a name for an output that
@@ -169,16 +158,13 @@ def _write(
     named = keras.Model(images, {MAIN: main_of(made(images))}, name=classifier.name)
     named(np.zeros((1, *images.shape[1:]), "float32"))  # else Keras does not export it
     if calibration is not None:
-        floats = [x.name for x in made.layers if _is_normalization(x)]
+        kind = LocalResponseNormalization
+        floats = [layer.name for layer in made.layers if isinstance(layer, kind)]
         write_quantized(named, path, calibration, floats)
     elif format == "openvino":
         _write_openvino(named, path)
     else:
         named.export(str(path), format=format, verbose=False)
-
-
-def _is_normalization(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, LocalResponseNormalization)
 
 
 def _write_openvino(model: keras.Model, path: Path) -> None:
@@ -193,9 +179,8 @@ def _write_openvino(model: keras.Model, path: Path) -> None:
     module.weights = list(answer.get_concrete_function().variables)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": answer})
-        openvino.save_model(
-            openvino.convert_model(folder), path, compress_to_fp16=False
-        )
+        converted = openvino.convert_model(folder)
+        openvino.save_model(converted, path, compress_to_fp16=False)
 
 
 def _open_onnx(path: str) -> Predict:

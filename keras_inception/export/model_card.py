@@ -23,16 +23,7 @@ def write_card(
     signatures: Iterable[Signature],
     facts: Mapping[str, str],
 ) -> None:
-    """Writes the card into a complete SavedModel, whose files it lists.
-
-    Args:
-        path: The SavedModel's directory.
-        name: The served model's name.
-        model: The exported model.
-        class_names: In label order.
-        signatures: The SavedModel's.
-        facts: More rows for the first table, such as data and accuracy.
-    """
+    """Writes the card into a complete SavedModel, whose files it lists."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     rows = {
         "network": f"{model.name}, {model.count_params():,} parameters",
@@ -57,17 +48,17 @@ def write_card(
         "",
         *_table(
             ("name", "takes", "returns"),
-            ((f"`{s.name}`", s.takes, s.returns) for s in signatures),
+            [(f"`{s.name}`", s.takes, s.returns) for s in signatures],
         ),
         "",
         "## Files",
         "",
         *_table(
             ("file", "bytes", "SHA-256"),
-            (
+            [
                 (f"`{file}`", f"{size:,}", f"`{checksum}`")
                 for file, (size, checksum) in checksums(path).items()
-            ),
+            ],
         ),
     ]
     (path / FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The checks that every export begins with: backend, main output, class names."""
+"""The steps that every export begins with: backend, main output, class names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,12 @@ from keras_inception.supervision import plain_classifier
 
 def check_backend(subject: str) -> None:
     """Raises a `RuntimeError` that begins with `subject` on JAX or PyTorch."""
-    if keras.backend.backend() != "tensorflow":
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
         raise RuntimeError(
-            f"{subject} is written by TensorFlow, but Keras runs on "
-            f"{keras.backend.backend()}. Save the model as .keras and export it with "
-            "KERAS_BACKEND=tensorflow: the file loads on every backend."
+            f"{subject} is written by TensorFlow, but Keras runs on {backend}. Save "
+            "the model as .keras and export it with KERAS_BACKEND=tensorflow: the file "
+            "loads on every backend."
         )
 
 
@@ -23,21 +24,13 @@ def classifier_and_names(
 ) -> tuple[keras.Model, list[str]]:
     """The single-output classifier inside a model, and a name for each of its classes.
 
-    Args:
-        model: A `DeeplySupervised` model, or a functional classifier with one output.
-        class_names: Names in label order. Defaults to those the model carries, else the
-            class indices.
-
-    Raises:
-        ValueError: If there is not one name of one line for each class.
+    Names default to those the model carries, else to the class indices.
     """
     classifier = plain_classifier(model)
     classes = classifier.output.shape[-1]
     if class_names is None:
         class_names = getattr(model, "class_names", None)
-    names = [
-        str(name) for name in (range(classes) if class_names is None else class_names)
-    ]
+    names = list(map(str, range(classes) if class_names is None else class_names))
     if len(names) != classes:
         raise ValueError(
             f"The model has {classes} classes; class_names must name each of them. "

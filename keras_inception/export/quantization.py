@@ -29,45 +29,35 @@ def write_quantized(
     calibration: Iterable[np.ndarray],
     keep_floats: Sequence[str],
 ) -> None:
-    """Writes a model in 8-bit integers, as ONNX or as OpenVINO's `.xml`.
+    """Writes a model of `images`, without batch normalization, in 8-bit integers.
 
-    Args:
-        model: A model with one input called `images` and no batch normalization.
-        path: `model.onnx` or `model.xml`; the suffix decides the format.
-        calibration: Batches of pictures, as the model takes them.
-        keep_floats: Names of layers that stay in float32.
-
-    Raises:
-        ValueError: If `calibration` is empty.
+    The suffix of `path` decides the format: `.onnx`, or OpenVINO's `.xml`. The layers
+    in `keep_floats` stay in float32.
     """
     import onnx
     from onnxruntime import quantization
 
+    feeds = ({"images": np.asarray(batch, "float32")} for batch in calibration)
+
     class Pictures(quantization.CalibrationDataReader):
         """Gives the quantizer one batch at a time, then `None`."""
 
-        def __init__(self, batches: Iterator[np.ndarray]):
-            self.batches = batches
-
         def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {"images": np.asarray(batch, "float32")}
+            return next(feeds, None)
 
     with tempfile.TemporaryDirectory() as folder:
         floats, integers = f"{folder}/float.onnx", f"{folder}/int8.onnx"
         model.export(floats, format="onnx", verbose=False)
+        names = [node.name for node in onnx.load(floats).graph.node]
+        kept = [x for x in names if any(f"/{layer}" in x for layer in keep_floats)]
         with _warnings_hidden():
             quantization.quantize_static(
                 floats,
                 integers,
-                Pictures(iter(calibration)),
+                Pictures(),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=_OPERATIONS,
-                nodes_to_exclude=[
-                    node.name
-                    for node in onnx.load(floats).graph.node
-                    if any(f"/{name}" in node.name for name in keep_floats)
-                ],
+                nodes_to_exclude=kept,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,

@@ -19,9 +19,6 @@ from keras_inception.export.signatures import CLASSIFY, Signature, build_signatu
 from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.layers import LocalResponseNormalization
 
-# float16 overflows in the squares that response normalization adds up.
-DTYPES = ("bfloat16",)
-
 
 def export_saved_model(
     model: keras.Model,
@@ -51,8 +48,7 @@ def export_saved_model(
     The version contains no optimizer, no dropout, and no heads except those of
     `early_exit`. `assets/labels.txt` lists the class names, `assets.extra/` has a
     warm-up request for each signature, which the written model has answered, and
-    `model_card.md` describes the model. The version is written under a temporary name
-    and renamed: it appears whole or not at all.
+    `model_card.md` describes the model. The version appears whole or not at all.
 
     Args:
         model: A `DeeplySupervised` model, or a functional classifier of pictures with
@@ -77,8 +73,8 @@ def export_saved_model(
     Raises:
         ValueError: If there is not one name for each class, `version` is below 1, `top`
             is not from 1 to the number of classes, the model does not take pictures of
-            a fixed size, or `dtype` is not supported at all, with `early_exit`, or with
-            a model within the model.
+            a fixed size, or `dtype` is not supported (at all, with `early_exit`, or
+            with a model within the model).
         FileExistsError: If the version exists already.
         RuntimeError: If Keras does not run on TensorFlow, or if the written model's
             answers differ from the model's.
@@ -112,7 +108,17 @@ def export_saved_model(
         )
     served, facts = classifier, dict(facts or {})
     if dtype is not None:
-        _check_dtype(dtype, early_exit)
+        # float16 overflows in the squares that response normalization adds up.
+        if dtype != "bfloat16":
+            raise ValueError(
+                "dtype must be None, for the model's own, or bfloat16. Received: "
+                f"{dtype!r}"
+            )
+        if early_exit is not None:
+            raise ValueError(
+                "The thresholds of early_exit were calibrated for the model as it is, "
+                f"not in {dtype}. Leave out early_exit or dtype."
+            )
         served = inference_model(classifier, LocalResponseNormalization, dtype)
         facts["computes in"] = (
             f"{dtype}; parameters and accuracy are those of the model as it was trained"
@@ -125,19 +131,6 @@ def export_saved_model(
         warmup.replay(partial, signatures)
         write_card(partial, directory.name, classifier, class_names, signatures, facts)
         return publish(partial, directory, version)
-
-
-def _check_dtype(dtype: str, early_exit: EarlyExit | None) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(
-            f"dtype must be None, for the model's own, or {' or '.join(DTYPES)}. "
-            f"Received: {dtype!r}"
-        )
-    if early_exit is not None:
-        raise ValueError(
-            "The thresholds of early_exit were calibrated for the model as it is, not "
-            f"in {dtype}. Leave out early_exit or dtype."
-        )
 
 
 def _save(path: Path, signatures: list[Signature]) -> None:

@@ -50,15 +50,20 @@ def build_signatures(
 ) -> list[Signature]:
     """Builds the signatures of a classifier of square pictures.
 
-    Args:
-        classifier: A model with one input of pictures and one output of probabilities.
-        class_names: In label order.
-        top: How many classes `serving_bytes` and `classify` return; `None` for all.
-        early_exit: Exits of the same network; adds `serving_early_exit`.
+    `serving_bytes` and `classify` return `top` classes, or all. Exits of the same
+    network add `serving_early_exit`.
     """
     size = input_size_of(classifier)
-    probabilities = _probabilities(classifier, size)
     count = len(class_names) if top is None else top
+
+    # A tf.function within the signatures, so that the file holds the network once.
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)])
+    @_allow_empty_batch
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        return main_of(classifier(images, training=False))
+
+    def main_output(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {MAIN: probabilities(tf.cast(images, tf.float32))}
 
     def ranked(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.map_fn(
@@ -78,27 +83,11 @@ def build_signatures(
         feature = tf.io.FixedLenFeature((), tf.string)
         return ranked(tf.io.parse_example(inputs, {IMAGE_BYTES: feature})[IMAGE_BYTES])
 
-    def main_output(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {MAIN: probabilities(tf.cast(images, tf.float32))}
-
-    picture = _gray_png(size)
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))
-    example = tf.train.Example(
-        features=tf.train.Features(feature={IMAGE_BYTES: feature})
-    )
-    exits = []
-    if early_exit is not None:
-        exits = [
-            on_images(
-                "serving_early_exit",
-                _allow_empty_batch(serving_function(early_exit)),
-                size,
-                "float32",
-                "`main`: probabilities; `exit`: name of the output that answered",
-            )
-        ]
+    picture = tf.io.encode_png(np.full((size, size, 3), 128, "uint8")).numpy()
+    example = tf.train.Example()
+    example.features.feature[IMAGE_BYTES].bytes_list.value.append(picture)
     classes = f"`classes` (strings), `scores` `(batch, {count})`, best first"
-    return [
+    signatures = [
         on_images(DEFAULT, main_output, size, "float32", "`main`: probabilities"),
         on_images("serving_uint8", main_output, size, "uint8", "`main`: probabilities"),
         Signature(
@@ -115,26 +104,20 @@ def build_signatures(
             f"`inputs`: serialized `tf.Example`s with the feature `{IMAGE_BYTES}`",
             classes,
         ),
-        *exits,
     ]
+    if early_exit is not None:
+        function = _allow_empty_batch(serving_function(early_exit))
+        returns = "`main`: probabilities; `exit`: name of the output that answered"
+        signatures.append(
+            on_images("serving_early_exit", function, size, "float32", returns)
+        )
+    return signatures
 
 
 def on_images(
-    name: str,
-    function: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-    size: int,
-    dtype: str,
-    returns: str,
+    name: str, function: Callable, size: int, dtype: str, returns: str
 ) -> Signature:
-    """A signature whose one input is `images`, `(batch, size, size, 3)` pixels 0..255.
-
-    Args:
-        name: The name in requests.
-        function: From such a tensor to a dict of named tensors.
-        size: The input size in pixels.
-        dtype: The pixels' type, `"float32"` or `"uint8"`.
-        returns: Describes the outputs on the model card.
-    """
+    """A signature from `images`, `(batch, size, size, 3)` pixels 0..255 of a type."""
     specification = tf.TensorSpec((None, size, size, 3), dtype, "images")
     return Signature(
         name,
@@ -143,18 +126,6 @@ def on_images(
         f"`images`: {dtype} RGB pixels 0..255 `(batch, {size}, {size}, 3)`",
         returns,
     )
-
-
-def _probabilities(
-    classifier: keras.Model, size: int
-) -> tf.types.experimental.GenericFunction:
-    @_allow_empty_batch
-    def probabilities(images: tf.Tensor) -> tf.Tensor:
-        return main_of(classifier(images, training=False))
-
-    # A tf.function within the signatures, so that the file holds the network once.
-    specification = tf.TensorSpec((None, size, size, 3), tf.float32)
-    return tf.function(probabilities, input_signature=[specification])
 
 
 def _allow_empty_batch(function: Callable) -> Callable:
@@ -167,8 +138,3 @@ def _allow_empty_batch(function: Callable) -> Callable:
         return tf.nest.map_structure(lambda answer: answer[:batch], function(images))
 
     return padded
-
-
-def _gray_png(size: int) -> bytes:
-    pixels = np.full((size, size, 3), 128, "uint8")
-    return tf.io.encode_png(pixels).numpy()

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PARTIAL = re.compile(r"\.partial-(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}")
-_WITHDRAWN = re.compile(r"withdrawn-(?P<version>\d+)")
 
 
 def versions(directory: str | Path) -> list[int]:
@@ -28,11 +27,7 @@ def versions(directory: str | Path) -> list[int]:
 
 
 def path_of(directory: str | Path, version: int) -> Path:
-    """The path of a version; `00000123` is version 123, as in TF Serving.
-
-    Raises:
-        FileNotFoundError: If the directory has no such version.
-    """
+    """The path of a version; `00000123` is version 123, as in TF Serving."""
     for entry in Path(directory).iterdir():
         if _is_number(entry.name) and int(entry.name) == version and entry.is_dir():
             return entry
@@ -58,16 +53,9 @@ def being_written(directory: str | Path) -> Iterator[Path]:
 
 
 def publish(partial: Path, directory: str | Path, version: int | None) -> Path:
-    """Makes a complete export a version by renaming it; returns its path.
+    """Makes the path of `being_written` a version by renaming it; returns its path.
 
-    Args:
-        partial: The path from `being_written`.
-        directory: The model's directory of versions.
-        version: A number that does not exist yet; `None` for the highest that exists or
-            was withdrawn, plus one.
-
-    Raises:
-        FileExistsError: If the version exists already.
+    The version defaults to the highest that exists or was withdrawn, plus one.
     """
     directory = Path(directory)
     _flush(partial)
@@ -85,12 +73,7 @@ def publish(partial: Path, directory: str | Path, version: int | None) -> Path:
 
 
 def check_version(directory: str | Path, version: int | None) -> None:
-    """Checks a requested version before any work is spent on it.
-
-    Raises:
-        ValueError: If the version is below 1.
-        FileExistsError: If the version exists or was withdrawn.
-    """
+    """Checks a requested version before any work is spent on it."""
     if version is None:
         return
     if version < 1:
@@ -145,8 +128,8 @@ def prune(directory: str | Path, keep: int) -> list[int]:
 def _version_exists(path: Path) -> FileExistsError:
     return FileExistsError(
         f"{path} exists. A version is never overwritten, since TF Serving may be "
-        "reading it, and a number is used only once. Choose another version, or leave "
-        "it out for the next."
+        "reading it, and a number is used only once. Choose another, or none for the "
+        "next."
     )
 
 
@@ -155,11 +138,9 @@ def _is_number(name: str) -> bool:
 
 
 def _highest_ever(directory: Path) -> int:
-    names = [entry.name for entry in directory.iterdir()]
-    withdrawn = map(_WITHDRAWN.fullmatch, names)
-    numbers = [int(match["version"]) for match in withdrawn if match]
     # includes plain files: they are not versions, but block the name
-    return max([*map(int, filter(_is_number, names)), *numbers], default=0)
+    names = (entry.name.removeprefix("withdrawn-") for entry in directory.iterdir())
+    return max(map(int, filter(_is_number, names)), default=0)
 
 
 def _partial_name() -> str:
@@ -172,10 +153,8 @@ def _is_abandoned(name: str) -> bool:
         return False
     try:
         os.kill(int(match["process"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # the process exists and belongs to another user
-        return False
+    except OSError as error:  # a PermissionError: the process belongs to another user
+        return isinstance(error, ProcessLookupError)
     return False
 
 

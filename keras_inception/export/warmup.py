@@ -1,4 +1,4 @@
-"""Warm-up requests, which TF Serving answers itself before it serves a version.
+"""Warm-up requests, which TF Serving sends itself before it serves a version.
 
 `assets.extra/tf_serving_warmup_requests` is a TFRecord file of `PredictionLog`
 messages. A record that fails keeps TF Serving from loading the version at all, so the
@@ -17,13 +17,7 @@ FILE = Path("assets.extra/tf_serving_warmup_requests")
 
 
 def write_requests(path: Path, name: str, signatures: Iterable[Signature]) -> None:
-    """Writes one request for each signature into a SavedModel.
-
-    Args:
-        path: The SavedModel's directory.
-        name: The served model's name.
-        signatures: Their examples become the requests.
-    """
+    """Writes the example of each signature into a SavedModel of a model's name."""
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     (path / FILE).parent.mkdir(exist_ok=True)
@@ -39,11 +33,7 @@ def write_requests(path: Path, name: str, signatures: Iterable[Signature]) -> No
 
 
 def read_requests(path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yields the signature name and inputs of each request in a warm-up file.
-
-    Raises:
-        ValueError: If a record is not a predict request.
-    """
+    """Yields the signature name and inputs of each request in a warm-up file."""
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     for record in tf.data.TFRecordDataset(str(path / FILE)).as_numpy_iterator():
@@ -60,19 +50,13 @@ def read_requests(path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
 
 
 def replay(path: Path, signatures: Iterable[Signature]) -> None:
-    """Sends a written SavedModel the requests of its warm-up file.
-
-    Raises:
-        RuntimeError: If a signature is missing in the file or in the model, fails, or
-            its answer differs from the model's in memory.
-    """
+    """Checks that a written SavedModel answers its warm-up requests as in memory."""
     written = tf.saved_model.load(path)
     requests = dict(read_requests(path))
     for signature in signatures:
         try:
-            inputs = {
-                key: tf.constant(x) for key, x in requests[signature.name].items()
-            }
+            request = requests[signature.name]
+            inputs = {key: tf.constant(array) for key, array in request.items()}
             answer = written.signatures[signature.name](**inputs)
         except (KeyError, TypeError, tf.errors.OpError) as error:
             raise RuntimeError(

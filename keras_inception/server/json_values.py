@@ -1,30 +1,20 @@
 """JSON values to arrays and back: nested lists, numbers, strings, base64.
 
 The rules are those of tensorflow_serving/util/json_tensor.cc. Where a rule there
-silently changes a value (a uint8 of 300 becomes 44), this raises an error.
+silently changes a value (a uint8 of 300 becomes 44), this raises a `ServingError`.
 """
 
 import base64
-import binascii
 import itertools
 import json
 from typing import Any
 
 import numpy as np
 
-from keras_inception.server.errors import ServingError
+from keras_inception.server.limits import ServingError
 
-# Integers that a float32 or a float64 represents exactly (IsLosslessDecimal).
-_EXACT = {"float32": 2**24 - 1, "float64": 2**53 - 1}
-_TYPE_NAMES = {
-    dict: "Object",
-    list: "Array",
-    str: "String",
-    bool: "Bool",
-    int: "Number",
-    float: "Number",
-    type(None): "Null",
-}
+_TYPE_NAMES = {dict: "Object", list: "Array", str: "String", bool: "Bool"}
+_LEGAL_TYPES = {"f": (int, float), "i": (int,), "u": (int,), "b": (bool,)}
 
 
 def to_array(value: Any, dtype: np.dtype) -> np.ndarray:
@@ -32,14 +22,6 @@ def to_array(value: Any, dtype: np.dtype) -> np.ndarray:
 
     Works level by level rather than value by value, so that C code does most of it: a
     picture as a list has 150,000 numbers.
-
-    Args:
-        value: A parsed JSON value.
-        dtype: The element type; that of Python objects for strings.
-
-    Raises:
-        ServingError: If the lists are ragged, or a value is of another type or does not
-            fit.
     """
     shape: list[int] = []
     leaves = [value]
@@ -68,97 +50,58 @@ def to_array(value: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def _numbers(leaves: list, kinds: set[type], dtype: np.dtype) -> np.ndarray:
-    legal_types: dict[str, set[type]] = {
-        "f": {int, float},
-        "i": {int},
-        "u": {int},
-        "b": {bool},
-    }
-    legal = legal_types[dtype.kind]
-    if not kinds <= legal:
+    legal = _LEGAL_TYPES[dtype.kind]
+    if not kinds.issubset(legal):
         wrong = next(leaf for leaf in leaves if type(leaf) not in legal)
-        raise ServingError(
-            f"JSON Value: {shown(wrong)} Type: {type_name(wrong)} is not of "
-            f"expected type: {dtype.name}"
-        )
+        raise _wrong_type(wrong, dtype.name)
     if dtype.kind == "b":
         return np.array(leaves, dtype)
-    whole = leaves if dtype.kind in "iu" else [x for x in leaves if type(x) is int]
-    if whole:
-        if dtype.kind in "iu":
-            least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-        else:
-            least, most = -_EXACT[dtype.name], _EXACT[dtype.name]
-        for extreme in (min(whole), max(whole)):
-            if not least <= extreme <= most:
-                raise _lossy(extreme, dtype)
-    array = np.array(leaves, "float64" if dtype.kind == "f" else dtype)
-    if dtype.name == "float32":
-        finite = array[np.isfinite(array)]
-        beyond = finite[np.abs(finite) > np.finfo("float32").max]
-        if beyond.size:
-            raise _lossy(float(beyond[0]), dtype)
-    return array.astype(dtype)
-
-
-def _lossy(value: float, dtype: np.dtype) -> ServingError:
-    return ServingError(
-        f"Cannot convert JSON value: {shown(value)} to {dtype.name} without loss of "
-        "precision."
-    )
+    if dtype.kind == "f":
+        most = 2 ** (np.finfo(dtype).nmant + 1) - 1  # IsLosslessDecimal
+        least, whole = -most, [leaf for leaf in leaves if type(leaf) is int]
+    else:
+        least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        whole = leaves
+    for extreme in (min(whole, default=0), max(whole, default=0)):
+        if not least <= extreme <= most:
+            raise _lossy(extreme, dtype)
+    if dtype.kind != "f":
+        return np.array(leaves, dtype)
+    floats = np.array(leaves, "float64")
+    beyond = np.isfinite(floats) & (np.abs(floats) > np.finfo(dtype).max)
+    if beyond.any():
+        raise _lossy(float(floats[beyond][0]), dtype)
+    return floats.astype(dtype)
 
 
 def to_bytes(value: Any) -> bytes:
-    """A JSON string, or `{"b64": ...}`, as bytes.
-
-    Raises:
-        ServingError: If it is neither, or not valid Unicode or base64.
-    """
-    if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair
-            raise ServingError(
-                f"JSON Value: {shown(value)} is not valid Unicode"
-            ) from None
-    if not isinstance(value, dict):
-        raise ServingError(
-            f"JSON Value: {shown(value)} Type: {type_name(value)} is not of "
-            "expected type: string"
-        )
-    if not is_base64(value):
-        raise ServingError(
-            f"JSON Value: {shown(value)} not formatted correctly for base64 data"
-        )
-    encoded = "".join(value["b64"].split()).rstrip("=")
+    """A JSON string, or `{"b64": ...}`, as bytes."""
     try:
-        padding = "=" * (-len(encoded) % 4)
-        return base64.b64decode(encoded + padding, validate=True)
-    except (binascii.Error, ValueError):
+        if isinstance(value, str):
+            return value.encode()
+        if is_base64(value):
+            encoded = "".join(value["b64"].split()).rstrip("=")
+            return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise ServingError(f"JSON Value: {shown(value)} is not valid Unicode") from None
+    except ValueError:
         raise ServingError(
             "Unable to base64 decode: use the standard alphabet, with + and /"
         ) from None
+    if isinstance(value, dict):
+        raise ServingError(
+            f"JSON Value: {shown(value)} not formatted correctly for base64 data"
+        )
+    raise _wrong_type(value, "string")
 
 
 def is_base64(value: Any) -> bool:
     """Whether a JSON value has the form `{"b64": "..."}`."""
-    return (
-        isinstance(value, dict) and set(value) == {"b64"} and type(value["b64"]) is str
-    )
-
-
-def type_name(value: Any) -> str:
-    """The name of a JSON value's type in messages, such as `Number`."""
-    return _TYPE_NAMES[type(value)]
+    return type(value) is dict and set(value) == {"b64"} and type(value["b64"]) is str
 
 
 def to_json(name: str, array: np.ndarray) -> Any:
-    """An output as nested lists of JSON values.
-
-    Args:
-        name: The output's name; if it ends in `_bytes`, strings become base64.
-        array: The output.
-    """
+    """An output as nested lists; strings of an output `*_bytes` become base64."""
     array = np.asarray(array)
     if array.dtype.kind == "f":
         # The shortest digits that parse to the same float32: as a float64, 0.2 would be
@@ -166,19 +109,35 @@ def to_json(name: str, array: np.ndarray) -> Any:
         return array.astype(str).astype("float64").tolist()
     if array.dtype.kind != "O":
         return array.tolist()
-    encode = _encoded if name.endswith("_bytes") else _text
+
+    def encode(content: bytes) -> str | dict[str, str]:
+        if name.endswith("_bytes"):
+            return {"b64": base64.b64encode(content).decode()}
+        return content.decode("utf-8", "replace")
+
     return np.vectorize(encode, otypes=[object])(array).tolist() if array.size else []
 
 
-def _encoded(content: bytes) -> dict[str, str]:
-    return {"b64": base64.b64encode(content).decode()}
-
-
-def _text(content: bytes) -> str:
-    return content.decode("utf-8", "replace")
+def type_name(value: Any) -> str:
+    """The name of a JSON value's type in messages, such as `Number`."""
+    return _TYPE_NAMES.get(type(value), "Null" if value is None else "Number")
 
 
 def shown(value: Any) -> str:
     """A JSON value in a message, shortened to 200 characters."""
     text = json.dumps(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _wrong_type(value: Any, expected: str) -> ServingError:
+    return ServingError(
+        f"JSON Value: {shown(value)} Type: {type_name(value)} is not of expected type: "
+        f"{expected}"
+    )
+
+
+def _lossy(value: float, dtype: np.dtype) -> ServingError:
+    return ServingError(
+        f"Cannot convert JSON value: {shown(value)} to {dtype.name} without loss of "
+        "precision."
+    )

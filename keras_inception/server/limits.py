@@ -1,6 +1,9 @@
-"""Limits on one request, and how requests are batched."""
+"""Limits on a request, how requests are batched, and the error for the client."""
 
 import dataclasses
+import re
+
+import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,3 +40,41 @@ class Batching:
     rows: int = 32
     micros: int = 1000
     threads: int = 2
+
+
+class ServingError(Exception):
+    """Raised for a request that can't be answered, with the HTTP status to answer."""
+
+    def __init__(self, message: str, status: int = 400):
+        super().__init__(message)
+        self.status = status
+
+
+# tensorflow_serving/model_servers/http_server.cc
+_STATUS_BY_CODE = {
+    tf.errors.INVALID_ARGUMENT: 400,
+    tf.errors.FAILED_PRECONDITION: 400,
+    tf.errors.OUT_OF_RANGE: 400,
+    tf.errors.UNAUTHENTICATED: 401,
+    tf.errors.PERMISSION_DENIED: 403,
+    tf.errors.NOT_FOUND: 404,
+    tf.errors.ALREADY_EXISTS: 409,
+    tf.errors.ABORTED: 409,
+    tf.errors.RESOURCE_EXHAUSTED: 429,
+    tf.errors.CANCELLED: 499,
+    tf.errors.UNIMPLEMENTED: 501,
+    tf.errors.UNAVAILABLE: 503,
+    tf.errors.DEADLINE_EXCEEDED: 504,
+}
+# Lines of TensorFlow's messages that locate an error in the graph, and empty lines.
+_TRACE = re.compile(
+    r"$|File |Graph execution error|Detected at node|.*(\[\[\{\{node|\[Op:)"
+)
+
+
+def from_tensorflow(error: tf.errors.OpError) -> ServingError:
+    """Turns TensorFlow's error into one line for the client, without the trace."""
+    lines = error.message.split("\n")
+    kept = [line for line in map(str.strip, lines) if not _TRACE.match(line)]
+    message = (kept or lines[:1])[-1]
+    return ServingError(message, _STATUS_BY_CODE.get(error.error_code, 500))

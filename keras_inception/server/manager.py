@@ -6,6 +6,7 @@ answering, so that a version can answer at every moment.
 """
 
 import contextlib
+import dataclasses
 import enum
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,22 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_inception.export.versioning import path_of, versions
-from keras_inception.server.errors import ServingError
+from keras_inception.server.limits import ServingError
 from keras_inception.server.servable import Servable
 
 
 class ModelSpec(NamedTuple):
-    """The model that a request is for, as TF Serving's message of that name.
-
-    Attributes:
-        name: The model's name.
-        version: A version number; `None` for the highest.
-        label: A label, in place of a version number.
-    """
+    """The model that a request is for: its highest version, or this one."""
 
     name: str
     version: int | None = None
-    label: str | None = None
+    label: str | None = None  # in place of a version number
 
 
 class State(enum.StrEnum):
@@ -40,14 +35,14 @@ class State(enum.StrEnum):
     END = "END"
 
 
+@dataclasses.dataclass
 class Version:
-    """A version that was seen: its state, and the servable while it is loaded."""
+    """A version that was seen; it has a servable while it is available."""
 
-    def __init__(self) -> None:
-        self.state = State.LOADING
-        self.error = ""
-        self.servable: Servable | None = None
-        self.users = 0
+    state: State = State.LOADING
+    error: str = ""
+    servable: Servable | None = None
+    users: int = 0
 
     def status(self, number: int) -> dict:
         """The entry of TF Serving's GetModelStatusResponse."""
@@ -100,15 +95,14 @@ class Manager:
             known = self._versions.get(number)
             if known is None or (known.state == State.END and not known.error):
                 self._start(number)
-        if any(self._is_available(number) for number in wanted):
-            for number in set(self._versions) - set(wanted):
-                if self._is_available(number):
-                    self._finish(number)
+        available = set(self.available())
+        if available.intersection(wanted):
+            for number in available.difference(wanted):
+                self._finish(self._versions[number])
         # A version that failed and was removed is tried again when it returns.
-        for number in set(self._versions) - set(present):
-            if self._versions[number].error:
-                with self._changed:
-                    del self._versions[number]
+        for number in set(self.failures()).difference(present):
+            with self._changed:
+                del self._versions[number]
 
     @contextlib.contextmanager
     def following(self, seconds: float) -> Iterator[None]:
@@ -139,11 +133,7 @@ class Manager:
         with self._changed:
             number = max(self.available(), default=0) if version is None else version
             entry = self._versions.get(number) if own else None
-            if (
-                entry is None
-                or entry.state != State.AVAILABLE
-                or entry.servable is None
-            ):
+            if entry is None or entry.servable is None:
                 wanted = f"Latest({spec.name})"
                 if version is not None:
                     wanted = f"Specific({spec.name}, {version})"
@@ -166,21 +156,16 @@ class Manager:
         version = self._version_of(spec)
         with self._changed:
             seen = self._versions if spec.name == self.name else {}
-            if version is None and not seen:
-                raise ServingError(
-                    f"Could not find any versions of model {spec.name}", 404
-                )
-            if version is not None and version not in seen:
-                raise ServingError(
-                    f"Could not find version {version} of model {spec.name}", 404
-                )
             numbers = sorted(seen, reverse=True) if version is None else [version]
+            if not numbers or numbers[0] not in seen:
+                which = "any versions" if version is None else f"version {version}"
+                raise ServingError(f"Could not find {which} of model {spec.name}", 404)
             return [seen[number].status(number) for number in numbers]
 
     def available(self) -> list[int]:
         """The version numbers that are being served, ascending."""
         with self._changed:
-            return sorted(n for n in self._versions if self._is_available(n))
+            return sorted(n for n, v in self._versions.items() if v.servable)
 
     def failures(self) -> dict[int, str]:
         """The reason why each version that failed to load did so, by number."""
@@ -201,14 +186,9 @@ class Manager:
         wanted |= {*present[-1:]} if self._wanted == "latest" else {*self._wanted}
         return [number for number in present if number in wanted]
 
-    def _is_available(self, number: int) -> bool:
-        entry = self._versions.get(number)
-        return entry is not None and entry.state == State.AVAILABLE
-
     def _start(self, number: int) -> None:
-        entry = Version()
         with self._changed:
-            self._versions[number] = entry
+            entry = self._versions[number] = Version()
         try:
             servable = self._load(path_of(self.directory, number))
         except Exception as error:  # a directory can hold anything
@@ -219,9 +199,8 @@ class Manager:
         with self._changed:
             entry.servable, entry.state = servable, State.AVAILABLE
 
-    def _finish(self, number: int) -> None:
-        entry = self._versions[number]
+    def _finish(self, entry: Version) -> None:
         with self._changed:
-            entry.state = State.UNLOADING
+            entry.servable, entry.state = None, State.UNLOADING
             self._changed.wait_for(lambda: entry.users == 0)
-            entry.servable, entry.state = None, State.END
+            entry.state = State.END

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -10,29 +10,16 @@ from google.protobuf.message import DecodeError
 from PIL import GifImagePlugin, Image
 
 from keras_inception.export.signatures import IMAGE_BYTES
-from keras_inception.server.errors import ServingError
+from keras_inception.server.limits import ServingError
 
 
-def pictures_in(inputs: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """The picture files in a request's tensors, plain or inside `tf.Example`s."""
-    yield from inputs.get(IMAGE_BYTES, np.array([])).ravel()
-    if list(inputs) == ["inputs"] and inputs["inputs"].dtype == object:
-        for serialized in inputs["inputs"].ravel():
-            with contextlib.suppress(DecodeError):  # TensorFlow reports it
-                features = tf.train.Example.FromString(serialized).features.feature
-                yield from features[IMAGE_BYTES].bytes_list.value
-
-
-def check_pictures(pictures: Iterable[bytes], most_pixels: int) -> None:
+def check_pictures(inputs: Mapping[str, np.ndarray], most_pixels: int) -> None:
     """Refuses files that are not pictures, animations, and pictures too large.
 
     A few kilobytes can declare a gigapixel. A picture that is refused here also can't
     fail the batch of other requests.
-
-    Raises:
-        ServingError: With status 400, or 413 for more than `most_pixels`.
     """
-    for index, contents in enumerate(pictures):
+    for index, contents in enumerate(_pictures_in(inputs)):
         pixels: float
         try:
             with Image.open(io.BytesIO(contents)) as picture:
@@ -59,3 +46,13 @@ def check_pictures(pictures: Iterable[bytes], most_pixels: int) -> None:
                 f"{most_pixels:,} are accepted",
                 413,
             )
+
+
+def _pictures_in(inputs: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+    """The picture files in a request's tensors, plain or inside `tf.Example`s."""
+    yield from inputs.get(IMAGE_BYTES, np.array([])).ravel()
+    if list(inputs) == ["inputs"] and inputs["inputs"].dtype == object:
+        for serialized in inputs["inputs"].ravel():
+            with contextlib.suppress(DecodeError):  # TensorFlow reports it
+                features = tf.train.Example.FromString(serialized).features.feature
+                yield from features[IMAGE_BYTES].bytes_list.value

@@ -1,6 +1,8 @@
 """One loaded version of a model, which answers requests from many threads."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +12,19 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from keras_inception.export import warmup
 from keras_inception.export.signatures import CLASSIFY, DEFAULT
-from keras_inception.server.batching import batched
-from keras_inception.server.errors import ServingError, from_tensorflow
-from keras_inception.server.limits import Batching
-from keras_inception.server.pictures import check_pictures, pictures_in
+from keras_inception.server.limits import Batching, ServingError, from_tensorflow
+from keras_inception.server.pictures import check_pictures
+
+Arrays = dict[str, np.ndarray]
+Tensors = dict[str, tf.Tensor]
 
 
 class Servable:
-    """A loaded and warmed-up SavedModel.
+    """A loaded SavedModel, which has answered its warm-up requests.
 
-    Creating it answers the warm-up requests, as TF Serving does.
-
-    Args:
-        path: The version's directory.
-        batching: How rows of concurrent requests are combined; `None` for no batching.
-        picture_pixels: The most pixels that a picture may have.
-
-    Raises:
-        tf.errors.OpError, OSError, ValueError: If it fails to load or to warm up.
+    Creating it raises a `tf.errors.OpError`, `OSError` or `ValueError` if it fails to
+    load or to warm up. Requests that it can't answer raise a `ServingError`. The name
+    `""` means the default signature.
     """
 
     def __init__(self, path: Path, batching: Batching | None, picture_pixels: int):
@@ -36,10 +33,11 @@ class Servable:
         self._signatures = dict(self._loaded.signatures)
         self._picture_pixels = picture_pixels
         self._most_rows = batching.rows if batching else 0
-        self._batched = {}
-        if batching:
-            for name, function in self._signatures.items():
-                self._batched[name] = batched(name, function, batching)
+        self._batched = {
+            name: _batched(name, function, batching)
+            for name, function in self._signatures.items()
+            if batching
+        }
         graph = SavedModel.FromString((path / "saved_model.pb").read_bytes())
         self.signature_def: dict[str, dict] = {
             name: MessageToDict(
@@ -54,40 +52,20 @@ class Servable:
                 self._run(name, inputs)
 
     def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
-        """The inputs of a signature by name; `""` is the default signature.
+        """The inputs of a signature by name."""
+        _, inputs = self._signatures[self._known(signature)].structured_input_signature
+        return inputs
 
-        Raises:
-            ServingError: If there is no such signature.
-        """
-        return dict(
-            self._signatures[self._known(signature)].structured_input_signature[1]
-        )
-
-    def predict(
-        self, signature: str, inputs: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """The outputs of a signature by name.
-
-        Args:
-            signature: Its name; `""` is the default signature.
-            inputs: Arrays by name, as `inputs(signature)` specifies them.
-
-        Raises:
-            ServingError: If there is no such signature, a picture is refused, or the
-                model fails.
-        """
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """The outputs of a signature by name, for inputs as `inputs` specifies them."""
         name = self._known(signature)
-        check_pictures(pictures_in(inputs), self._picture_pixels)
+        check_pictures(inputs, self._picture_pixels)
         return self._run(name, inputs)
 
     def classify(
         self, signature: str, examples: Iterable[Mapping[str, list]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Classes and scores, best first, for examples given by their features.
-
-        Raises:
-            ServingError: As `predict`, or if the signature does not classify.
-        """
+        """Classes and scores, best first, for examples given by their features."""
         name = self._known(signature)
         takes = set(self.inputs(name))
         returns = set(self._signatures[name].structured_outputs)
@@ -110,40 +88,66 @@ class Servable:
             )
         return name
 
-    def _run(
-        self, name: str, inputs: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    def _run(self, name: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         tensors = {key: tf.constant(array) for key, array in inputs.items()}
-        rows = {
-            tensor.shape[0] if tensor.shape.rank else 0 for tensor in tensors.values()
-        }
+        rows = {len(t) if t.shape.rank else 0 for t in tensors.values()}
         try:
             if len(rows) == 1 and 0 < min(rows) <= self._most_rows:
-                try:
+                # A damaged picture fails its whole batch, and may belong to another
+                # request, so after a failure this one is run again alone.
+                with contextlib.suppress(tf.errors.InvalidArgumentError):
                     return _arrays(self._batched[name](**tensors))
-                except tf.errors.InvalidArgumentError:
-                    # A damaged picture fails its whole batch, and may belong to another
-                    # request, so this one is run again alone.
-                    pass
             return _arrays(self._signatures[name](**tensors))
         except tf.errors.OpError as error:
             raise from_tensorflow(error) from error
 
 
-def _arrays(outputs: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+_numbers = itertools.count()
+
+
+def _batched(
+    name: str, function: tf.types.experimental.ConcreteFunction, batching: Batching
+) -> Callable[..., Tensors]:
+    """A signature whose concurrent calls share batches.
+
+    It takes at most `batching.rows` rows, and fails for all calls in a batch if one of
+    them fails.
+    """
+    specs = function.structured_input_signature[1]
+    outputs = sorted(function.structured_outputs)
+
+    @tf.nondifferentiable_batch_function(
+        batching.threads,
+        batching.rows,
+        batching.micros,
+        max_enqueued_batches=10_000,  # never reached: Limits.queue is smaller
+        autograph=False,
+    )
+    def run_batch(*tensors):
+        answer = function(**dict(zip(specs, tensors, strict=True)))
+        return [answer[output] for output in outputs]
+
+    # TensorFlow has one batch queue per name scope and process. With equal names, two
+    # models would answer each other's requests (test_two_models_do_not_share_a_batch).
+    scope = f"{name}_{next(_numbers)}"
+
+    @tf.function(input_signature=list(specs.values()), autograph=False)
+    def enqueue(*tensors):
+        with tf.name_scope(scope):
+            return dict(zip(outputs, run_batch(*tensors), strict=True))
+
+    return lambda **tensors: enqueue(*(tensors[key] for key in specs))
+
+
+def _arrays(outputs: Tensors) -> Arrays:
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
 def _example(features: Mapping[str, list]) -> tf.train.Example:
     example = tf.train.Example()
+    kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
     for name, values in features.items():
-        feature = example.features.feature[name]
-        if not values:
-            continue
-        if isinstance(values[0], bytes):
-            feature.bytes_list.value.extend(values)
-        elif isinstance(values[0], float):
-            feature.float_list.value.extend(values)
-        else:
-            feature.int64_list.value.extend(values)
+        feature = example.features.feature[name]  # also adds one without values
+        if values:
+            getattr(feature, kinds[type(values[0])]).value.extend(values)
     return example

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import uvicorn
 
-from keras_inception.server.app import build_app
 from keras_inception.server.limits import Batching, Limits
 from keras_inception.server.manager import Manager
+from keras_inception.server.rest import build_app
 from keras_inception.server.servable import Servable
 
 
@@ -54,26 +54,23 @@ def serve(
     )
     manager.update()
     if not manager.available():
-        reasons = [f"version {n}: {why}" for n, why in manager.failures().items()]
-        raise ValueError(
-            f"{directory} has no version to serve: "
-            + ("; ".join(reasons) or "no numbered directory in it is wanted")
-        )
+        failed = [f"version {n}: {error}" for n, error in manager.failures().items()]
+        reasons = failed or ["no numbered directory in it is wanted"]
+        raise ValueError(f"{directory} has no version to serve: {'; '.join(reasons)}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
         host, port = listening.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
-        server = uvicorn.Server(
-            uvicorn.Config(
-                build_app(manager, limits),
-                lifespan="off",
-                log_level="warning",
-                access_log=False,
-                timeout_graceful_shutdown=int(limits.seconds) + 1,
-            )
+        config = uvicorn.Config(
+            build_app(manager, limits),
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=int(limits.seconds) + 1,
         )
+        server = uvicorn.Server(config)
 
-        # Handles a signal that arrives before uvicorn handles them, and the one that
+        # For a signal that arrives before uvicorn handles them, and for the one that
         # uvicorn raises again when it has stopped.
         def stop(*_: object) -> None:
             server.should_exit = True

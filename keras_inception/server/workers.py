@@ -1,49 +1,33 @@
-"""Bounds on requests: their number, the time they take, and their bodies."""
+"""Threads that answer requests within limits, and metrics for Prometheus."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from starlette.requests import Request
+import prometheus_client
 
-from keras_inception.server.errors import ServingError
-from keras_inception.server.limits import Limits
+from keras_inception.server.limits import Limits, ServingError
 
 Answer = TypeVar("Answer")
 
 
 class Workers:
-    """Threads that answer requests, within limits.
-
-    Args:
-        limits: Their `queue` and `seconds` are enforced.
-    """
+    """Threads that answer requests; enforces `limits.queue` and `limits.seconds`."""
 
     def __init__(self, limits: Limits):
         self._limits = limits
         # A thread for each request: in TensorFlow it waits for its batch.
         self._threads = ThreadPoolExecutor(limits.queue, "request")
-        self._in_progress = 0
-
-    def in_progress(self) -> int:
-        """The number of requests that are in progress or waiting."""
-        return self._in_progress
+        self.in_progress = 0  # or waiting for a thread
 
     async def run(self, function: Callable[..., Answer], *arguments: object) -> Answer:
-        """Runs a function in a thread.
-
-        Raises:
-            ServingError: With status 503 if too many requests are in progress, and 504
-                if the function takes too long.
-        """
-        if self._in_progress >= self._limits.queue:
-            raise ServingError(
-                f"{self._limits.queue} requests are in progress or waiting; the queue "
-                "is full. Try again",
-                503,
-            )
-        self._in_progress += 1
+        """Runs a function in a thread, or raises a `ServingError` (503 or 504)."""
+        most = self._limits.queue
+        if self.in_progress >= most:
+            raise ServingError(f"{most} requests are in progress. Try again", 503)
+        self.in_progress += 1
         running = asyncio.get_running_loop().run_in_executor(
             self._threads, function, *arguments
         )
@@ -57,31 +41,51 @@ class Workers:
             ) from None
 
     def _finished(self, running: asyncio.Future) -> None:
-        self._in_progress -= 1
+        self.in_progress -= 1
         if not running.cancelled():
             running.exception()  # else asyncio warns that it was never retrieved
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The body of a request.
+class Metrics:
+    """Counts and times requests."""
 
-    Raises:
-        ServingError: With status 413 if it is too large, and 408 if it is too slow.
-    """
-    most = limits.body_bytes
-    too_large = ServingError(f"The body is larger than {most:,} bytes", 413)
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > most:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise too_large
-    except TimeoutError:
-        raise ServingError(
-            f"The body did not arrive within {limits.seconds:g} seconds", 408
-        ) from None
-    return bytes(body)
+    def __init__(self, workers: Workers):
+        registry = self._registry = prometheus_client.CollectorRegistry()
+        self._requests = prometheus_client.Counter(
+            "keras_inception_requests",
+            "Requests by method and HTTP status.",
+            ("method", "status"),
+            registry=registry,
+        )
+        self._seconds = prometheus_client.Histogram(
+            "keras_inception_request_seconds",
+            "Seconds from the arrival of the body to the answer.",
+            ("method",),
+            registry=registry,
+        )
+        prometheus_client.Gauge(
+            "keras_inception_requests_under_way",
+            "Requests in progress or waiting.",
+            registry=registry,
+        ).set_function(lambda: workers.in_progress)
+        self._available = prometheus_client.Gauge(
+            "keras_inception_version_available",
+            "1 for every version that is served.",
+            ("model", "version"),
+            registry=registry,
+        )
+
+    def count(self, method: str, status: int) -> None:
+        """Counts an answered request."""
+        self._requests.labels(method, status).inc()
+
+    def time(self, method: str) -> contextlib.AbstractContextManager:
+        """Measures the seconds that the block takes."""
+        return self._seconds.labels(method).time()
+
+    def text(self, model: str, available: Iterable[int]) -> bytes:
+        """All metrics in Prometheus's format, with the versions that are served."""
+        self._available.clear()
+        for number in available:
+            self._available.labels(model, number).set(1)
+        return prometheus_client.generate_latest(self._registry)

@@ -1,39 +1,33 @@
-"""A JSON body to a predict request's tensors, or a classify request's examples.
+"""JSON bodies: requests to tensors or examples, and outputs to answers.
 
-The rules are those of tensorflow_serving/util/json_tensor.cc.
+The rules are those of tensorflow_serving/util/json_tensor.cc. A request that breaks one
+raises a `ServingError`.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.server.errors import ServingError
 from keras_inception.server.json_values import (
     is_base64,
     shown,
     to_array,
     to_bytes,
+    to_json,
     type_name,
 )
+from keras_inception.server.limits import ServingError
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in a request's body.
-
-    NaN, Infinity and -Infinity are accepted as numbers, as TF Serving documents ("JSON
-    conformance").
-
-    Raises:
-        ServingError: If the body is not a JSON object, or its signature name is not a
-            string.
-    """
+    """The JSON object in a request's body."""
     if not body:
         raise ServingError("JSON Parse error: The document is empty")
     try:
-        request = json.loads(body)
+        request = json.loads(body)  # with NaN and Infinity, as TF Serving documents
     except (ValueError, RecursionError) as error:
         raise ServingError(f"JSON Parse error: {error}") from None
     if not isinstance(request, dict):
@@ -49,54 +43,31 @@ def parse(body: bytes) -> dict[str, Any]:
 def tensors(
     request: Mapping[str, Any], inputs: Mapping[str, tf.TensorSpec]
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """A predict request's arrays by input name, and whether it is in row format.
-
-    Args:
-        request: The object from `parse`.
-        inputs: The signature's inputs by name.
-
-    Raises:
-        ServingError: If the request does not fit the inputs.
-    """
-    if ("instances" in request) == ("inputs" in request):
-        if "inputs" not in request:
-            raise ServingError("Missing 'inputs' or 'instances' key")
+    """A predict request's arrays by input name, and whether it is in row format."""
+    rows = "instances" in request
+    if not rows and "inputs" not in request:
+        raise ServingError("Missing 'inputs' or 'instances' key")
+    if not rows:
+        columns = _columns(request["inputs"], inputs)
+    elif "inputs" not in request:
+        columns = _columns_of_rows(request["instances"], inputs)
+    else:
         raise ServingError(
             "Not formatted correctly expecting only one of 'inputs' or 'instances' "
             "keys to exist"
         )
-    if "instances" in request:
-        columns = _columns_of_rows(request["instances"], inputs)
-    else:
-        columns = _columns(request["inputs"], inputs)
     arrays = {}
     for name, value in columns.items():
-        dtype = np.dtype(inputs[name].dtype.as_numpy_dtype)
-        arrays[name] = to_array(value, dtype)
-        _check_shape(name, arrays[name].shape, inputs[name].shape)
-    return arrays, "instances" in request
-
-
-def examples(request: Mapping[str, Any]) -> list[dict[str, list]]:
-    """A classify request's examples, each a dict from feature to list of values.
-
-    The values of a feature are all bytes, all floats or all ints. The features of
-    `context` are added to every example.
-
-    Raises:
-        ServingError: If the request is malformed.
-    """
-    context = _features(request.get("context", {}))
-    listed = request.get("examples")
-    if "examples" not in request:
-        raise ServingError(
-            "When method is classify, key 'examples' is expected and was not found"
-        )
-    if not isinstance(listed, list):
-        raise ServingError("Expecting 'examples' value to be an list/array")
-    if not listed:
-        raise ServingError("'examples' value is an empty array")
-    return [context | _features(example) for example in listed]
+        array = to_array(value, np.dtype(inputs[name].dtype.as_numpy_dtype))
+        accepted = inputs[name].shape
+        if not accepted.is_compatible_with(array.shape):
+            sizes = ",".join("?" if size is None else str(size) for size in accepted)
+            raise ServingError(
+                f"{name} has shape [{','.join(map(str, array.shape))}]; the signature "
+                f"takes [{sizes}]"
+            )
+        arrays[name] = array
+    return arrays, rows
 
 
 def _columns_of_rows(instances: Any, names: Collection[str]) -> dict[str, list]:
@@ -142,13 +113,23 @@ def _columns(value: Any, names: Collection[str]) -> dict[str, Any]:
     return {name: value for name in names}
 
 
-def _check_shape(name: str, shape: tuple[int, ...], accepted: tf.TensorShape) -> None:
-    if not accepted.is_compatible_with(shape):
-        sizes = ",".join("?" if size is None else str(size) for size in accepted)
+def examples(request: Mapping[str, Any]) -> list[dict[str, list]]:
+    """A classify request's examples, each a dict from feature to list of values.
+
+    The values of a feature are all bytes, all floats or all ints. The features of
+    `context` are added to every example.
+    """
+    context = _features(request.get("context", {}))
+    listed = request.get("examples")
+    if "examples" not in request:
         raise ServingError(
-            f"{name} has shape [{','.join(map(str, shape))}]; the signature takes "
-            f"[{sizes}]"
+            "When method is classify, key 'examples' is expected and was not found"
         )
+    if not isinstance(listed, list):
+        raise ServingError("Expecting 'examples' value to be an list/array")
+    if not listed:
+        raise ServingError("'examples' value is an empty array")
+    return [context | _features(example) for example in listed]
 
 
 def _features(example: Any) -> dict[str, list]:
@@ -179,3 +160,33 @@ def _feature_value(name: str, value: Any) -> bytes | float | int:
     raise ServingError(
         f"Feature: {name} has element with unexpected JSON type: {type_name(value)}"
     )
+
+
+def predictions(outputs: Mapping[str, np.ndarray], rows: bool) -> str:
+    """The body of a predict answer, in row format if the request was."""
+    plain = {name: to_json(name, outputs[name]) for name in sorted(outputs)}
+    if not rows:
+        return json.dumps({"outputs": _bare(plain)})
+    sizes = {name: np.shape(array)[:1] for name, array in outputs.items()}
+    if len(set(sizes.values())) > 1 or () in sizes.values():
+        raise ServingError(
+            "Outputs have inconsistent batch sizes, which only the columnar format "
+            f"('inputs') can answer: {sizes}"
+        )
+    if len(plain) == 1:
+        return json.dumps({"predictions": _bare(plain)})
+    by_row = zip(*plain.values(), strict=True)
+    objects = [dict(zip(plain, row, strict=True)) for row in by_row]
+    return json.dumps({"predictions": objects})
+
+
+def classifications(classes: np.ndarray, scores: np.ndarray) -> str:
+    """The body of a classify answer: a list of (label, score) pairs per example."""
+    answers = zip(to_json("classes", classes), to_json("", scores), strict=True)
+    pairs = [list(zip(*answer, strict=True)) for answer in answers]
+    return json.dumps({"results": pairs})
+
+
+def _bare(plain: Mapping[str, Sequence]) -> Any:
+    """A single output without its name, several as an object by name."""
+    return next(iter(plain.values())) if len(plain) == 1 else dict(plain)
