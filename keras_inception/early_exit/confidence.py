@@ -55,15 +55,7 @@ def tempered(probabilities: Array, temperature: float) -> Array:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Finds the temperature with the smallest crossentropy on validation data.
-
-    Args:
-        probabilities: `(examples, classes)`.
-        labels: Class indices `(examples,)`.
-
-    Returns:
-        A number from 0.1 to 10.
-    """
+    """Finds the temperature, from 0.1 to 10, with the smallest crossentropy."""
     rows = np.arange(len(labels))
     exact = probabilities.astype("float64")  # the minimum is flat
 
@@ -75,8 +67,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     low, high = math.log(0.1), math.log(10)
     shrink = (math.sqrt(5) - 1) / 2
     for _ in range(40):
-        lower = high - shrink * (high - low)
-        upper = low + shrink * (high - low)
+        lower, upper = high - shrink * (high - low), low + shrink * (high - low)
         if crossentropy(lower) < crossentropy(upper):
             high = upper
         else:
