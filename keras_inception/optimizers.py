@@ -75,18 +75,13 @@ def layer_decay_factors(model: keras.Model, decay: float) -> dict[str, float]:
             "decay is the learning rate of each stage divided by that of the next: "
             f"above 0, at most 1. Received: {decay}"
         )
-    by_stage: dict[str, list[str]] = {}
     stages = stages_in(layer.name for layer in model.layers)
-    for layer in model.layers:
-        stage = stage_of(layer.name, stages)
-        if layer.weights and stage is not None:
-            by_stage.setdefault(stage, []).append(layer.name)
-    in_order = [stage for stage in stages if stage in by_stage]
-    return {
-        name: decay**depth
-        for depth, stage in enumerate(reversed(in_order), start=1)
-        for name in by_stage[stage]
-    }
+    trained = [layer.name for layer in model.layers if layer.weights]
+    stage_by_layer = {name: stage_of(name, stages) for name in trained}
+    used = set(stage_by_layer.values())
+    in_order = [stage for stage in stages if stage in used]
+    depths = {stage: len(in_order) - index for index, stage in enumerate(in_order)}
+    return {n: decay ** depths[s] for n, s in stage_by_layer.items() if s is not None}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -131,11 +126,7 @@ class LayerwiseSGD(keras.optimizers.SGD):
         variables = trainable_variables
         if variables is None:
             variables = optimized_variables(self)
-        pairs = zip(grads, variables, strict=True)
-        super().apply(
-            [self._scaled(gradient, variable) for gradient, variable in pairs],
-            trainable_variables,
-        )
+        super().apply(list(map(self._scaled, grads, variables)), trainable_variables)
 
     def _scaled(self, gradient, variable: keras.Variable):
         if gradient is None:

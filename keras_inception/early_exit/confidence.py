@@ -1,8 +1,7 @@
 """How confident an answer is, from its probabilities.
 
-Every function takes NumPy arrays and tensors alike, in a graph as well, and returns the
-same kind. Arrays are left to NumPy, which takes a thirtieth of the time of `keras.ops`
-for one picture; both give their operations the same names.
+Every function takes NumPy arrays and tensors alike, in a graph too. Arrays go to NumPy,
+which takes a thirtieth of the time of `keras.ops` for one picture.
 """
 
 import math

@@ -128,8 +128,10 @@ class EarlyExit:
             max_accuracy_drop,
             confidence,
         )
-        settings = {"confidence": confidence, "temperatures": found.temperatures}
-        early_exit = cls(model, found.chosen.thresholds, **settings)
+        thresholds, temperatures = found.chosen.thresholds, found.temperatures
+        early_exit = cls(
+            model, thresholds, confidence=confidence, temperatures=temperatures
+        )
         early_exit.calibration = found
         return early_exit
 

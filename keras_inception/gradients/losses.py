@@ -12,15 +12,10 @@ from keras_inception.supervision import AUXILIARY_WEIGHT, DeeplySupervised
 
 
 class OutputLoss(NamedTuple):
-    """The loss of one output.
+    """The loss of one output."""
 
-    Attributes:
-        function: From labels and outputs to losses.
-        own_labels: From labels of the classes to labels of what the output learns.
-    """
-
-    function: Callable[[Any, Any], Any]
-    own_labels: Callable[[Any], Any]
+    function: Callable[[Any, Any], Any]  # from its labels and the output to losses
+    own_labels: Callable[[Any], Any]  # from labels of the classes to its labels
 
 
 def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
@@ -36,9 +31,7 @@ def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
             function = keras.losses.get(given)
         own_labels = layer.own_labels if isinstance(layer, Output) else lambda y: y
         losses[name] = OutputLoss(function, own_labels)
-    if MAIN in losses:
-        losses = {MAIN: losses[MAIN]} | losses
-    return losses
+    return {MAIN: losses[MAIN]} | losses if MAIN in losses else losses
 
 
 def loss_weights_by_output(model: keras.Model) -> dict[str, float]:
@@ -57,9 +50,7 @@ def loss_weights_by_output(model: keras.Model) -> dict[str, float]:
         weights |= given
     if isinstance(model, DeeplySupervised):
         weights |= model.auxiliary_weights
-    return {
-        name: float(ops.convert_to_numpy(weight)) for name, weight in weights.items()
-    }
+    return {n: float(ops.convert_to_numpy(weight)) for n, weight in weights.items()}
 
 
 def _crossentropy(from_logits: bool) -> Callable[[Any, Any], Any]:

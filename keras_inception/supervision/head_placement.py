@@ -33,10 +33,6 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     number of multiply-adds the last is taken, which follows normalization and
     activation.
 
-    Args:
-        model: A functional model with one output and an input of fixed size.
-        count: The number of endpoints, at least 1.
-
     Returns:
         Names of layers, in network order. Up to the k-th, about `k / (count + 1)` of
         the multiply-adds are done.
@@ -56,8 +52,7 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
         names = ", ".join(name for name, _ in endpoints) or "none"
         raise ValueError(
             f"heads={count} must be at least 1 and at most {len(endpoints)}, the "
-            f"number of endpoints that every path passes through: {names}. Or name "
-            "the endpoints."
+            f"number of endpoints that every path passes through: {names}."
         )
     chosen, start = [], 0
     for k in range(1, count + 1):

@@ -64,27 +64,25 @@ class AuxiliaryHead:
                 f"{self.name!r} can't be the name of a head: {MAIN!r} is the model's "
                 "own output, and '/' is not allowed. Choose another `name`."
             )
-        for field in ("filters", "units"):
-            if getattr(self, field) < 1:
-                raise ValueError(
-                    f"Head {self.name!r}: `{field}` must be at least 1. Received: "
-                    f"{getattr(self, field)}"
-                )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"Head {self.name!r}: `dropout` is a rate of at least 0 and below 1. "
-                f"Received: {self.dropout}"
-            )
         if self.superclasses is not None:
-            names = tuple(self.superclasses)
-            object.__setattr__(self, "superclasses", names)
-            kinds = {isinstance(name, str) for name in names}
-            if len(kinds) != 1 or len(set(names)) < 2:
-                raise ValueError(
-                    f"Head {self.name!r}: `superclasses` gives each class the name or "
-                    "the number of its superclass: at least two different ones, all "
-                    f"names or all numbers. Received: {list_names(names)}"
-                )
+            object.__setattr__(self, "superclasses", tuple(self.superclasses))
+        names, fault = self.superclasses, None
+        if self.filters < 1:
+            fault = f"`filters` must be at least 1. Received: {self.filters}"
+        elif self.units < 1:
+            fault = f"`units` must be at least 1. Received: {self.units}"
+        elif not 0 <= self.dropout < 1:
+            fault = f"`dropout` must be in [0, 1). Received: {self.dropout}"
+        elif names is not None and (
+            len({isinstance(name, str) for name in names}) != 1 or len({*names}) < 2
+        ):
+            fault = (
+                "`superclasses` gives each class the name or the number of its "
+                "superclass: at least two different ones, all names or all numbers. "
+                f"Received: {list_names(names)}"
+            )
+        if fault:
+            raise ValueError(f"Head {self.name!r}: {fault}")
 
     def widened(self, factor: float) -> "AuxiliaryHead":
         """Returns the same head with `factor` times the filters and units.
@@ -100,18 +98,14 @@ class AuxiliaryHead:
             raise ValueError(
                 f"Head {self.name!r}: the width must be above 0. Received: {factor}"
             )
-        return dataclasses.replace(
-            self,
-            filters=scaled(self.filters, factor),
-            units=scaled(self.units, factor),
-        )
+        filters, units = scaled(self.filters, factor), scaled(self.units, factor)
+        return dataclasses.replace(self, filters=filters, units=units)
 
 
 def as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
     """Returns a head as it is, and an endpoint's name as a head with `defaults`.
 
-    Raises:
-        ValueError: If `head` is neither.
+    Anything else is a `ValueError`.
     """
     if isinstance(head, AuxiliaryHead):
         return head
@@ -124,12 +118,9 @@ def as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
 
 
 def output_name(endpoint_or_output: str, outputs: Sequence[str]) -> str:
-    """Returns the output that is meant by its own name or by its head's endpoint.
+    """Returns the one of `outputs` with this name, or whose head reads this endpoint.
 
-    Args:
-        endpoint_or_output: `"aux_4a"`, or `"inception_4a"` for a head whose output has
-            the default name.
-        outputs: The names of the outputs to choose from.
+    The endpoint of a head is known only if its output has the default name.
 
     Raises:
         ValueError: If neither form names one of `outputs`; lists both forms of each.
@@ -171,14 +162,7 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
     """Reads each class's superclass from a CSV file, for `AuxiliaryHead`.
 
     The first line of the file is `class,superclass`; a line for each class follows, in
-    any order.
-
-    Args:
-        path: The file.
-        class_names: The classes in label order.
-
-    Returns:
-        The superclasses' names in label order.
+    any order. The result is in the order of `class_names`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
