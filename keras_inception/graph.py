@@ -6,6 +6,7 @@ assumption made here, so that a change in Keras fails a test.
 """
 
 import collections
+import functools
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -216,9 +217,8 @@ def patch_multi_worker_trainer() -> None:
         if not over_workers(strategy) or reduction not in ("auto", "mean"):
             return reduce_per_replica(values, strategy, reduction)
         # Keras passes axis=0, which scalars do not have.
-        return keras.tree.map_structure(
-            lambda value: strategy.reduce("MEAN", value, axis=None), values
-        )
+        mean = functools.partial(strategy.reduce, "MEAN", axis=None)
+        return keras.tree.map_structure(mean, values)
 
     def build_with_one_device(self, iterator=None, data_batch=None):
         strategy = self._distribute_strategy

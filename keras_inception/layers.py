@@ -106,11 +106,8 @@ class LocalResponseNormalization(keras.layers.Layer):
 def normalize_pixels(x, architecture: table.Architecture):
     """Subtracts the table's mean from raw RGB pixels 0..255, and scales the rest."""
     scale = architecture.input_scale
-    return keras.layers.Rescaling(
-        scale,
-        offset=[-mean * scale for mean in architecture.input_mean],
-        name="input_normalization",
-    )(x)
+    offset = [-mean * scale for mean in architecture.input_mean]
+    return keras.layers.Rescaling(scale, offset, name="input_normalization")(x)
 
 
 def build_row(x, row: table.Row, name: str, *, width: float, batch_norm: bool):
@@ -165,9 +162,8 @@ def convolution(x, row: table.Conv, name: str, batch_norm: bool):
     )(x)
     if batch_norm:
         # With Keras's default momentum, 0.99, the averages lag hundreds of steps.
-        x = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-3, name=f"{name}_bn"
-        )(x)
+        normalize = keras.layers.BatchNormalization
+        x = normalize(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
         x = keras.layers.ReLU(name=f"{name}_relu")(x)
     return x
 
@@ -218,9 +214,8 @@ def head_logits(
             "sequence (batch, steps, features) or vectors (batch, features). "
             f"Received the shape: {tuple(x.shape)}"
         )
-    x = keras.layers.Dense(
-        units, activation="relu", kernel_initializer="he_normal", name=f"{name}_fc"
-    )(x)
+    dense = {"activation": "relu", "kernel_initializer": "he_normal"}
+    x = keras.layers.Dense(units, **dense, name=f"{name}_fc")(x)
     x = keras.layers.Dropout(dropout, name=f"{name}_drop_fc")(x)
     return keras.layers.Dense(classes, name=f"{name}_classifier")(x)
 

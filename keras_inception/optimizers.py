@@ -38,11 +38,8 @@ def freeze_through(model: keras.Model, stage: str) -> list[str]:
     names = [layer.name for layer in model.layers]
     stages = stages_in(names)
     if stage not in names:
-        alternatives = [name for name in stages if "norm" not in name] or names
-        raise ValueError(
-            f"There is no stage {stage!r} to freeze through. Stages: "
-            f"{', '.join(alternatives)}"
-        )
+        known = ", ".join([name for name in stages if "norm" not in name] or names)
+        raise ValueError(f"There is no stage {stage!r} to freeze. Stages: {known}")
     last = model.get_layer(stages.get(stage, stage))
     frozen = keras.Model(model.input, last.output).layers
     for layer in frozen:
@@ -92,14 +89,13 @@ class LayerwiseSGD(keras.optimizers.SGD):
     effect as scaling the learning rate.
 
     Args:
-        *args: As `keras.optimizers.SGD`.
+        *args, **kwargs: As `keras.optimizers.SGD`.
         factors: Layer name to a factor on its learning rate; 1 for other layers.
         bias_factor: A further factor on the learning rate of biases. Defaults to 1.
         kernel_decay: The gradient `kernel_decay * kernel` of an L2 penalty is added to
             that of each kernel before momentum, as Caffe and torch do; no other weights
             decay. (Keras's own `weight_decay` is applied after the momentum, so at
             momentum 0.9 the same number has a tenth of the effect.) Defaults to 0.
-        **kwargs: As `keras.optimizers.SGD`.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=())
@@ -133,9 +129,8 @@ class LayerwiseSGD(keras.optimizers.SGD):
             return None
         layer, weight = owner_of(variable)
         if weight == "kernel" and self.kernel_decay:
-            gradient = gradient + self.kernel_decay * keras.ops.cast(
-                variable, gradient.dtype
-            )
+            kernel = keras.ops.cast(variable, gradient.dtype)
+            gradient = gradient + self.kernel_decay * kernel
         factor = self.factors.get(layer, 1.0)
         if weight == "bias":
             factor *= self.bias_factor

@@ -110,15 +110,13 @@ def supervise(
                 f"Head {head.name!r}: `superclasses` must name one superclass for each "
                 f"of the {classes} classes. Received: {len(superclasses)} superclasses"
             )
+        sizes = ("filters", "units", "dropout", "batch_norm")
         logits = head_logits(
             endpoints[head.at],
             head.name,
             classes if superclasses is None else len(set(superclasses)),
-            filters=head.filters,
-            units=head.units,
-            dropout=head.dropout,
-            batch_norm=head.batch_norm,
             adaptive_pool=adaptive_pool,
+            **{size: getattr(head, size) for size in sizes},
         )
         output = Output(activation, superclasses=superclasses, name=head.name)
         outputs[head.name] = output(logits)

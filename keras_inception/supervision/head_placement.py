@@ -72,12 +72,12 @@ def _endpoints(model: keras.Model, main: keras.KerasTensor) -> list[tuple[str, f
     by_spent = {}
     for index, tensor in narrow_endpoints(main):
         layer = layer_of(tensor)
-        readable = (
-            isinstance(layer, keras.layers.Layer)
+        if (
+            0 < spent[index] < total
+            and isinstance(layer, keras.layers.Layer)
             and not isinstance(layer, _NOT_FOR_HEADS)
             and 2 <= len(tensor.shape) <= 4
             and "float" in tensor.dtype
-        )
-        if readable and 0 < spent[index] < total:
+        ):
             by_spent[spent[index]] = layer.name
     return [(name, done / total) for done, name in by_spent.items()]

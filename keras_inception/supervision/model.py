@@ -1,8 +1,4 @@
-"""`DeeplySupervised`: a model that trains several outputs on one label per picture.
-
-It is a functional Keras model with several named outputs whose `compile` and `fit` also
-take a short form: one label per picture, one loss, one weight for all heads.
-"""
+"""`DeeplySupervised`: a model that trains several outputs on one label per picture."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -55,10 +51,12 @@ class DeeplySupervised(keras.Model):
     @property
     def output_class_names(self) -> dict[str, list[str] | None]:
         """The names of every output's columns: superclasses, else `class_names`."""
-        layers = {n: x for n, x in self._output_layers() if isinstance(x, Output)}
-        coarse = {n: x.superclass_names for n, x in layers.items() if x.superclasses}
-        own = {name: list(map(str, names or [])) for name, names in coarse.items()}
-        return {name: own.get(name, self.class_names) for name in self.output}
+        names: dict[str, list[str] | None]
+        names = dict.fromkeys(self.output, self.class_names)
+        for output, layer in self._output_layers():
+            if isinstance(layer, Output) and layer.superclass_names is not None:
+                names[output] = list(map(str, layer.superclass_names))
+        return names
 
     def compile(
         self,
@@ -72,7 +70,7 @@ class DeeplySupervised(keras.Model):
         """Configures training. An argument that is not a dict applies to every output.
 
         Args:
-            optimizer: As in `keras.Model.compile`.
+            optimizer, **kwargs: As in `keras.Model.compile`.
             loss: One loss, or a dict with a loss for every output. Defaults to sparse
                 categorical crossentropy, whose labels are class indices;
                 `"categorical_crossentropy"` takes one-hot labels. Either, given by
@@ -82,8 +80,6 @@ class DeeplySupervised(keras.Model):
                 has another. `auxiliary_weights` reads and changes them later.
             metrics: A list for every output, or a dict by output. Defaults to accuracy.
             weighted_metrics: Likewise; they respect `sample_weight`. Defaults to none.
-            **kwargs: As in `keras.Model.compile`: `jit_compile`, `run_eagerly`,
-                `steps_per_execution`, `auto_scale_loss`.
 
         Raises:
             ValueError: If a dict has an unknown output or lacks a required one, or a
@@ -138,10 +134,8 @@ class DeeplySupervised(keras.Model):
             return None
         # Keras can't serialize variables, so their present values are saved.
         config = compile_arguments(self)
-        values = {
-            name: float(keras.ops.convert_to_numpy(weight))
-            for name, weight in self.auxiliary_weights.items()
-        }
+        weights = self.auxiliary_weights.items()
+        values = {n: float(keras.ops.convert_to_numpy(weight)) for n, weight in weights}
         config["loss_weights"] = config["loss_weights"] | values
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             # Keras wraps the optimizer under mixed_float16 only. A model loaded under

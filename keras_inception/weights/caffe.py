@@ -105,9 +105,10 @@ def read_blobs(net: memoryview) -> dict[str, np.ndarray]:
 def _blob(message: memoryview) -> np.ndarray:
     old_shape, shape, pieces = [1, 1, 1, 1], None, []
     for field, value in fields(message):
-        if isinstance(value, int):
-            if field in OLD_SHAPE:
-                old_shape[field - 1] = value
+        if field in OLD_SHAPE and isinstance(value, int):
+            old_shape[field - 1] = value
+        elif isinstance(value, int):
+            continue
         elif field == SHAPE:
             shape = [dim for _, dims in fields(value) for dim in _dims(dims)]
         elif field in (DATA, DOUBLE_DATA):
