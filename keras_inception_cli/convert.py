@@ -35,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes OUT.keras, whole or not at all."""
-    if options.out.suffix != ".keras":
-        raise ValueError(f"OUT.keras must end in .keras. Received: {options.out}")
-    if options.out.exists() and not options.overwrite:
-        raise FileExistsError(f"{options.out} already exists; pass --overwrite.")
-    kind = options.kind
+    kind, out = options.kind, options.out
+    if out.suffix != ".keras":
+        raise ValueError(f"OUT.keras must end in .keras. Received: {out}")
+    if out.exists() and not options.overwrite:
+        raise FileExistsError(f"{out} already exists; pass --overwrite to replace it.")
     if options.no_transform_input and kind != "torchvision":
         raise ValueError(f"--no-transform-input is for torchvision files, not {kind}.")
     if options.drop_background and kind != "slim":
@@ -54,11 +54,11 @@ def run(options: argparse.Namespace) -> None:
         model = weights.load_caffe(options.file)
     else:
         model = weights.load_slim(options.file, options.drop_background)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out, model.save)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, model.save)
     classes = f"{model.output['main'].shape[-1]:,} classes"
     if model.class_names and model.class_names[0] == "background":
         classes += ", class 0 is 'background' (--drop-background)"
     heads = ", ".join(model.heads) or "none in the file"
     print(f"{model.name}: {model.count_params():,} parameters, {classes}, ", end="")
-    print(f"auxiliary heads: {heads}\nwrote {options.out}")
+    print(f"auxiliary heads: {heads}\nwrote {out}")

@@ -1,5 +1,6 @@
 """The loss of each output of a model, as training computes it."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,10 +26,9 @@ def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
     for name, tensor in outputs_by_name(model).items():
         layer = layer_of(tensor)
         given = compiled.get(name) if isinstance(compiled, dict) else compiled
-        if given is None:
-            function = _crossentropy(output_activation(tensor) == "linear")
-        else:
-            function = keras.losses.get(given)
+        logits = output_activation(tensor) == "linear"
+        default = functools.partial(_crossentropy, from_logits=logits)
+        function = default if given is None else keras.losses.get(given)
         own_labels = layer.own_labels if isinstance(layer, Output) else lambda y: y
         losses[name] = OutputLoss(function, own_labels)
     return {MAIN: losses[MAIN]} | losses if MAIN in losses else losses
@@ -53,11 +53,8 @@ def loss_weights_by_output(model: keras.Model) -> dict[str, float]:
     return {n: float(ops.convert_to_numpy(weight)) for n, weight in weights.items()}
 
 
-def _crossentropy(from_logits: bool) -> Callable[[Any, Any], Any]:
-    def crossentropy(labels, outputs):
-        one_hot = len(labels.shape) == 2 and labels.shape[1] == outputs.shape[1] > 1
-        name = "categorical" if one_hot else "sparse_categorical"
-        loss = getattr(keras.losses, f"{name}_crossentropy")
-        return loss(labels, outputs, from_logits=from_logits)
-
-    return crossentropy
+def _crossentropy(labels: Any, outputs: Any, from_logits: bool) -> Any:
+    one_hot = len(labels.shape) == 2 and labels.shape[1] == outputs.shape[1] > 1
+    name = "categorical" if one_hot else "sparse_categorical"
+    loss = getattr(keras.losses, f"{name}_crossentropy")
+    return loss(labels, outputs, from_logits=from_logits)

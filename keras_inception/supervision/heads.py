@@ -134,13 +134,9 @@ def output_name(endpoint_or_output: str, outputs: Sequence[str]) -> str:
     for name in (endpoint_or_output, _default_name(endpoint_or_output)):
         if name in outputs:
             return name
-    known = [
-        f"{output} ({endpoint})" if (endpoint := _default_endpoint(output)) else output
-        for output in outputs
-    ]
     raise ValueError(
         f"There is no output or endpoint {endpoint_or_output!r} among these outputs "
-        f"(endpoints in brackets): {', '.join(known) or 'none'}"
+        f"(endpoints in brackets): {', '.join(map(_with_endpoint, outputs)) or 'none'}"
     )
 
 
@@ -148,14 +144,14 @@ def _default_name(endpoint: str) -> str:
     return f"aux_{endpoint.removeprefix('inception_')}"
 
 
-def _default_endpoint(output: str) -> str | None:
-    """Returns the endpoint whose head has this name by default, if it has the form."""
+def _with_endpoint(output: str) -> str:
+    """Returns `"aux_4a (inception_4a)"`, if the output has the name of a head."""
     if not output.startswith("aux_"):
-        return None
+        return output
     endpoint = output.removeprefix("aux_")
     module = f"inception_{endpoint}"
     is_module = any(module in table.rows for table in ARCHITECTURES.values())
-    return module if is_module else endpoint
+    return f"{output} ({module if is_module else endpoint})"
 
 
 def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> list[str]:
@@ -178,22 +174,19 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
     """
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    if not rows or rows[0] != ["class", "superclass"]:
+    if rows[:1] != [["class", "superclass"]]:
+        first = ",".join(rows[0]) if rows else "an empty file"
         raise ValueError(
-            f"{path} must begin with the line 'class,superclass'. Received: "
-            f"{','.join(rows[0]) if rows else 'an empty file'!r}"
+            f"{path} must begin with the line 'class,superclass'. Received: {first!r}"
         )
     superclasses = {}
     for row in rows[1:]:
         if len(row) != 2 or not all(row):
-            raise ValueError(
-                f"{path}: each line names a class and its superclass. Received: "
-                f"{','.join(row)!r}"
-            )
-        name, superclass = row
-        if name in superclasses:
-            raise ValueError(f"{path} names the class {name!r} twice.")
-        superclasses[name] = superclass
+            line = ",".join(row)
+            raise ValueError(f"{path}: a line is CLASS,SUPERCLASS. Received: {line!r}")
+        if row[0] in superclasses:
+            raise ValueError(f"{path} names the class {row[0]!r} twice.")
+        superclasses[row[0]] = row[1]
     missing = [name for name in class_names if name not in superclasses]
     unknown = [name for name in superclasses if name not in class_names]
     if missing or unknown:

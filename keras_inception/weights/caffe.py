@@ -26,7 +26,8 @@ from keras_inception.weights.assign import (
 )
 from keras_inception.weights.imagenet import imagenet_class_names
 
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
+VARINT, LENGTH = 0, 2  # wire types
+FIXED = {1: 8, 5: 4}  # and their bytes
 # caffe.proto: the fields (name, blobs) of a layer, by the field of NetParameter that
 # holds layers. Field 2, V1LayerParameter, is that of files from before the end of 2014.
 LAYERS = {2: (4, 6), 100: (1, 7)}
@@ -197,8 +198,8 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             continue
         if kind == LENGTH:
             size, at = varint(message, at)
-        elif kind in (FIXED64, FIXED32):
-            size = 8 if kind == FIXED64 else 4
+        elif kind in FIXED:
+            size = FIXED[kind]
         else:
             raise Truncated(f"unknown wire type {kind} at byte {at}")
         if number == 0 or at + size > len(message):

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -55,7 +56,7 @@ def load_pretrained(
     source = _load(path)
     old_classes = source.get_layer(CLASSIFIER).units
     if (architecture, width, batch_norm) != (GOOGLENET, 1.0, False):
-        _check_trunk(source, path, architecture, width, batch_norm)
+        _check_trunk(source, path, architecture, width=width, batch_norm=batch_norm)
 
     inputs = keras.Input(input_shape, name=source.input.name)
     old_trunk = keras.Model(source.input, source.get_layer(CLASSIFIER).input)
@@ -139,29 +140,23 @@ def _load(path: Path) -> keras.Model:
 
 
 def _check_trunk(
-    source: keras.Model,
-    path: Path,
-    architecture: Architecture,
-    width: float,
-    batch_norm: bool,
+    source: keras.Model, path: Path, architecture: Architecture, **options: Any
 ) -> None:
     """Raises an error if the arguments describe another trunk than the file has."""
+    shape, classes = source.input.shape[1:], source.get_layer(CLASSIFIER).units
     described = build_network(
-        architecture,
-        input_shape=source.input.shape[1:],
-        classes=source.get_layer(CLASSIFIER).units,
-        width=width,
-        batch_norm=batch_norm,
+        architecture, input_shape=shape, classes=classes, **options
     )
     theirs = {layer.name: _shapes(layer) for layer in source.layers}
     ours = {layer.name: _shapes(layer) for layer in described.layers}
     wrong = [name for name, shapes in ours.items() if theirs.get(name) != shapes]
     if wrong:
+        sizes = ", ".join(f"{option}={value}" for option, value in options.items())
         raise ValueError(
             f"{path} holds another network than the arguments describe "
-            f"({architecture.name}, width={width}, batch_norm={batch_norm}). Layers "
-            f"that differ: {list_names(wrong, 3)}. With `weights` the trunk is the "
-            "file's: leave architecture, width and batch_norm out."
+            f"({architecture.name}, {sizes}). Layers that differ: "
+            f"{list_names(wrong, 3)}. With `weights` the trunk is the file's: leave "
+            "architecture, width and batch_norm out."
         )
 
 

@@ -65,17 +65,14 @@ def load_torchvision(
     Source: torchvision/models/googlenet.py.
     """
     if isinstance(path_or_state_dict, Mapping):
-        source = "The state dict"
-        tensors = {
-            name: np.asarray(value.detach().cpu() if hasattr(value, "cpu") else value)
-            for name, value in path_or_state_dict.items()
-        }
+        source, given = "The state dict", dict[str, Any](path_or_state_dict)
     else:
-        source = str(path_or_state_dict)
-        tensors = read_tensors(path_or_state_dict)
-    # Step counters, which the network does not use.
-    for name in [name for name in tensors if name.endswith(".num_batches_tracked")]:
-        del tensors[name]
+        source, given = str(path_or_state_dict), read_tensors(path_or_state_dict)
+    tensors = {
+        name: np.asarray(value.detach().cpu() if hasattr(value, "cpu") else value)
+        for name, value in given.items()
+        if not name.endswith(".num_batches_tracked")  # steps; the network has none
+    }
     if getattr(tensors.get("fc.weight"), "ndim", 0) != 2:
         raise ValueError(
             f"{source} is not torchvision's googlenet: it lacks the classifier "
