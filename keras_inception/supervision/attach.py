@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from keras_inception.graph import all_layers, steps_to
-from keras_inception.layers import head_logits
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.head_placement import evenly_placed
-from keras_inception.supervision.heads import AuxiliaryHead, as_head
+from keras_inception.supervision.heads import AuxiliaryHead, as_head, head_logits
 from keras_inception.supervision.model import DeeplySupervised
 
 
@@ -110,14 +109,7 @@ def supervise(
                 f"Head {head.name!r}: `superclasses` must name one superclass for each "
                 f"of the {classes} classes. Received: {len(superclasses)} superclasses"
             )
-        sizes = ("filters", "units", "dropout", "batch_norm")
-        logits = head_logits(
-            endpoints[head.at],
-            head.name,
-            classes if superclasses is None else len(set(superclasses)),
-            adaptive_pool=adaptive_pool,
-            **{size: getattr(head, size) for size in sizes},
-        )
+        logits = head_logits(endpoints[head.at], head, classes, adaptive_pool)
         output = Output(activation, superclasses=superclasses, name=head.name)
         outputs[head.name] = output(logits)
     return DeeplySupervised(inputs, outputs, name=name)

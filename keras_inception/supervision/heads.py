@@ -1,4 +1,4 @@
-"""Auxiliary classifiers as data: their endpoints, sizes, names and superclasses."""
+"""Auxiliary classifiers: their endpoints, sizes, names, superclasses and layers."""
 
 import csv
 import dataclasses
@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from keras_inception.architecture import ARCHITECTURES
-from keras_inception.layers import scaled
+import keras
+
+from keras_inception.architecture import ARCHITECTURES, Conv
+from keras_inception.layers import convolution, scaled
 from keras_inception.outputs import MAIN
 from keras_inception.text import list_names
 
@@ -100,6 +102,41 @@ class AuxiliaryHead:
             )
         filters, units = scaled(self.filters, factor), scaled(self.units, factor)
         return dataclasses.replace(self, filters=filters, units=units)
+
+
+def head_logits(x, head: AuxiliaryHead, classes: int, adaptive_pool: bool = False):
+    """Adds the layers of a head up to its logits, for `classes` or its superclasses."""
+    name, rank = head.name, len(x.shape)
+    if rank == 4:
+        x = _head_pool(x, f"{name}_ave_pool", adaptive_pool)
+        x = convolution(x, Conv(head.filters, 1), f"{name}_conv", head.batch_norm)
+        x = keras.layers.Flatten(name=f"{name}_flatten")(x)
+    elif rank == 3:
+        x = keras.layers.GlobalAveragePooling1D(name=f"{name}_ave_pool")(x)
+    elif rank != 2:
+        raise ValueError(
+            f"Head {name!r} needs feature maps (batch, height, width, channels), a "
+            "sequence (batch, steps, features) or vectors (batch, features). "
+            f"Received the shape: {tuple(x.shape)}"
+        )
+    dense = {"activation": "relu", "kernel_initializer": "he_normal"}
+    x = keras.layers.Dense(head.units, **dense, name=f"{name}_fc")(x)
+    x = keras.layers.Dropout(head.dropout, name=f"{name}_drop_fc")(x)
+    width = len(set(head.superclasses)) if head.superclasses else classes
+    return keras.layers.Dense(width, name=f"{name}_classifier")(x)
+
+
+def _head_pool(x, name: str, adaptive: bool):
+    """Adds the paper's pool, 5x5 windows with stride 3, on maps of up to 16x16.
+
+    A smaller map than the window is pooled whole. On a larger one than 16x16 the
+    windows grow and the grid stays 4x4, so that the dense layer stays small.
+    """
+    sides = x.shape[1:3]
+    if adaptive or any(side is None or side > 16 for side in sides):
+        return keras.layers.AdaptiveAveragePooling2D(4, name=name)(x)
+    window = tuple(min(5, side) for side in sides)
+    return keras.layers.AveragePooling2D(window, 3, name=name)(x)
 
 
 def as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
