@@ -75,9 +75,8 @@ def compiled(model: keras.Model) -> Callable[[list], list]:
 
         @jax.jit
         def forward(trainable, others, tensors):
-            results, _ = model.stateless_call(
-                trainable, others, tensors, training=False
-            )
+            weights = trainable, others
+            results, _ = model.stateless_call(*weights, tensors, training=False)
             return keras.tree.flatten(results)
 
         def with_weights(tensors: list) -> list:

@@ -122,7 +122,8 @@ class LayerwiseSGD(keras.optimizers.SGD):
         variables = trainable_variables
         if variables is None:
             variables = optimized_variables(self)
-        super().apply(list(map(self._scaled, grads, variables)), trainable_variables)
+        pairs = zip(grads, variables, strict=True)
+        super().apply([self._scaled(*pair) for pair in pairs], trainable_variables)
 
     def _scaled(self, gradient, variable: keras.Variable):
         if gradient is None:

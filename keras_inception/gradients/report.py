@@ -152,8 +152,8 @@ def draw_comparison(curves: Mapping[str, TrainingCurve]) -> Any:
     after = curves["with heads"].after
     _draw_losses(by_loss, after, f"With heads, after {steps} steps")
     for name, curve in curves.items():
-        x = range(1, steps + 1)
-        main_loss.plot(x, curve.main_losses, color=colors[name], label=name, lw=1.2)
+        style = {"color": colors[name], "label": name, "lw": 1.2}
+        main_loss.plot(range(1, steps + 1), curve.main_losses, **style)
     main_loss.set(title="Main loss on each training batch", xlabel="step")
     main_loss.legend(frameon=False)
     main_loss.spines[["top", "right"]].set_visible(False)
