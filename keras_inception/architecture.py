@@ -6,6 +6,7 @@ table says what the network *is*; `layers.py` builds each kind of row.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -151,12 +152,11 @@ def _small(paper: Architecture) -> Architecture:
         "conv2_3x3_reduce": Conv(64, 1),  # 16x16x64
         "conv2_3x3": Conv(192, 3),  # 16x16x192; then 3a at 16x16, 4a at 8x8, 5a at 4x4
     }
-    names = list(paper.rows)
-    rest = {name: paper.rows[name] for name in names[names.index("inception_3a") :]}
+    start = list(paper.rows).index("inception_3a")
     return dataclasses.replace(
         paper,
         name="googlenet_small",
-        rows={**stem, **rest},
+        rows=stem | dict(itertools.islice(paper.rows.items(), start, None)),
         input_mean=(127.5, 127.5, 127.5),
         input_scale=1 / 127.5,
         smallest_input=16,
@@ -169,14 +169,12 @@ def _torchvision(paper: Architecture) -> Architecture:
     It is a port of TF-Slim's: no response normalization, 3x3 in place of 5x5, a 2x2
     pool before 5a, 20 % dropout.
     """
-    rows: dict[str, Row] = {}
-    for name, row in paper.rows.items():
-        if isinstance(row, Inception):
-            row = row._replace(wide_size=3)
-        if not isinstance(row, LocalResponseNorm):
-            rows[name] = row
-    rows["pool4_3x3_s2"] = MaxPool(2, strides=2)
-    rows["pool5_drop_7x7_s1"] = Dropout(0.2)
+    rows: dict[str, Row] = {
+        name: row._replace(wide_size=3) if isinstance(row, Inception) else row
+        for name, row in paper.rows.items()
+        if not isinstance(row, LocalResponseNorm)
+    }
+    rows |= {"pool4_3x3_s2": MaxPool(2, strides=2), "pool5_drop_7x7_s1": Dropout(0.2)}
     return dataclasses.replace(
         paper,
         name="googlenet_torchvision",
@@ -206,26 +204,16 @@ GOOGLENET_SMALL = _small(GOOGLENET)
 GOOGLENET_TORCHVISION = _torchvision(GOOGLENET)
 GOOGLENET_SLIM = _slim(GOOGLENET_TORCHVISION)
 
-ARCHITECTURES = MappingProxyType(
-    {
-        architecture.name: architecture
-        for architecture in (
-            GOOGLENET,
-            GOOGLENET_SMALL,
-            GOOGLENET_TORCHVISION,
-            GOOGLENET_SLIM,
-        )
-    }
-)
+_TABLES = (GOOGLENET, GOOGLENET_SMALL, GOOGLENET_TORCHVISION, GOOGLENET_SLIM)
+ARCHITECTURES = MappingProxyType({table.name: table for table in _TABLES})
 
 
 def stage_of(layer: str, stages: Iterable[str]) -> str | None:
     """Returns the one of `stages` that a layer belongs to by its name, or `None`.
 
-    It is the longest of the names that the layer's name begins with. The names of
-    outputs can be searched in the same way, since a head's layers begin with them.
+    It is the longest of the names that the layer's name begins with. A head's layers
+    begin with the name of their output, so `stages` may hold outputs as well.
 
-    Example:
     >>> stage_of("conv2_3x3_reduce_bn", ["conv2_3x3", "conv2_3x3_reduce"])
     'conv2_3x3_reduce'
     """
@@ -234,21 +222,18 @@ def stage_of(layer: str, stages: Iterable[str]) -> str | None:
 
 
 def stages_in(layer_names: Iterable[str]) -> dict[str, str]:
-    """Finds the stages of all known tables among a model's layers, in their order.
+    """Finds the stages of all known tables among a model's layers, in network order.
 
-    Returns:
-        Stage to the layer whose output is the stage's output: the layer of that name
-        or, where batch normalization follows a convolution, the ReLU after it.
+    Returns stage to the layer whose output is the stage's output: the layer of that
+    name or, where batch normalization follows a convolution, the ReLU after it.
 
-    Example:
     >>> stages_in(["conv1_7x7_s2", "conv1_7x7_s2_bn", "conv1_7x7_s2_relu", "pool1"])
     {'conv1_7x7_s2': 'conv1_7x7_s2_relu'}
     """
-    names = list(layer_names)
-    known = {stage for table in ARCHITECTURES.values() for stage in table.rows}
-    with_relu = {name.removesuffix("_relu") for name in names if name.endswith("_relu")}
+    names = dict.fromkeys(layer_names)
+    known = {stage for table in _TABLES for stage in table.rows}
     return {
-        name: f"{name}_relu" if name in with_relu else name
+        name: relu if (relu := f"{name}_relu") in names else name
         for name in names
         if name in known
     }

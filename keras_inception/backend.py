@@ -11,9 +11,6 @@ def gradients_of(compute: Callable[[list], Any], trainable: list) -> Iterator[Se
     """Yields the gradients of each of the losses `compute(trainable)`, in their order.
 
     The gradient is `None` where a loss does not depend on a variable (on JAX: zeros).
-
-    Raises:
-        ValueError: If Keras runs on another backend than TensorFlow, JAX or PyTorch.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -71,63 +68,45 @@ def compiled(model: keras.Model) -> Callable[[list], list]:
     TensorFlow traces it once for all batch sizes; JAX compiles it anew for each batch
     size; PyTorch runs it as it is. The weights are read at each call, so the result
     follows training.
-
-    Args:
-        model: A functional model whose inputs and outputs are lists.
     """
     backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return _by_tensorflow(model)
     if backend == "jax":
-        return _by_jax(model)
+        import jax
+
+        @jax.jit
+        def forward(trainable, others, tensors):
+            weights = trainable, others
+            results, _ = model.stateless_call(*weights, tensors, training=False)
+            return keras.tree.flatten(results)
+
+        def with_weights(tensors: list) -> list:
+            trainable = [variable.value for variable in model.trainable_variables]
+            others = [variable.value for variable in model.non_trainable_variables]
+            return forward(trainable, others, tensors)
+
+        return with_weights
+
+    def outputs(tensors: list) -> list:
+        # Keras returns a list of one output as the output itself.
+        return keras.tree.flatten(model(tensors, training=False))
+
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        @functools.cache  # traced at the first call
+        def traced() -> Callable[..., list]:
+            signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+            function = tf.function(lambda *tensors: outputs(list(tensors)))
+            return function.get_concrete_function(*signature)
+
+        return lambda tensors: traced()(*tensors)
     if backend == "torch":
-        return _by_torch(model)
-    return lambda tensors: _outputs(model, tensors)
+        import torch
+
+        return torch.no_grad()(outputs)
+    return outputs
 
 
 def compiles_each_batch_size() -> bool:
     """Whether each new batch size costs a compilation, so that few should be used."""
     return keras.backend.backend() == "jax"
-
-
-def _by_tensorflow(model: keras.Model) -> Callable[[list], list]:
-    import tensorflow as tf
-
-    @functools.cache  # traced at the first call
-    def traced() -> Callable[..., list]:
-        signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
-        forward = tf.function(lambda *tensors: _outputs(model, list(tensors)))
-        return forward.get_concrete_function(*signature)
-
-    return lambda tensors: traced()(*tensors)
-
-
-def _by_jax(model: keras.Model) -> Callable[[list], list]:
-    import jax
-
-    @jax.jit
-    def forward(trainable, others, tensors):
-        outputs, _ = model.stateless_call(trainable, others, tensors, training=False)
-        return keras.tree.flatten(outputs)
-
-    def call(tensors: list) -> list:
-        trainable = [variable.value for variable in model.trainable_variables]
-        others = [variable.value for variable in model.non_trainable_variables]
-        return forward(trainable, others, tensors)
-
-    return call
-
-
-def _by_torch(model: keras.Model) -> Callable[[list], list]:
-    import torch
-
-    def call(tensors: list) -> list:
-        with torch.no_grad():
-            return _outputs(model, tensors)
-
-    return call
-
-
-def _outputs(model: keras.Model, tensors: Any) -> list:
-    # Keras returns a list of one output as the output itself.
-    return keras.tree.flatten(model(tensors, training=False))

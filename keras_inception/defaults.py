@@ -33,25 +33,12 @@ def default_augmentation(picture_size: int) -> str:
 
 
 def input_size_of(model: keras.Model) -> int:
-    """Returns the side in pixels of the square pictures that a model takes.
-
-    Raises:
-        ValueError: If the input is not square pictures of a fixed size.
-
-    Example:
-    >>> input_size_of(GoogLeNet((64, 64, 3), classes=3))
-    64
-    """
+    """Returns the input size in pixels of a model that takes square pictures."""
     shapes = [tuple(tensor.shape) for tensor in model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ValueError(
-            "Only models with one input of pictures (batch, height, width, 3) are "
-            f"supported here. Received inputs of shapes {shapes}"
-        )
-    _, height, width, _ = shapes[0]
-    if height is None or height != width:
-        raise ValueError(
-            f"The model takes pictures of {height}x{width} pixels; only square inputs "
-            "of a fixed size are supported here."
-        )
-    return height
+    match shapes:
+        case [(_, int(height), width, _)] if height == width:
+            return height
+    raise ValueError(
+        "Only models with one input of square pictures of a fixed size, (batch, size, "
+        f"size, 3), are supported here. Received inputs of the shapes {shapes}"
+    )

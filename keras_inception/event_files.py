@@ -12,18 +12,6 @@ class EventFiles:
     TensorBoard calls a directory of event files a run, and draws the same tag of
     several runs into one chart. Curves to be compared (`main` and `aux_4a`, `train` and
     `validation`) are therefore written under the same tag into different runs.
-
-    Args:
-        log_dir: The directory in which each run gets its own.
-
-    Raises:
-        ImportError: If TensorFlow, which writes the files, is not installed.
-
-    Example:
-    >>> import tempfile
-    >>> events = EventFiles(tempfile.mkdtemp())
-    >>> events.scalar("train", "loss/main", 0.5, step=1)
-    >>> events.close()
     """
 
     def __init__(self, log_dir: str | Path):
@@ -32,8 +20,7 @@ class EventFiles:
         except ImportError as error:
             raise ImportError(
                 "TensorBoard's event files are written by TensorFlow, which is not "
-                "installed. Run: pip install tensorflow. Without it gradient_flow() "
-                "returns its figures on every backend."
+                "installed. Run: pip install tensorflow"
             ) from error
         self.log_dir = Path(log_dir)
         self._summary = tf_summary
@@ -74,14 +61,10 @@ class EventFiles:
 
 
 def cut_back(directory: str | Path, last_step: int) -> None:
-    """Removes the events after a step, before a run resumes from there.
+    """Removes the events after `last_step`, before a run resumes from there.
 
     A killed run may have logged more than its checkpoint holds, and will log it again.
-
-    Args:
-        directory: The directory of the event files. Subdirectories are left alone,
-            since their steps may count something else.
-        last_step: The last step to keep.
+    Subdirectories are left alone, since their steps may count something else.
     """
     import tensorflow as tf
     from tensorboard.compat.proto.event_pb2 import Event

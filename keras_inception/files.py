@@ -10,12 +10,7 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write(partial)` for a file beside `path`, then renames it to `path`.
-
-    Raises:
-        OSError: If the file could not be written. No part of it is left, and a file
-            that was at `path` before is intact.
-    """
+    """Calls `write(partial)` for a file beside `path`, then renames it to `path`."""
     # The suffix is kept, since Keras chooses the format by it.
     partial = path.with_name(f".partial-{path.name}")
     try:
@@ -39,11 +34,7 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        FileNotFoundError, ValueError: If there is no such file, or it is not JSON.
-    """
+    """Reads a JSON file."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -66,14 +57,10 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> N
 def locked(path: Path, *, shared: bool = False) -> Iterator[bool]:
     """Locks a file while the block runs; yields `False` if another holder has it.
 
-    The system releases the lock however the process ends. On Windows, which has no such
+    The system releases the lock however the process ends. Shared locks are allowed at
+    the same time; an exclusive one creates the file. On Windows, which has no such
     locks, this always yields `True`.
 
-    Args:
-        path: The file; an exclusive lock creates it if it does not exist.
-        shared: Whether other shared locks are allowed at the same time.
-
-    Example:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     lock = Path(folder, "lock")

@@ -5,6 +5,8 @@ not document (the paths of variables). `tests/test_keras_internals.py` checks ev
 assumption made here, so that a change in Keras fails a test.
 """
 
+import collections
+import functools
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -92,17 +94,13 @@ def narrow_endpoints(tensor: keras.KerasTensor) -> list[tuple[int, keras.KerasTe
     """Lists the tensors that every path from the inputs to `tensor` passes through.
 
     The sum that ends a residual block is one; tensors inside the block's branches are
-    not. Masks, whose type is bool, are ignored: they may pass beside it.
-
-    Returns:
-        `(index, tensor)` pairs in network order: `tensor` is the only output of step
-        `index` of `steps_to(tensor)`.
+    not. Masks, whose type is bool, are ignored: they may pass beside it. Each tensor
+    comes with the index of its step in `steps_to(tensor)`.
     """
     steps = steps_to(tensor)
-    uses: dict[int, int] = {}
-    for step in steps:
-        for needed in _features(step.input_tensors):
-            uses[id(needed)] = uses.get(id(needed), 0) + 1
+    uses = collections.Counter(
+        id(needed) for step in steps for needed in _features(step.input_tensors)
+    )
     endpoints = []
     alive: set[int] = set()  # tensors that were made and are still needed
     inputs_ahead = sum(step.is_input for step in steps)
@@ -131,9 +129,6 @@ def multiply_adds(model: keras.Model) -> dict[str, int]:
     layers count, as is usual in the literature; additions, pools and normalizations do
     not.
 
-    Args:
-        model: A functional model whose input sizes are fixed, except for the batch.
-
     Returns:
         Layer name to multiply-adds, in network order, for the layers that have any.
 
@@ -151,8 +146,7 @@ def multiply_adds(model: keras.Model) -> dict[str, int]:
             for name, count in multiply_adds(layer).items():
                 counts[f"{layer.name}/{name}"] = count
             continue
-        used = _weights_used_at_each_position(layer)
-        if not used:
+        if not (used := _weights_used_at_each_position(layer)):
             continue
         # The kernel is applied at each output position; at each input position in a
         # transposed convolution, at each input step in a recurrent layer.
@@ -171,11 +165,10 @@ def multiply_adds(model: keras.Model) -> dict[str, int]:
 
 def multiply_adds_by_step(model: keras.Model, *tensors: keras.KerasTensor) -> list[int]:
     """Counts the multiply-adds of each of `steps_to(*tensors)` in `model`'s graph."""
-    costs: dict[str, int] = {}
+    costs: dict[str, int] = collections.Counter()
     for name, count in multiply_adds(model).items():
-        step = name.split("/")[0]  # a sub-model is one step
-        costs[step] = costs.get(step, 0) + count
-    return [costs.get(step.operation.name, 0) for step in steps_to(*tensors)]
+        costs[name.split("/")[0]] += count  # a sub-model is one step
+    return [costs[step.operation.name] for step in steps_to(*tensors)]
 
 
 def _weights_used_at_each_position(layer: keras.layers.Layer) -> int:
@@ -224,9 +217,8 @@ def patch_multi_worker_trainer() -> None:
         if not over_workers(strategy) or reduction not in ("auto", "mean"):
             return reduce_per_replica(values, strategy, reduction)
         # Keras passes axis=0, which scalars do not have.
-        return keras.tree.map_structure(
-            lambda value: strategy.reduce("MEAN", value, axis=None), values
-        )
+        mean = functools.partial(strategy.reduce, "MEAN", axis=None)
+        return keras.tree.map_structure(mean, values)
 
     def build_with_one_device(self, iterator=None, data_batch=None):
         strategy = self._distribute_strategy

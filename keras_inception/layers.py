@@ -51,8 +51,8 @@ class LocalResponseNormalization(keras.layers.Layer):
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
             raise ValueError(
-                "LocalResponseNormalization needs a window centered on its channel: "
-                f"`size` must be odd and positive, for example 5. Received: {size}"
+                "LocalResponseNormalization centers its window on a channel: `size` "
+                f"must be odd and positive. Received: {size}"
             )
         self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
 
@@ -106,29 +106,23 @@ class LocalResponseNormalization(keras.layers.Layer):
 def normalize_pixels(x, architecture: table.Architecture):
     """Subtracts the table's mean from raw RGB pixels 0..255, and scales the rest."""
     scale = architecture.input_scale
-    return keras.layers.Rescaling(
-        scale,
-        offset=[-mean * scale for mean in architecture.input_mean],
-        name="input_normalization",
-    )(x)
+    offset = [-mean * scale for mean in architecture.input_mean]
+    return keras.layers.Rescaling(scale, offset, name="input_normalization")(x)
 
 
 def build_row(x, row: table.Row, name: str, *, width: float, batch_norm: bool):
     """Applies one row of a table; the layer called `name` ends or holds the stage."""
     match row:
         case table.Conv():
-            filters = scaled(row.filters, width)
-            return convolution(
-                x, filters, row.size, row.strides, name, batch_norm, row.padding
-            )
+            row = row._replace(filters=scaled(row.filters, width))
+            return convolution(x, row, name, batch_norm)
         case table.Inception():
             return inception_module(x, row, name, width=width, batch_norm=batch_norm)
         case table.MaxPool():
             # At even sizes Keras's "same" equals Caffe's ceil mode: the padding is at
             # the bottom and the right.
-            return keras.layers.MaxPooling2D(
-                row.size, row.strides, padding="same", name=name
-            )(x)
+            pool = keras.layers.MaxPooling2D
+            return pool(row.size, row.strides, padding="same", name=name)(x)
         case table.LocalResponseNorm():
             return LocalResponseNormalization(**row._asdict(), name=name)(x)
         case table.GlobalAveragePool():
@@ -146,28 +140,20 @@ def scaled(filters: int, width: float) -> int:
     return max(1, round(filters * width))
 
 
-def convolution(
-    x,
-    filters: int,
-    size: int,
-    strides: int,
-    name: str,
-    batch_norm: bool,
-    padding: str = "even",
-):
+def convolution(x, row: table.Conv, name: str, batch_norm: bool):
     """Adds a convolution and a ReLU, with batch normalization between them if asked.
 
     The convolution's layer is called `name`; with `batch_norm` the layers `NAME_bn` and
-    `NAME_relu` follow it. `padding` is described at `architecture.Conv`.
+    `NAME_relu` follow it.
     """
-    pad_first = strides > 1 and padding == "even"
+    pad_first = row.strides > 1 and row.padding == "even"
     if pad_first:
         # With strides "same" pads more at the bottom and the right.
-        x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        x = keras.layers.ZeroPadding2D(row.size // 2, name=f"{name}_pad")(x)
     x = keras.layers.Conv2D(
-        filters,
-        size,
-        strides,
+        row.filters,
+        row.size,
+        row.strides,
         padding="valid" if pad_first else "same",
         activation=None if batch_norm else "relu",
         use_bias=not batch_norm,
@@ -176,9 +162,8 @@ def convolution(
     )(x)
     if batch_norm:
         # With Keras's default momentum, 0.99, the averages lag hundreds of steps.
-        x = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-3, name=f"{name}_bn"
-        )(x)
+        normalize = keras.layers.BatchNormalization
+        x = normalize(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
         x = keras.layers.ReLU(name=f"{name}_relu")(x)
     return x
 
@@ -189,9 +174,8 @@ def inception_module(
     """Adds four parallel branches and joins their channels (paper, Figure 2b)."""
 
     def conv(x, filters: int, size: int, part: str):
-        return convolution(
-            x, scaled(filters, width), size, 1, f"{name}_{part}", batch_norm
-        )
+        conv = table.Conv(scaled(filters, width), size)
+        return convolution(x, conv, f"{name}_{part}", batch_norm)
 
     # fmt: off
     one   = conv(x, row.conv_1x1, 1, "1x1")
@@ -203,57 +187,3 @@ def inception_module(
     pool  = conv(pool, row.pool_proj, 1, "pool_proj")
     # fmt: on
     return keras.layers.Concatenate(name=name)([one, three, five, pool])
-
-
-def head_logits(
-    x,
-    name: str,
-    classes: int,
-    *,
-    filters: int = 128,
-    units: int = 1024,
-    dropout: float = 0.7,
-    batch_norm: bool = False,
-    adaptive_pool: bool = False,
-):
-    """Adds an auxiliary classifier up to its logits (paper, section 5).
-
-    Average pool, 1x1 convolution to `filters`, dense `units`, dropout, dense `classes`;
-    the layers are `NAME_ave_pool`, `NAME_conv`, `NAME_fc`, `NAME_drop_fc` and
-    `NAME_classifier`. Vectors and sequences skip the pool and the convolution; a
-    sequence is averaged over its steps.
-
-    Raises:
-        ValueError: If `x` is not feature maps, sequences or vectors.
-    """
-    rank = len(x.shape)
-    if rank == 4:
-        x = _head_pool(x, f"{name}_ave_pool", adaptive_pool)
-        x = convolution(x, filters, 1, 1, f"{name}_conv", batch_norm)
-        x = keras.layers.Flatten(name=f"{name}_flatten")(x)
-    elif rank == 3:
-        x = keras.layers.GlobalAveragePooling1D(name=f"{name}_ave_pool")(x)
-    elif rank != 2:
-        raise ValueError(
-            f"Head {name!r} needs feature maps (batch, height, width, channels), a "
-            "sequence (batch, steps, features) or vectors (batch, features). "
-            f"Received the shape: {tuple(x.shape)}"
-        )
-    x = keras.layers.Dense(
-        units, activation="relu", kernel_initializer="he_normal", name=f"{name}_fc"
-    )(x)
-    x = keras.layers.Dropout(dropout, name=f"{name}_drop_fc")(x)
-    return keras.layers.Dense(classes, name=f"{name}_classifier")(x)
-
-
-def _head_pool(x, name: str, adaptive: bool):
-    """Adds the paper's pool, 5x5 windows with stride 3, on maps of up to 16x16.
-
-    A smaller map than the window is pooled whole. On a larger one than 16x16 the
-    windows grow and the grid stays 4x4, so that the dense layer stays small.
-    """
-    sides = x.shape[1:3]
-    if adaptive or any(side is None or side > 16 for side in sides):
-        return keras.layers.AdaptiveAveragePooling2D(4, name=name)(x)
-    window = tuple(min(5, side) for side in sides)
-    return keras.layers.AveragePooling2D(window, 3, name=name)(x)

@@ -32,11 +32,6 @@ def build_network(
 
     Arguments, result and errors are those of `GoogLeNet`, which also loads weights;
     here the default is no head.
-
-    Example:
-    >>> from keras_inception.architecture import GOOGLENET_SMALL
-    >>> list(build_network(GOOGLENET_SMALL, input_shape=(32, 32, 3), classes=3).output)
-    ['main']
     """
     _check_arguments(input_shape, classes, architecture, width, classifier_activation)
     inputs = keras.Input(input_shape, name="images")
@@ -66,9 +61,8 @@ def _check_arguments(
 ) -> None:
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
-            "GoogLeNet takes pictures as (height, width, 3), but Keras is set to "
-            "channels_first. First call "
-            "keras.config.set_image_data_format('channels_last')."
+            "GoogLeNet takes channels last, but Keras is set to channels_first. First "
+            "call keras.config.set_image_data_format('channels_last')."
         )
     if len(input_shape) != 3 or input_shape[2] != 3:
         raise ValueError(
@@ -79,9 +73,8 @@ def _check_arguments(
     if any(side is not None and side < smallest for side in input_shape[:2]):
         raise ValueError(
             f"Pictures of {input_shape[0]}x{input_shape[1]} pixels are too small for "
-            f"{architecture.name}, which needs at least {smallest}x{smallest}. Use a "
-            "larger input_shape and enlarge the pictures"
-            + (", or use GOOGLENET_SMALL." if smallest > 16 else ".")
+            f"{architecture.name}, which needs at least {smallest}x{smallest}. Enlarge "
+            "them" + (", or use GOOGLENET_SMALL." if smallest > 16 else ".")
         )
     if classes < 2:
         raise ValueError(f"A classifier needs at least 2 classes. Received: {classes}")

@@ -38,11 +38,8 @@ def freeze_through(model: keras.Model, stage: str) -> list[str]:
     names = [layer.name for layer in model.layers]
     stages = stages_in(names)
     if stage not in names:
-        alternatives = [name for name in stages if "norm" not in name] or names
-        raise ValueError(
-            f"There is no stage {stage!r} to freeze through. Stages: "
-            f"{', '.join(alternatives)}"
-        )
+        known = ", ".join([name for name in stages if "norm" not in name] or names)
+        raise ValueError(f"There is no stage {stage!r} to freeze. Stages: {known}")
     last = model.get_layer(stages.get(stage, stage))
     frozen = keras.Model(model.input, last.output).layers
     for layer in frozen:
@@ -75,18 +72,13 @@ def layer_decay_factors(model: keras.Model, decay: float) -> dict[str, float]:
             "decay is the learning rate of each stage divided by that of the next: "
             f"above 0, at most 1. Received: {decay}"
         )
-    by_stage: dict[str, list[str]] = {}
     stages = stages_in(layer.name for layer in model.layers)
-    for layer in model.layers:
-        stage = stage_of(layer.name, stages)
-        if layer.weights and stage is not None:
-            by_stage.setdefault(stage, []).append(layer.name)
-    in_order = [stage for stage in stages if stage in by_stage]
-    return {
-        name: decay**depth
-        for depth, stage in enumerate(reversed(in_order), start=1)
-        for name in by_stage[stage]
-    }
+    trained = [layer.name for layer in model.layers if layer.weights]
+    stage_by_layer = {name: stage_of(name, stages) for name in trained}
+    used = set(stage_by_layer.values())
+    in_order = [stage for stage in stages if stage in used]
+    depths = {stage: len(in_order) - index for index, stage in enumerate(in_order)}
+    return {n: decay ** depths[s] for n, s in stage_by_layer.items() if s is not None}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -97,14 +89,13 @@ class LayerwiseSGD(keras.optimizers.SGD):
     effect as scaling the learning rate.
 
     Args:
-        *args: As `keras.optimizers.SGD`.
+        *args, **kwargs: As `keras.optimizers.SGD`.
         factors: Layer name to a factor on its learning rate; 1 for other layers.
         bias_factor: A further factor on the learning rate of biases. Defaults to 1.
         kernel_decay: The gradient `kernel_decay * kernel` of an L2 penalty is added to
             that of each kernel before momentum, as Caffe and torch do; no other weights
             decay. (Keras's own `weight_decay` is applied after the momentum, so at
             momentum 0.9 the same number has a tenth of the effect.) Defaults to 0.
-        **kwargs: As `keras.optimizers.SGD`.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=())
@@ -132,19 +123,15 @@ class LayerwiseSGD(keras.optimizers.SGD):
         if variables is None:
             variables = optimized_variables(self)
         pairs = zip(grads, variables, strict=True)
-        super().apply(
-            [self._scaled(gradient, variable) for gradient, variable in pairs],
-            trainable_variables,
-        )
+        super().apply([self._scaled(*pair) for pair in pairs], trainable_variables)
 
     def _scaled(self, gradient, variable: keras.Variable):
         if gradient is None:
             return None
         layer, weight = owner_of(variable)
         if weight == "kernel" and self.kernel_decay:
-            gradient = gradient + self.kernel_decay * keras.ops.cast(
-                variable, gradient.dtype
-            )
+            kernel = keras.ops.cast(variable, gradient.dtype)
+            gradient = gradient + self.kernel_decay * kernel
         factor = self.factors.get(layer, 1.0)
         if weight == "bias":
             factor *= self.bias_factor

@@ -17,15 +17,8 @@ class Output(keras.layers.Activation):
     """The last layer of a classifier; it has the name of its output (`main`, `aux_4a`).
 
     It computes in float32 under every dtype policy, since a softmax in float16 loses
-    small probabilities. It stores the superclasses, so that saving, cloning and
-    reloading a model keep them.
-
-    Args:
-        activation: `"softmax"` for probabilities, `None` or `"linear"` for logits.
-        superclasses: The superclass of each class, in label order, if this output
-            predicts superclasses; `None` (default) if it predicts the classes.
-
-    Input and output shape: `(batch, classes)`, or `(batch, number of superclasses)`.
+    small probabilities. It stores the superclass of each class, in label order, or
+    `None` if it predicts the classes, so that saving and cloning a model keep them.
     """
 
     def __init__(
@@ -45,17 +38,12 @@ class Output(keras.layers.Activation):
     def own_labels(self, labels):
         """Converts class labels into labels for this output.
 
-        Args:
-            labels: Class indices `(batch,)` or `(batch, 1)`, or one-hot (or any
-                weights per class) `(batch, classes)`.
-
-        Returns:
-            The labels unchanged if this output predicts the classes; otherwise, with
-            the same rank, superclass indices or the sum over each superclass.
+        Class indices `(batch,)` or `(batch, 1)` become superclass indices; one-hot
+        labels, or any weights per class `(batch, classes)`, are summed by superclass.
         """
-        names = self.superclass_names
-        if self.superclasses is None or names is None:
+        if self.superclasses is None:
             return labels
+        names = sorted(set(self.superclasses))
         index = np.array([names.index(name) for name in self.superclasses])
         if len(labels.shape) == 2 and labels.shape[1] == len(index):
             members = np.eye(len(names), dtype="float32")[index]
@@ -67,13 +55,7 @@ class Output(keras.layers.Activation):
 
 
 def outputs_by_name(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Returns a model's outputs by name; a single output is `main`, whatever its name.
-
-    Example:
-    >>> inputs = keras.Input((4,))
-    >>> list(outputs_by_name(keras.Model(inputs, keras.layers.Dense(3)(inputs))))
-    ['main']
-    """
+    """Returns a model's outputs by name; a single one is `main`, whatever its name."""
     if isinstance(model.output, dict):
         return model.output
     if len(model.outputs) == 1:
@@ -101,21 +83,9 @@ _SOFTMAX_OPERATION = "Softmax"
 def output_activation(tensor: keras.KerasTensor) -> str:
     """Returns `"softmax"` if a graph's tensor is probabilities, `"linear"` if logits.
 
-    Reads the activation of the operation that made it. Behind an operation that passes
-    values on (reshaping, dropout, an `Activation("linear")`) it reads the one before.
-    The result of an operation without an activation, such as a pool or a sum, is
-    logits.
-
-    Args:
-        tensor: The end of a graph: a model's output.
-
-    Returns:
-        `"softmax"`, `"linear"` or the name of another activation, such as `"sigmoid"`.
-
-    Example:
-    >>> logits = keras.layers.Dense(3)(keras.Input((4,)))
-    >>> output_activation(logits), output_activation(keras.ops.softmax(logits))
-    ('linear', 'softmax')
+    Or the name of another activation. Operations that pass values on (reshaping,
+    dropout, an `Activation("linear")`) are skipped. The result of an operation without
+    an activation, such as a pool or a sum, is logits.
     """
     step = step_of(tensor)
     operation = step.operation

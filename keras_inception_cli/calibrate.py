@@ -14,31 +14,28 @@ TIMED = 448  # pictures at most
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `calibrate`."""
-    parser.add_argument("model", metavar="MODEL", help="a .keras file with heads")
-    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a .keras file with heads")
+    add("data", metavar="DATA", help=data_options.DATA_HELP)
+    add(
         "--max-drop",
         type=float,
         default=0.005,
         metavar="DROP",
         help="largest allowed loss of accuracy, 0 to 1 (default: 0.005, half a point)",
     )
-    parser.add_argument(
-        "--exits",
-        nargs="+",
-        metavar="HEAD",
-        help="heads to consider (default: all that predict main's classes)",
-    )
-    parser.add_argument(
+    heads = "heads to consider (default: all that predict main's classes)"
+    add("--exits", nargs="+", metavar="HEAD", help=heads)
+    add(
         "--confidence",
         choices=("max_probability", "entropy"),
         default="max_probability",
         help="what thresholds are compared with (default: max_probability)",
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
+    add("--batch-size", type=int, default=32, help="(default: 32)")
     data_options.add_seed_argument(parser)
     data_options.add_data_arguments(parser)
-    parser.add_argument(
+    add(
         "--out",
         type=Path,
         metavar="FILE",
@@ -56,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception import data
         from keras_inception.defaults import input_size_of
         from keras_inception.early_exit import EarlyExit
+        from keras_inception.early_exit.calibration import stratified_halves
         from keras_inception.early_exit.plots import draw_trade_off
         from keras_inception.early_exit.timing import measure_timings
 
@@ -65,30 +63,28 @@ def run(options: argparse.Namespace) -> None:
     data_options.settle_seed(options, options.model)
     source = data_options.find_data(options)
     data_options.check_class_names(model, source)
-    chooses, checks = _halves(source.validation, options.seed)
+    split = source.validation
+    chooses, checks = stratified_halves(split.labels, options.seed)
+    # If no class has two pictures, the same ones choose and check.
+    halves = (
+        [split.take(chooses), split.take(checks)] if len(checks) else [split, split]
+    )
     choosing, checking = (
-        data.pipeline(source, split, input_size_of(model), options.batch_size)
-        for split in (chooses, checks)
+        data.pipeline(source, half, input_size_of(model), options.batch_size)
+        for half in halves
     )
     print(
-        f"{len(source.validation)} validation pictures: {len(chooses)} choose the "
-        f"thresholds, {len(checks)} check them",
+        f"{len(split)} validation pictures: {len(halves[0])} choose the thresholds, "
+        f"{len(halves[1])} check them",
         flush=True,
     )
-    early = EarlyExit.calibrate(
-        model,
-        choosing,
-        options.max_drop,
-        exits=options.exits,
-        confidence=options.confidence,
-    )
+    settings = {"exits": options.exits, "confidence": options.confidence}
+    early = EarlyExit.calibrate(model, choosing, options.max_drop, **settings)
     early.save(out)
     found = early.calibration
     assert found is not None
-    main_alone = EarlyExit(model, {})
-    checked = [
-        _accuracy(one, checking, options.batch_size) for one in (main_alone, early)
-    ]
+    both = EarlyExit(model, {}), early
+    checked = [_accuracy(one, checking, options.batch_size) for one in both]
     source.bad.check()
     timings = measure_timings(early, _some_pictures(checking), (1, 32))
     _print(early.thresholds, found, checked, timings)
@@ -97,35 +93,19 @@ def run(options: argparse.Namespace) -> None:
     print(f"wrote {out} and {picture}")
 
 
-def _halves(split, seed):
-    """Two halves of every class; the same pictures twice if no class has two."""
-    from keras_inception.early_exit.calibration import stratified_halves
-
-    chooses, checks = stratified_halves(split.labels, seed)
-    if not len(checks):
-        return split, split
-    return split.take(chooses), split.take(checks)
-
-
 def _accuracy(early, dataset, batch_size):
-    import numpy as np
-
     hits = [
-        early.predict(images, batch_size)[0].argmax(-1) == np.asarray(labels)
-        for images, labels in dataset
+        early.predict(images, batch_size)[0].argmax(-1) == labels
+        for images, labels in dataset.as_numpy_iterator()
     ]
-    return np.concatenate(hits).mean()
+    return sum(map(sum, hits)) / sum(map(len, hits))
 
 
 def _some_pictures(dataset):
     import numpy as np
 
-    pictures = []
-    for images, _ in dataset:
-        pictures.append(np.asarray(images))
-        if sum(map(len, pictures)) >= TIMED:
-            break
-    return np.concatenate(pictures)[:TIMED]
+    images = dataset.unbatch().take(TIMED).map(lambda images, labels: images)
+    return np.stack(list(images.as_numpy_iterator()))
 
 
 def _print(thresholds, found, checked, timings):

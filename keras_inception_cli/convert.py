@@ -13,7 +13,7 @@ KINDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `convert` to its parser."""
+    """Declares the arguments of `convert`."""
     listed = "; ".join(f"{kind}: {file}" for kind, file in KINDS.items())
     parser.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
     parser.add_argument("file", metavar="FILE", help=listed)
@@ -35,38 +35,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes OUT.keras, whole or not at all."""
-    if options.out.suffix != ".keras":
-        raise ValueError(f"OUT.keras must end in .keras. Received: {options.out}")
-    if options.out.exists() and not options.overwrite:
-        raise FileExistsError(
-            f"{options.out} already exists; pass --overwrite to replace it."
-        )
-    for option, kind in (
-        ("no_transform_input", "torchvision"),
-        ("drop_background", "slim"),
-    ):
-        if getattr(options, option) and options.kind != kind:
-            raise ValueError(
-                f"--{option.replace('_', '-')} is an option for {kind} files. "
-                f"Received: {options.kind}"
-            )
+    kind, out = options.kind, options.out
+    if out.suffix != ".keras":
+        raise ValueError(f"OUT.keras must end in .keras. Received: {out}")
+    if out.exists() and not options.overwrite:
+        raise FileExistsError(f"{out} already exists; pass --overwrite to replace it.")
+    if options.no_transform_input and kind != "torchvision":
+        raise ValueError(f"--no-transform-input is for torchvision files, not {kind}.")
+    if options.drop_background and kind != "slim":
+        raise ValueError(f"--drop-background is for slim files, not {kind}.")
     with quiet_start():
         from keras_inception import weights
         from keras_inception.files import write_whole
 
-    if options.kind == "torchvision":
+    if kind == "torchvision":
         model = weights.load_torchvision(options.file, not options.no_transform_input)
-    elif options.kind == "caffe":
+    elif kind == "caffe":
         model = weights.load_caffe(options.file)
     else:
         model = weights.load_slim(options.file, options.drop_background)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out, model.save)
-    classes = model.output["main"].shape[-1]
-    background = (model.class_names or [""])[0] == "background"
-    print(
-        f"{model.name}: {model.count_params():,} parameters, {classes:,} classes"
-        + (", class 0 is 'background' (--drop-background)" if background else "")
-        + f", auxiliary heads: {', '.join(model.heads) or 'none in the file'}\n"
-        f"wrote {options.out}"
-    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, model.save)
+    classes = f"{model.output['main'].shape[-1]:,} classes"
+    if model.class_names and model.class_names[0] == "background":
+        classes += ", class 0 is 'background' (--drop-background)"
+    heads = ", ".join(model.heads) or "none in the file"
+    print(f"{model.name}: {model.count_params():,} parameters, {classes}, ", end="")
+    print(f"auxiliary heads: {heads}\nwrote {out}")

@@ -13,62 +13,51 @@ from keras_inception_cli import common, console, data_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `gradients`."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "model",
         metavar="MODEL",
         help="a .keras file, or an architecture for an untrained network: googlenet, "
         "googlenet_small, googlenet_torchvision, googlenet_slim",
     )
-    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
-    parser.add_argument(
+    add("data", metavar="DATA", help=data_options.DATA_HELP)
+    add(
         "--output", type=Path, metavar="DIR", help="write table, picture and page there"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the report in DIR"
-    )
-    parser.add_argument(
-        "--pictures", type=int, default=32, help="to measure on (default: 32)"
-    )
-    parser.add_argument(
+    add("--overwrite", action="store_true", help="replace the report in DIR")
+    add("--pictures", type=int, default=32, help="to measure on (default: 32)")
+    add(
         "--training",
         action="store_true",
         help="measure as in a training step: with dropout and the batch's statistics",
     )
-    parser.add_argument(
+    add(
         "--init",
         choices=("he", "gaussian"),
         help="new weights: today's (he), or those of 2014, of standard deviation 0.01 "
         "(gaussian)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add("--seed", type=int, default=0, help="(default: 0)")
     data_options.add_data_arguments(parser)
-    untrained = parser.add_argument_group("an untrained network")
-    untrained.add_argument(
-        "--width", type=float, default=1.0, help="factor on all filters (default: 1)"
-    )
-    untrained.add_argument(
+    add = parser.add_argument_group("an untrained network").add_argument
+    add("--width", type=float, default=1.0, help="factor on all filters (default: 1)")
+    add(
         "--batch-norm",
         action=argparse.BooleanOptionalAction,
         default=False,
         help="batch normalization (default: off, as in the paper)",
     )
-    untrained.add_argument(
-        "--image-size", type=int, help="input size in pixels (default: suits the data)"
-    )
-    compare = parser.add_argument_group("with and without heads")
-    compare.add_argument(
+    add("--image-size", type=int, help="input size in pixels (default: suits the data)")
+    add = parser.add_argument_group("with and without heads").add_argument
+    add(
         "--compare",
         action="store_true",
         help="train a copy with heads and one without, from MODEL's weights, or new "
         "ones if --init is given",
     )
-    compare.add_argument(
-        "--steps", type=int, default=100, help="batches to train on (default: 100)"
-    )
-    compare.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
-    compare.add_argument(
-        "--learning-rate", type=float, default=0.01, help="of SGD (default: 0.01)"
-    )
+    add("--steps", type=int, default=100, help="batches to train on (default: 100)")
+    add("--batch-size", type=int, default=32, help="(default: 32)")
+    add("--learning-rate", type=float, default=0.01, help="of SGD (default: 0.01)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -76,10 +65,7 @@ def run(options: argparse.Namespace) -> None:
     common.check_at_least(options, {"pictures": 1, "steps": 1, "batch_size": 1})
     page = options.output and options.output / "report.html"
     if page and page.exists() and not options.overwrite:
-        raise FileExistsError(
-            f"{page} already exists; pass --overwrite to replace it, or choose another "
-            "--output."
-        )
+        raise FileExistsError(f"{page} already exists; pass --overwrite to replace it.")
     with console.quiet_start():
         from keras_inception import data, gradients
         from keras_inception.defaults import input_size_of
@@ -88,16 +74,14 @@ def run(options: argparse.Namespace) -> None:
     model = _load_or_build(options, source)
     if options.init:
         model = gradients.reinitialized(model, options.init, options.seed)
-    pictures = data.load(
-        source, input_size_of(model), options.batch_size, seed=options.seed
-    )
+    size = input_size_of(model)
+    pictures = data.load(source, size, options.batch_size, seed=options.seed)
     data_options.check_class_names(model, pictures)
     measured = pictures.train.unbatch().batch(options.pictures)
     images, labels = next(measured.as_numpy_iterator())
     comparison = None
     if options.compare:
-        label = "training both networks"
-        with console.progress_bar(label, options.steps, "step") as bar:
+        with console.progress_bar("training both", options.steps, "step") as bar:
             comparison = gradients.compare_without_heads(
                 model,
                 pictures.train,
@@ -155,14 +139,14 @@ def _details(options, pictures: str) -> list[str]:
 
     mode = "training mode" if options.training else "inference mode (no dropout)"
     weights = {
-        None: "The weights are the file's."
-        if Path(options.model).exists()
-        else "The network is untrained.",
         "he": "The weights are new, by He's initialization.",
         "gaussian": "The weights are new: normal, standard deviation 0.01; biases 0.",
-    }[options.init]
+    }
+    file = Path(options.model).exists()
+    kept = "The weights are the file's." if file else "The network is untrained."
     details = [
-        f"Measured on {pictures}, in {mode}. {weights} Seed {options.seed}.",
+        f"Measured on {pictures}, in {mode}. {weights.get(options.init, kept)} Seed "
+        f"{options.seed}.",
         f"keras {keras.__version__} on {keras.backend.backend()}.",
     ]
     if options.compare:

@@ -1,17 +1,29 @@
 """Which thresholds to use, and their effect on accuracy and computation."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_inception.backend import compiled
 from keras_inception.early_exit import search
-from keras_inception.early_exit.confidence import MEASURES, fit_temperature, tempered
+from keras_inception.early_exit.checks import check_images
+from keras_inception.early_exit.confidence import (
+    MEASURES,
+    fit_temperature,
+    softmax,
+    tempered,
+)
 from keras_inception.graph import multiply_adds_by_step
-from keras_inception.outputs import MAIN
+from keras_inception.outputs import MAIN, main_of, output_activation
 
 CURVE_POINTS = 100  # at most, of a calibration's curve
+
+Dataset = Iterable[tuple] | tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,26 +83,19 @@ class Calibration:
 def calibrate(
     model: keras.Model,
     exits: Sequence[str],
-    probabilities: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    *,
+    dataset: Dataset,
     max_accuracy_drop: float,
     confidence: str,
 ) -> Calibration:
     """Finds the thresholds with the fewest multiply-adds for an allowed drop.
 
-    Args:
-        model: The model whose multiply-adds are counted.
-        exits: The outputs that may answer early, in network order.
-        probabilities: By output, the exits' and main's: `(pictures, classes)`.
-        labels: Class indices `(pictures,)`.
-        max_accuracy_drop: As in `EarlyExit.calibrate`.
-        confidence: A key of `MEASURES`.
+    The exits are in network order; the rest is as in `EarlyExit.calibrate`.
     """
     names = [*exits, MAIN]
+    probabilities, labels = _collect_answers(model, names, dataset)
     correct = {name: probabilities[name].argmax(-1) == labels for name in names}
     accuracy = {name: float(correct[name].mean()) for name in names}
-    cost = _AnswerCost(model, exits)
+    cost = _answer_cost(model, exits)
 
     def trade_off(temperatures: Mapping[str, float]) -> list[OperatingPoint]:
         answers = [tempered(probabilities[n], temperatures.get(n, 1.0)) for n in exits]
@@ -111,13 +116,14 @@ def calibrate(
     chosen = cheapest(curve)
     some_exit_correct = np.any([correct[name] for name in exits], axis=0)
     main_cost = cost([False] * len(exits), len(exits))
+    kept = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).astype(int))
     return Calibration(
         examples=len(labels),
         max_accuracy_drop=max_accuracy_drop,
         chosen=chosen,
         best=curve[-1],
         main=OperatingPoint({}, accuracy[MAIN], main_cost, {MAIN: 1.0}),
-        curve=_thinned(curve),
+        curve=[curve[index] for index in kept],
         exit_accuracy=accuracy,
         overthought=float(np.mean(some_exit_correct & ~correct[MAIN])),
         temperatures={n: temperatures[n] for n in chosen.thresholds if temperatures},
@@ -127,9 +133,7 @@ def calibrate(
 def stratified_halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the pictures that choose thresholds, and of those that check them.
 
-    Args:
-        labels: Class indices `(pictures,)`; each half gets half of every class.
-        seed: Determines the split.
+    Each half gets half of every class.
     """
     random = np.random.default_rng(seed)
     checks = np.zeros(len(labels), bool)
@@ -139,24 +143,59 @@ def stratified_halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.nda
     return np.flatnonzero(~checks), np.flatnonzero(checks)
 
 
-class _AnswerCost:
+def puts_out_logits(model: keras.Model) -> bool:
+    """Whether a model's outputs are logits, judged by its main output."""
+    return output_activation(model.output[MAIN]) == "linear"
+
+
+def _collect_answers(
+    model: keras.Model, names: Sequence[str], dataset: Dataset
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Each output's probabilities `(pictures, classes)`, and the class indices."""
+    outputs = [model.output[name] for name in names]
+    forward = compiled(keras.Model([model.inputs[0]], outputs))
+    collected: list[list[np.ndarray]] = []
+    labels = []
+    for images, batch_labels in _batches(dataset):
+        images = check_images(model, images)
+        batch = ops.convert_to_tensor(images, model.inputs[0].dtype)
+        collected.append([ops.convert_to_numpy(answer) for answer in forward([batch])])
+        indices = np.asarray(batch_labels)
+        one_hot = indices.ndim == 2 and indices.shape[1] > 1
+        labels.append(indices.argmax(-1) if one_hot else indices.reshape(-1))
+    if not sum(map(len, labels)):
+        raise ValueError("There are no pictures to calibrate on: the dataset is empty.")
+    answers = [np.concatenate(parts) for parts in zip(*collected, strict=True)]
+    if puts_out_logits(model):
+        answers = [softmax(logits) for logits in answers]
+    return dict(zip(names, answers, strict=True)), np.concatenate(labels)
+
+
+def _batches(dataset: Dataset, batch_size: int = 256) -> Iterator[tuple]:
+    if not (isinstance(dataset, tuple) and len(dataset) == 2):
+        for images, labels, *_ in dataset:
+            yield images, main_of(labels)
+        return
+    images, labels = dataset
+    for start in range(0, len(labels), batch_size):
+        batch = slice(start, start + batch_size)
+        yield images[batch], labels[batch]
+
+
+def _answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
     """Multiply-adds of an answer, including the heads of the used exits before it."""
 
-    def __init__(self, model: keras.Model, exits: Sequence[str]):
-        self.model, self.exits = model, exits
-        self.known: dict[tuple[str, ...], float] = {}
+    @functools.cache
+    def cost_of(*outputs: str) -> float:
+        tensors = [model.output[name] for name in outputs]
+        return float(sum(multiply_adds_by_step(model, *tensors)))
 
-    def __call__(self, used: Sequence[bool], answer: int) -> float:
-        passed = self.exits[: answer + 1]
-        computed = tuple(name for name, u in zip(passed, used, strict=False) if u)
-        if answer == len(self.exits):
-            computed += (MAIN,)
+    def cost(used: Sequence[bool], answer: int) -> float:
         # An exit that is not used answers no picture: its cost does not matter.
-        if computed not in self.known:
-            tensors = [self.model.output[name] for name in computed]
-            counts = multiply_adds_by_step(self.model, *tensors)
-            self.known[computed] = float(sum(counts))
-        return self.known[computed]
+        main = [MAIN] if answer == len(exits) else []
+        return cost_of(*itertools.compress(exits[: answer + 1], used), *main)
+
+    return cost
 
 
 def _point(grid: search.Grid, names: list[str], cell: int) -> OperatingPoint:
@@ -166,14 +205,9 @@ def _point(grid: search.Grid, names: list[str], cell: int) -> OperatingPoint:
     }
     thresholds = dict(zip(names[:-1], grid.thresholds(cell), strict=True))
     return OperatingPoint(
-        # an exit where no picture leaves is not computed
+        # An exit where no picture leaves is not computed.
         {name: level for name, level in thresholds.items() if shares[name]},
         float(grid.accuracy.ravel()[cell]),
         float(grid.cost.ravel()[cell]),
         {name: share for name, share in shares.items() if share},
     )
-
-
-def _thinned(curve: list[OperatingPoint]) -> list[OperatingPoint]:
-    keep = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).astype(int))
-    return [curve[index] for index in keep]

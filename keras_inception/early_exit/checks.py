@@ -20,8 +20,7 @@ def check_settings(
     _check_exits(model, thresholds)
     _check_numbers("threshold", thresholds, "at least 0", lambda number: number >= 0)
     _check_numbers("temperature", temperatures, "above 0", lambda number: number > 0)
-    surplus = [name for name in temperatures if name not in thresholds]
-    if surplus:
+    if surplus := [name for name in temperatures if name not in thresholds]:
         raise ValueError(
             f"temperatures names exits without a threshold: {list_names(surplus)}"
         )
@@ -31,23 +30,13 @@ def check_settings(
         )
 
 
-def check_drop(max_accuracy_drop: float) -> None:
-    """Raises a `ValueError` if an accuracy drop is out of range."""
-    if not 0 <= max_accuracy_drop < 1:
-        raise ValueError(
-            "max_accuracy_drop must be at least 0 and less than 1; 0.005 is half a "
-            f"percentage point. Received: {max_accuracy_drop}"
-        )
-
-
 def possible_exits(model: keras.Model) -> list[str]:
     """The heads that predict the classes themselves; `ValueError` if there are none."""
     _check_exits(model, ())
     exits = [n for n in model.output if n != MAIN and not _is_coarse(model, n)]
     if not exits:
         raise ValueError(
-            "The model has no head to exit at: it has none, or all of them predict "
-            "superclasses."
+            "The model has no head to exit at: none, or all predict superclasses."
         )
     return exits
 
@@ -55,15 +44,11 @@ def possible_exits(model: keras.Model) -> list[str]:
 def check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Returns a batch as an array; a `ValueError` if its shape is not the model's."""
     images = np.asarray(images)
-    expected = model.inputs[0].shape
-    fits = images.ndim == len(expected) and all(
-        size is None or size == received
-        for size, received in zip(expected[1:], images.shape[1:], strict=True)
-    )
-    if not fits:
+    expected = tuple(model.inputs[0].shape)
+    sizes = zip(expected[1:], images.shape[1:], strict=False)
+    if images.ndim != len(expected) or any(e not in (None, size) for e, size in sizes):
         raise ValueError(
-            f"The model takes a batch of shape {tuple(expected)}. Received: "
-            f"{images.shape}"
+            f"The model takes a batch of shape {expected}. Received: {images.shape}"
         )
     return images
 
@@ -72,9 +57,9 @@ def _check_exits(model: keras.Model, names: Iterable[str]) -> None:
     outputs = model.output
     if not isinstance(outputs, dict) or MAIN not in outputs or len(model.inputs) != 1:
         raise ValueError(
-            "EarlyExit needs a model with one input whose outputs are a dict with "
-            f"{MAIN!r} and heads, such as GoogLeNet() and attach_auxiliary() return. "
-            f"Received {len(model.inputs)} input(s) and the outputs: {outputs}"
+            f"EarlyExit needs a model with one input and a dict of outputs, {MAIN!r} "
+            "and heads, as GoogLeNet() and attach_auxiliary() return. Received "
+            f"{len(model.inputs)} input(s) and the outputs: {outputs}"
         )
     heads = [name for name in outputs if name != MAIN]
     for name in names:

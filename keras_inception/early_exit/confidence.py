@@ -1,8 +1,7 @@
 """How confident an answer is, from its probabilities.
 
-Every function takes NumPy arrays and tensors alike, in a graph as well, and returns the
-same kind. Arrays are left to NumPy, which takes a thirtieth of the time of `keras.ops`
-for one picture; both give their operations the same names.
+Every function takes NumPy arrays and tensors alike, in a graph too. Arrays go to NumPy,
+which takes a thirtieth of the time of `keras.ops` for one picture.
 """
 
 import math
@@ -55,15 +54,7 @@ def tempered(probabilities: Array, temperature: float) -> Array:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Finds the temperature with the smallest crossentropy on validation data.
-
-    Args:
-        probabilities: `(examples, classes)`.
-        labels: Class indices `(examples,)`.
-
-    Returns:
-        A number from 0.1 to 10.
-    """
+    """Finds the temperature, from 0.1 to 10, with the smallest crossentropy."""
     rows = np.arange(len(labels))
     exact = probabilities.astype("float64")  # the minimum is flat
 
@@ -75,8 +66,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     low, high = math.log(0.1), math.log(10)
     shrink = (math.sqrt(5) - 1) / 2
     for _ in range(40):
-        lower = high - shrink * (high - low)
-        upper = low + shrink * (high - low)
+        lower, upper = high - shrink * (high - low), low + shrink * (high - low)
         if crossentropy(lower) < crossentropy(upper):
             high = upper
         else:

@@ -11,17 +11,14 @@ import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled, compiles_each_batch_size
-from keras_inception.early_exit import calibration
-from keras_inception.early_exit.answers import Dataset, collect_answers, puts_out_logits
-from keras_inception.early_exit.batch_queue import BatchQueue, padded
-from keras_inception.early_exit.checks import (
-    check_drop,
-    check_images,
-    check_settings,
-    possible_exits,
-)
+from keras_inception.early_exit import calibration, checks
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
-from keras_inception.early_exit.segments import in_network_order, split_at_exits
+from keras_inception.early_exit.segments import (
+    BatchQueue,
+    in_network_order,
+    padded,
+    split_at_exits,
+)
 from keras_inception.files import write_json
 from keras_inception.outputs import MAIN
 
@@ -72,7 +69,7 @@ class EarlyExit:
         temperatures: Mapping[str, float] | None = None,
     ):
         temperatures = dict(temperatures or {})
-        check_settings(model, thresholds, temperatures, confidence)
+        checks.check_settings(model, thresholds, temperatures, confidence)
         order = in_network_order(model, list(thresholds))
         self.model = model
         self.thresholds = {name: float(thresholds[name]) for name in order}
@@ -81,13 +78,13 @@ class EarlyExit:
         self.calibration: calibration.Calibration | None = None
         self.segments = split_at_exits(model, order)
         self._forwards = [compiled(segment.model) for segment in self.segments]
-        self._logits = puts_out_logits(model)
+        self._logits = calibration.puts_out_logits(model)
 
     @classmethod
     def calibrate(
         cls,
         model: keras.Model,
-        dataset: Dataset,
+        dataset: calibration.Dataset,
         max_accuracy_drop: float = 0.005,
         *,
         exits: Sequence[str] | None = None,
@@ -115,25 +112,25 @@ class EarlyExit:
             ValueError: If there is no head to exit at, a named head predicts
                 superclasses, a number is out of range, or the dataset is empty.
         """
-        check_drop(max_accuracy_drop)
-        exits = possible_exits(model) if exits is None else exits
-        tried = dict.fromkeys(exits, 1.0)
-        check_settings(model, tried, {}, confidence)
-        exits = in_network_order(model, list(tried))
-        probabilities, labels = collect_answers(model, [*exits, MAIN], dataset)
+        if not 0 <= max_accuracy_drop < 1:
+            raise ValueError(
+                "max_accuracy_drop must be at least 0 and less than 1; 0.005 is half a "
+                f"percentage point. Received: {max_accuracy_drop}"
+            )
+        tried = dict.fromkeys(
+            checks.possible_exits(model) if exits is None else exits, 1.0
+        )
+        checks.check_settings(model, tried, {}, confidence)
         found = calibration.calibrate(
             model,
-            exits,
-            probabilities,
-            labels,
-            max_accuracy_drop=max_accuracy_drop,
-            confidence=confidence,
+            in_network_order(model, list(tried)),
+            dataset,
+            max_accuracy_drop,
+            confidence,
         )
+        thresholds, temperatures = found.chosen.thresholds, found.temperatures
         early_exit = cls(
-            model,
-            found.chosen.thresholds,
-            confidence=confidence,
-            temperatures=found.temperatures,
+            model, thresholds, confidence=confidence, temperatures=temperatures
         )
         early_exit.calibration = found
         return early_exit
@@ -158,7 +155,7 @@ class EarlyExit:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
-        images = check_images(self.model, images)
+        images = checks.check_images(self.model, images)
         (model_input,) = self.model.inputs
         classes = self.model.output[MAIN].shape[-1]
         probabilities = np.empty((len(images), classes), "float32")
@@ -168,8 +165,8 @@ class EarlyExit:
             end = min(start + batch_size, len(images))
             batch = ops.convert_to_tensor(padded(images[start:end]), model_input.dtype)
             queues[0].add(np.arange(start, end), {id(model_input): batch})
-            # Pictures wait for a full batch, except after the last batch, and where
-            # batches of a new size would have to be compiled.
+            # Pictures do not wait after the last batch, nor where a batch of a new size
+            # would have to be compiled.
             waits = end < len(images) and not compiles_each_batch_size()
             for index, queue in enumerate(queues):
                 while len(queue) >= (batch_size if waits else 1):
@@ -204,21 +201,12 @@ class EarlyExit:
         return softmax(answer) if self._logits else answer
 
     def is_confident(self, name: str, probabilities: Any) -> Any:
-        """Whether each answer of an exit is accepted, `(pictures,)`; NaN never is.
-
-        Args:
-            name: The exit.
-            probabilities: Its answers `(pictures, classes)`, an array or a tensor.
-        """
+        """Whether each answer of an exit is accepted, `(pictures,)`; NaN never is."""
         probabilities = tempered(probabilities, self.temperatures.get(name, 1.0))
         return MEASURES[self.confidence](probabilities) >= self.thresholds[name]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes thresholds, temperatures and calibration to a JSON file, atomically.
-
-        Raises:
-            OSError: If the file cannot be written.
-        """
+        """Writes thresholds, temperatures and calibration to a JSON file."""
         content = {name: getattr(self, name) for name in SETTINGS}
         found = self.calibration and self.calibration.as_dict()
         write_json(Path(path), content | {"calibration": found})

@@ -10,9 +10,8 @@ from keras_inception.outputs import MAIN
 def draw_trade_off(calibration: Calibration, timing: Timing, path: str | Path) -> None:
     """Draws the trade-off curve of all thresholds and the chosen point, to a PNG file.
 
-    The left panel is against multiply-adds, the right one against milliseconds. Times
-    of main and of the chosen point are measured; those of the curve combine each
-    output's own time with its share of the pictures. `timing` is of the same exits.
+    Times of main and of the chosen point are measured; those of the curve combine each
+    output's own time with its share of the pictures.
     """
     from matplotlib.figure import Figure
 
@@ -25,20 +24,19 @@ def draw_trade_off(calibration: Calibration, timing: Timing, path: str | Path) -
         shares = point.shares.items()
         return 1e3 * sum(timing.by_output[name] * share for name, share in shares)
 
-    _draw_panel(
-        left,
-        curve=[(1e-6 * point.multiply_adds, point.accuracy) for point in curve],
-        main=(1e-6 * main.multiply_adds, main.accuracy),
-        chosen=(1e-6 * chosen.multiply_adds, chosen.accuracy),
-    )
-    _draw_panel(
-        right,
-        curve=sorted((milliseconds(point), point.accuracy) for point in timed),
-        main=(1e3 * timing.main, main.accuracy),
-        chosen=(1e3 * timing.early_exit, chosen.accuracy),
-    )
+    by_adds = [(1e-6 * point.multiply_adds, point.accuracy) for point in curve]
+    by_time = sorted((milliseconds(point), point.accuracy) for point in timed)
     least = main.accuracy - calibration.max_accuracy_drop
-    for axes in (left, right):
+    for axes, line, x_of_main, x_of_chosen in (
+        (left, by_adds, 1e-6 * main.multiply_adds, 1e-6 * chosen.multiply_adds),
+        (right, by_time, 1e3 * timing.main, 1e3 * timing.early_exit),
+    ):
+        axes.plot(*zip(*line, strict=True), color="tab:blue", label="other thresholds")
+        axes.plot(x_of_main, main.accuracy, "s", color="black", label="main alone")
+        point = (x_of_chosen, chosen.accuracy)
+        axes.plot(*point, "o", color="tab:red", markersize=9, label="chosen")
+        axes.set_xlim(left=0)
+        axes.spines[["top", "right"]].set_visible(False)
         axes.axhline(least, color="0.6", linewidth=1, linestyle=":")
         edge = axes.get_xlim()[1]
         axes.annotate("allowed", (edge, least), ha="right", va="top", color="0.4")
@@ -52,11 +50,3 @@ def draw_trade_off(calibration: Calibration, timing: Timing, path: str | Path) -
         else "Early exits: none saves computation within the allowed drop"
     )
     figure.savefig(path, dpi=150)
-
-
-def _draw_panel(axes, *, curve, main, chosen) -> None:
-    axes.plot(*zip(*curve, strict=True), color="tab:blue", label="other thresholds")
-    axes.plot(*main, "s", color="black", label="main alone")
-    axes.plot(*chosen, "o", color="tab:red", markersize=9, label="chosen")
-    axes.set_xlim(left=0)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -14,6 +14,9 @@ import numpy as np
 CELLS = 100_000  # of the table: 316 levels for each of two exits, 46 for each of three
 NEVER = np.inf  # the threshold of an exit that is not used
 
+# The cost of an answer: which exits are used, and the index of the output that answers.
+Cost = Callable[[list[bool], int], float]
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
@@ -21,18 +24,12 @@ class Grid:
 
     Arrays have an axis for each exit, with its levels; a `cell` is a position in the
     flattened arrays.
-
-    Attributes:
-        levels: The thresholds of each exit; the last one is `NEVER`.
-        shares: For each output, `main` last: the share of pictures that it answers.
-        accuracy: The share of correct answers.
-        cost: The mean cost per picture.
     """
 
-    levels: list[np.ndarray]
-    shares: list[np.ndarray]
+    levels: list[np.ndarray]  # the thresholds of each exit; the last one is NEVER
+    shares: list[np.ndarray]  # of the pictures each output answers; main is last
     accuracy: np.ndarray
-    cost: np.ndarray
+    cost: np.ndarray  # mean per picture
 
     def thresholds(self, cell: int) -> list[float]:
         """The thresholds of a cell, one for each exit."""
@@ -50,29 +47,24 @@ class Grid:
 def evaluate_grid(
     confidences: Sequence[np.ndarray],
     correct: Sequence[np.ndarray],
-    cost: Callable[[list[bool], int], float],
+    cost: Cost,
 ) -> Grid:
     """Evaluates every combination of thresholds on pictures with known answers.
 
-    Args:
-        confidences: Each exit's confidence `(pictures,)`, exits in network order.
-        correct: Whether each output is correct `(pictures,)`: the exits', then main's.
-        cost: The cost of an answer, from which exits are used and the index in
-            `correct` of the output that answers.
+    `confidences` holds each exit's `(pictures,)`, in network order, and `correct`
+    whether each output is right, main last.
     """
     exits, pictures = len(confidences), len(correct[-1])
     count = max(2, int(CELLS ** (1 / max(exits, 1))))
     quantiles = np.linspace(0, 1, count - 1)
     levels = [
-        np.append(np.unique(np.quantile(exit_, quantiles)), NEVER)
-        for exit_ in confidences
+        np.append(np.unique(np.quantile(values, quantiles)), NEVER)
+        for values in confidences
     ]
     # A picture's index along an exit's axis is the number of levels that it reaches: it
     # leaves under the thresholds levels[0] to levels[index - 1].
-    reached = tuple(
-        np.searchsorted(*pair, side="right")
-        for pair in zip(levels, confidences, strict=True)
-    )
+    pairs = zip(levels, confidences, strict=True)
+    reached = tuple(np.searchsorted(*pair, side="right") for pair in pairs)
     shape = tuple(map(len, levels))
 
     def table(weights: np.ndarray | float) -> np.ndarray:
@@ -93,22 +85,18 @@ def evaluate_grid(
 def _answered_at(counts: np.ndarray, answer: int) -> np.ndarray:
     """How much of `counts` one output answers, for every combination."""
     for axis in range(counts.ndim):
-        # cumulated up to a level: the pictures that do not reach it, so do not leave
+        # Cumulated up to a level: the pictures that do not reach it, so do not leave.
         staying = np.cumsum(counts, axis)
         everyone = np.take(staying, [-1], axis)
         if axis < answer:
             counts = staying
-        elif axis == answer:
-            counts = everyone - staying
         else:
-            counts = everyone
+            counts = everyone - staying if axis == answer else everyone
     return counts
 
 
-def _cost_of_answer(
-    shape: tuple[int, ...], answer: int, cost: Callable[[list[bool], int], float]
-) -> np.ndarray:
-    """The cost of one output's answer: it depends on which exits are used alone."""
+def _cost_of_answer(shape: tuple[int, ...], answer: int, cost: Cost) -> np.ndarray:
+    """The cost of one output's answer, which depends only on the exits in use."""
     costs = np.empty(shape)
     for used in np.ndindex((2,) * len(shape)):
         cells = tuple(slice(-1) if is_used else slice(-1, None) for is_used in used)

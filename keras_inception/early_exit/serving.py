@@ -10,14 +10,9 @@ from keras_inception.outputs import MAIN
 def serving_function(early_exit: EarlyExit) -> Callable[[Any], dict[str, Any]]:
     """Returns a function for `tf.function` that skips segments no picture needs.
 
-    Args:
-        early_exit: The exits, on a model of pictures of a fixed size.
-
-    Returns:
-        From `images`, float32 `(batch, height, width, 3)`, at least one, to `main`,
-        float32 `(batch, classes)` probabilities (as in `serving_default`, so that
-        clients can switch), and `exit`, string `(batch,)`, the name of the output that
-        answered.
+    From float32 `images` to `main`, float32 `(batch, classes)` probabilities as in
+    `serving_default`, so that clients can switch, and `exit`, string `(batch,)`, the
+    name of the output that answered.
     """
     import tensorflow as tf  # only here: the core imports without TensorFlow
 
@@ -48,9 +43,10 @@ def serving_function(early_exit: EarlyExit) -> Callable[[Any], dict[str, Any]]:
             )
 
         # A branch that is not taken is not computed, in TF Serving either.
-        some_remain = tf.size(remaining) > 0
         return tf.cond(
-            some_remain, continue_with_the_rest, lambda: (probabilities, exits)
+            tf.size(remaining) > 0,
+            continue_with_the_rest,
+            lambda: (probabilities, exits),
         )
 
     names = tf.constant([segment.name for segment in segments])

@@ -14,21 +14,13 @@ from keras_inception.outputs import MAIN
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Mean seconds per picture, measured in alternation.
-
-    Attributes:
-        batch_size: Pictures computed together.
-        pictures: How many were timed.
-        main: Of the main output alone, compiled the same way.
-        early_exit: Of the exits at their thresholds.
-        by_output: If that output answered every picture, after the exits before it.
-    """
+    """Mean seconds per picture, measured in alternation."""
 
     batch_size: int
     pictures: int
-    main: float
-    early_exit: float
-    by_output: dict[str, float]
+    main: float  # the main output alone, compiled the same way
+    early_exit: float  # the exits at their thresholds
+    by_output: dict[str, float]  # if that output answered all, after the exits before
 
     @property
     def speedup(self) -> float:
@@ -39,12 +31,9 @@ class Timing:
 def measure_timings(
     early_exit: EarlyExit, images: np.ndarray, batch_sizes: Sequence[int]
 ) -> dict[int, Timing]:
-    """Times early exits, the main output alone, and each exit by itself.
+    """Times early exits, main alone, and each exit by itself, by batch size.
 
-    Args:
-        early_exit: The exits.
-        images: Typical pictures: the time depends on how many leave at each exit.
-        batch_sizes: The keys of the result.
+    The pictures should be typical: the time depends on how many leave at each exit.
     """
     model = early_exit.model
     never: dict[str, float] = {}
@@ -56,13 +45,13 @@ def measure_timings(
     timings = {}
     for size in batch_sizes:
         calls = {
-            name: functools.partial(candidate.predict, batch_size=size)
-            for name, candidate in candidates.items()
+            name: functools.partial(exits.predict, batch_size=size)
+            for name, exits in candidates.items()
         }
         seconds = time_alternately(calls, images, -(-len(images) // 4), blocks=4)
         mean = {name: float(s.sum()) / len(images) for name, s in seconds.items()}
-        main, exits = mean.pop("main alone"), mean.pop("early exits")
-        timings[size] = Timing(size, len(images), main, exits, by_output=mean)
+        alone, early = mean.pop("main alone"), mean.pop("early exits")
+        timings[size] = Timing(size, len(images), alone, early, by_output=mean)
     return timings
 
 
@@ -74,15 +63,8 @@ def time_alternately(
 ) -> dict[str, np.ndarray]:
     """Times candidates in alternation, so that other load affects all of them alike.
 
-    Args:
-        candidates: By name, functions of some pictures.
-        images: The pictures.
-        per_call: How many pictures a candidate is called with.
-        blocks: All candidates take a block of pictures before the next block. Defaults
-            to 20 blocks; a block is at least one call.
-
-    Returns:
-        Each candidate's wall seconds for each block, `(blocks,)`.
+    All candidates take a block of pictures, in calls of `per_call`, before the next
+    block. Returns each candidate's wall seconds for each block, `(blocks,)`.
     """
     size = -(-len(images) // blocks)
     size = -(-size // per_call) * per_call

@@ -8,8 +8,7 @@
     callback     GradientFlow: the same in TensorBoard while a model trains
     comparison   the same network trained with its heads and without them
     explanation  sentences about a measurement or a comparison
-    plots        both as figures
-    report       both as CSV files, pictures and a page
+    report       both as CSV files, figures and a page
 """
 
 from keras_inception.gradients.callback import GradientFlow

@@ -30,8 +30,7 @@ class GradientFlow(keras.callbacks.Callback):
     first removes what was logged after that point.
 
     Args:
-        images: A batch of the model's input, for example 16 pictures.
-        labels: Their labels, as in `gradient_flow`.
+        images, labels: As in `gradient_flow`, for example 16 pictures.
         log_dir: TensorBoard's directory for this training.
         every_epochs: Epochs between measurements. Defaults to 1. The charts' horizontal
             axis counts epochs.
@@ -85,20 +84,17 @@ class GradientFlow(keras.callbacks.Callback):
         self._probe = Probe(self.model, self.training, compiled=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        resumes = self._in_first_epoch and epoch > 0
-        self._in_first_epoch = False
         if epoch == 0:
             self._measure(0)
-        elif resumes:
+        elif self._in_first_epoch:  # the training resumes
             last = epoch if self.every_steps is None else self._steps_done()
             for run in self._event_files.log_dir.glob("*"):
                 cut_back(run, last)
+        self._in_first_epoch = False
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if self.every_steps is not None:
-            step = self._steps_done()
-            if step % self.every_steps == 0:
-                self._measure(step)
+        if self.every_steps is not None and self._steps_done() % self.every_steps == 0:
+            self._measure(self._steps_done())
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.every_steps is None and (epoch + 1) % self.every_epochs == 0:
@@ -115,14 +111,13 @@ class GradientFlow(keras.callbacks.Callback):
         self._probe.model = self.model
         self.rows = self._probe(self.images, self.labels)
         for row in self.rows:
-            if row.norm == 0:
-                continue  # the loss does not reach this stage
+            if row.norm == 0:  # the loss does not reach this stage
+                continue
             for tag, field in FIELD_BY_TAG.items():
                 value = getattr(row, field)
                 if value is not None:
-                    self._event_files.scalar(
-                        row.loss, f"{tag}/{row.stage}", value, step
-                    )
+                    tag = f"{tag}/{row.stage}"
+                    self._event_files.scalar(row.loss, tag, value, step)
         if self.histograms:
             gradients = self._probe.gradients(self.images, self.labels)
             for (stage, loss), entries in gradients.items():

@@ -48,8 +48,7 @@ def compare_without_heads(
         model: A model with at least one head.
         batches: Training batches `(images, labels)`, repeated from the start when they
             run out.
-        images: Pictures to measure the gradients on.
-        labels: Their labels.
+        images, labels: The pictures to measure the gradients on, and their labels.
         steps: How many batches each network trains on.
         learning_rate: Defaults to 0.01.
         on_step: Called with the number of steps done, to show progress.
@@ -63,8 +62,7 @@ def compare_without_heads(
     """
     if not isinstance(model, DeeplySupervised) or not model.heads:
         raise ValueError(
-            "A comparison with and without heads needs a model with auxiliary heads; "
-            f"{model.name!r} has none."
+            f"A comparison needs a model with auxiliary heads; {model.name!r} has none."
         )
     if steps < 1:
         raise ValueError(f"steps must be at least 1. Received: {steps}")
@@ -112,20 +110,17 @@ def reinitialized(model: keras.Model, init: str = "he", seed: int = 0) -> keras.
     0.01
     """
     if init not in INITIALIZERS:
-        raise ValueError(
-            f"init must be one of {', '.join(map(repr, INITIALIZERS))}. Received: "
-            f"{init!r}"
-        )
+        known = ", ".join(map(repr, INITIALIZERS))
+        raise ValueError(f"init must be one of {known}. Received: {init!r}")
     keras.utils.set_random_seed(seed)
     new = type(model).from_config(model.get_config())
     if init == "gaussian":
         random = np.random.default_rng(seed)
         for variable in new.trainable_variables:
             if variable.name == "kernel":
-                drawn = random.normal(0, GAUSSIAN_STDDEV, variable.shape)
-                variable.assign(drawn.astype("float32"))
+                variable.assign(random.normal(0, GAUSSIAN_STDDEV, variable.shape))
             elif variable.name == "bias":
-                variable.assign(np.zeros(variable.shape, "float32"))
+                variable.assign(np.zeros(variable.shape))
     return new
 
 

@@ -75,16 +75,12 @@ def gradient_flow(
 
 
 class Probe:
-    """`gradient_flow` for many measurements of one model.
+    """`gradient_flow` for many measurements of one model, with the same errors.
 
     Args:
-        model: As in `gradient_flow`.
-        training: As in `gradient_flow`.
+        model, training: As in `gradient_flow`.
         compiled: Whether to compile the measurement, which pays off from about the
             third call on. Defaults to False.
-
-    Raises:
-        ValueError: If the model has several outputs without names.
     """
 
     def __init__(
@@ -103,11 +99,9 @@ class Probe:
             stage: [position[id(variable)] for variable in variables]
             for stage, variables in self.stages.items()
         }
-        self._measure = self._compute_numbers
-        self._gradients = self._compute_gradients
-        if compiled:
-            self._measure = compiled_function(self._measure)
-            self._gradients = compiled_function(self._gradients)
+        wrap = compiled_function if compiled else lambda function: function
+        self._measure = wrap(self._compute_numbers)
+        self._gradients = wrap(lambda *inputs: list(self._gradients_by_loss(*inputs)))
 
     def __call__(self, images: np.ndarray, labels: Labels) -> list[GradientRow]:
         """Measures one batch; see `gradient_flow`."""
@@ -137,23 +131,20 @@ class Probe:
         """Trainable and other variables' values, images and labels, as tensors."""
         count = len(images)
         label_sets = labels.values() if isinstance(labels, Mapping) else [labels]
-        counts = [len(one) for one in label_sets] or [0]
-        if count == 0 or any(one != count for one in counts):
-            received = counts if isinstance(labels, Mapping) else counts[0]
+        counts = [len(one) for one in label_sets]
+        if not count or set(counts) != {count}:
+            received = ", ".join(map(str, counts)) or "no"
             raise ValueError(
                 "gradient_flow needs at least one picture and a label for each. "
                 f"Received {count} pictures and {received} labels."
             )
-        # as fit does: pixels may be uint8
+        # As in fit: pixels may be uint8.
         images = ops.cast(ops.convert_to_tensor(images), keras.config.floatx())
         if not isinstance(labels, Mapping):
             labels = ops.convert_to_tensor(labels)
         trainable = [v.value for v in self.model.trainable_variables]
         others = [v.value for v in self.model.non_trainable_variables]
         return trainable, others, images, labels
-
-    def _compute_gradients(self, *inputs: Any) -> list[list]:
-        return list(self._gradients_by_loss(*inputs))
 
     def _compute_numbers(self, weights: Any, *inputs: Any) -> tuple[Any, Any]:
         """`_numbers` by loss, `total` last, and stage; the weights' square norms."""
@@ -207,8 +198,8 @@ class Probe:
             for k, loss in enumerate([*self.losses, TOTAL]):
                 square, zeros, product = numbers[k, s]
                 norm = np.sqrt(square)
-                reached = norm > 0 and main_norm > 0
-                cosine = float(product / norm / main_norm) if reached else None
+                both = norm > 0 and main_norm > 0
+                cosine = float(product / norm / main_norm) if both else None
                 shares = float(norm / weights_norm), float(zeros / entries)
                 rows.append(GradientRow(stage, loss, float(norm), *shares, cosine))
         return rows

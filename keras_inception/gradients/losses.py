@@ -1,5 +1,6 @@
 """The loss of each output of a model, as training computes it."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,15 +13,10 @@ from keras_inception.supervision import AUXILIARY_WEIGHT, DeeplySupervised
 
 
 class OutputLoss(NamedTuple):
-    """The loss of one output.
+    """The loss of one output."""
 
-    Attributes:
-        function: From labels and outputs to losses.
-        own_labels: From labels of the classes to labels of what the output learns.
-    """
-
-    function: Callable[[Any, Any], Any]
-    own_labels: Callable[[Any], Any]
+    function: Callable[[Any, Any], Any]  # from its labels and the output to losses
+    own_labels: Callable[[Any], Any]  # from labels of the classes to its labels
 
 
 def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
@@ -30,15 +26,12 @@ def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
     for name, tensor in outputs_by_name(model).items():
         layer = layer_of(tensor)
         given = compiled.get(name) if isinstance(compiled, dict) else compiled
-        if given is None:
-            function = _crossentropy(output_activation(tensor) == "linear")
-        else:
-            function = keras.losses.get(given)
+        logits = output_activation(tensor) == "linear"
+        default = functools.partial(_crossentropy, from_logits=logits)
+        function = default if given is None else keras.losses.get(given)
         own_labels = layer.own_labels if isinstance(layer, Output) else lambda y: y
         losses[name] = OutputLoss(function, own_labels)
-    if MAIN in losses:
-        losses = {MAIN: losses[MAIN]} | losses
-    return losses
+    return {MAIN: losses[MAIN]} | losses if MAIN in losses else losses
 
 
 def loss_weights_by_output(model: keras.Model) -> dict[str, float]:
@@ -57,16 +50,11 @@ def loss_weights_by_output(model: keras.Model) -> dict[str, float]:
         weights |= given
     if isinstance(model, DeeplySupervised):
         weights |= model.auxiliary_weights
-    return {
-        name: float(ops.convert_to_numpy(weight)) for name, weight in weights.items()
-    }
+    return {n: float(ops.convert_to_numpy(weight)) for n, weight in weights.items()}
 
 
-def _crossentropy(from_logits: bool) -> Callable[[Any, Any], Any]:
-    def crossentropy(labels, outputs):
-        one_hot = len(labels.shape) == 2 and labels.shape[1] == outputs.shape[1] > 1
-        name = "categorical" if one_hot else "sparse_categorical"
-        loss = getattr(keras.losses, f"{name}_crossentropy")
-        return loss(labels, outputs, from_logits=from_logits)
-
-    return crossentropy
+def _crossentropy(labels: Any, outputs: Any, from_logits: bool) -> Any:
+    one_hot = len(labels.shape) == 2 and labels.shape[1] == outputs.shape[1] > 1
+    name = "categorical" if one_hot else "sparse_categorical"
+    loss = getattr(keras.losses, f"{name}_crossentropy")
+    return loss(labels, outputs, from_logits=from_logits)

@@ -2,10 +2,9 @@
 
 import keras
 
-from keras_inception.architecture import ARCHITECTURES, stage_of
+from keras_inception.architecture import stage_of, stages_in
 from keras_inception.outputs import MAIN, outputs_by_name
 
-# Those with weights; classes and not their names, so that a rename cannot go unnoticed.
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
@@ -23,21 +22,19 @@ def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
     `block2a`); a layer with the name that Keras gave it is its own stage, and a
     normalization belongs to the layer before it.
 
-    Args:
-        model: A functional model.
-
     Example:
     >>> list(weights_by_stage(GoogLeNet((64, 64, 3), classes=3, auxiliary=())))[:2]
     ['conv1_7x7_s2', 'conv2_3x3_reduce']
     """
+    layers = _plain_layers(model)
     heads = [name for name in outputs_by_name(model) if name != MAIN]
-    endpoints = {stage for table in ARCHITECTURES.values() for stage in table.rows}
-    known = [*heads, MAIN, *endpoints]
+    known = [*heads, MAIN, *stages_in(layer.name for layer in layers)]
     stages: dict[str, list[keras.Variable]] = {}
     stage: str | None = None
-    for layer in _layers_with_weights(model):
-        known_stage = stage_of(layer.name, known)
-        if known_stage is not None:
+    for layer in layers:
+        if not layer.weights:
+            continue
+        if (known_stage := stage_of(layer.name, known)) is not None:
             stage = known_stage
         elif stage is None or not isinstance(layer, NORMALIZATIONS):
             stage = _stage_from_name(layer)
@@ -47,18 +44,16 @@ def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
     return stages | in_heads
 
 
-def _layers_with_weights(model: keras.Model) -> list[keras.layers.Layer]:
+def _plain_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """A model's layers, those of sub-models in place of the sub-models."""
     layers = []
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            layers += _layers_with_weights(layer)
-        elif layer.weights:
-            layers.append(layer)
+        layers += _plain_layers(layer) if isinstance(layer, keras.Model) else [layer]
     return layers
 
 
 def _stage_from_name(layer: keras.layers.Layer) -> str:
-    # Keras names layers after their class: `dense_1`, `conv2d_transpose`
+    # Keras names layers after their class: `dense_1`, `conv2d_transpose`.
     class_name = type(layer).__name__.replace("_", "").lower()
     if layer.name.replace("_", "").startswith(class_name):
         return layer.name

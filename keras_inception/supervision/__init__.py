@@ -2,7 +2,7 @@
 
 The files, each standing on those above it:
 
-    heads           `AuxiliaryHead`; names of outputs; superclasses from a file
+    heads           `AuxiliaryHead` and its layers; superclasses from a file
     losses          losses for every output, and loss weights that can change
     model           `DeeplySupervised`: one label and one weight for all heads
     head_placement  endpoints that divide the computation evenly

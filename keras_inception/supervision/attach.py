@@ -1,15 +1,14 @@
 """Attaches auxiliary classifiers to a graph, and detaches them."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 
 from keras_inception.graph import all_layers, steps_to
-from keras_inception.layers import head_logits
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.head_placement import evenly_placed
-from keras_inception.supervision.heads import AuxiliaryHead, as_head
+from keras_inception.supervision.heads import AuxiliaryHead, as_head, head_logits
 from keras_inception.supervision.model import DeeplySupervised
 
 
@@ -51,15 +50,11 @@ def attach_auxiliary(
     """
     main = _classifier_output(model)
     if isinstance(heads, str):
-        raise ValueError(
-            f"heads is a list of endpoints or a number. Received: {heads!r}"
-        )
+        raise ValueError(f"heads is a list of endpoints or a number, not {heads!r}.")
     if isinstance(heads, int):
         heads = evenly_placed(model, heads)
-    batch_norm = any(
-        isinstance(layer, keras.layers.BatchNormalization)
-        for layer in all_layers(model)
-    )
+    normalization = keras.layers.BatchNormalization
+    batch_norm = any(isinstance(layer, normalization) for layer in all_layers(model))
     described = [as_head(head, batch_norm=batch_norm) for head in heads]
     # The outputs of steps, since a sub-model's `output` belongs to its own graph.
     endpoints: dict[str, keras.KerasTensor] = {}
@@ -84,11 +79,11 @@ def supervise(
     adaptive_pool: bool = False,
     name: str | None = None,
 ) -> DeeplySupervised:
-    """Attaches `heads` to a graph that ends in `main`.
+    """Attaches `heads` to a graph from `inputs` to `main`.
 
     Args:
-        inputs: The input tensor or tensors of the graph.
-        main: Its output: probabilities or logits `(batch, classes)`.
+        inputs: The input tensor or tensors.
+        main: Probabilities or logits `(batch, classes)`.
         endpoints: The tensors that heads can read, by name.
         heads: The heads.
         adaptive_pool: As `Architecture.adaptive_head_pool`. Defaults to False.
@@ -98,60 +93,37 @@ def supervise(
         ValueError: If an endpoint does not exist, two heads share a name, or a head
             does not have one superclass for each class.
     """
-    classes = main.shape[-1]
-    activation = output_activation(main)
+    classes, activation = main.shape[-1], output_activation(main)
     outputs = {MAIN: main}
     for head in heads:
         if head.at not in endpoints:
-            raise ValueError(
-                f"There is no endpoint {head.at!r} for a head. "
-                f"{_alternatives(head.at, endpoints)}"
-            )
+            known = _alternatives(head.at, list(endpoints))
+            raise ValueError(f"There is no endpoint {head.at!r} for a head. {known}")
         if head.name in outputs:
             raise ValueError(
                 f"Two heads are called {head.name!r}. Give one of them another `name`."
             )
-        width = classes
-        if head.superclasses is not None:
-            width = len(set(head.superclasses))
-            if len(head.superclasses) != classes:
-                raise ValueError(
-                    f"Head {head.name!r}: `superclasses` must name one superclass for "
-                    f"each of the {classes} classes. Received: "
-                    f"{len(head.superclasses)} superclasses"
-                )
-        logits = head_logits(
-            endpoints[head.at],
-            head.name,
-            width,
-            filters=head.filters,
-            units=head.units,
-            dropout=head.dropout,
-            batch_norm=head.batch_norm,
-            adaptive_pool=adaptive_pool,
-        )
-        outputs[head.name] = Output(
-            activation, superclasses=head.superclasses, name=head.name
-        )(logits)
+        superclasses = head.superclasses
+        if superclasses is not None and len(superclasses) != classes:
+            raise ValueError(
+                f"Head {head.name!r}: `superclasses` must name one superclass for each "
+                f"of the {classes} classes. Received: {len(superclasses)} superclasses"
+            )
+        logits = head_logits(endpoints[head.at], head, classes, adaptive_pool)
+        output = Output(activation, superclasses=superclasses, name=head.name)
+        outputs[head.name] = output(logits)
     return DeeplySupervised(inputs, outputs, name=name)
 
 
 def plain_classifier(model: keras.Model) -> keras.Model:
     """Returns a model without heads whose output is the probabilities of its classes.
 
-    Args:
-        model: A model with an output called `main`, or with a single output.
-
-    Returns:
-        A model that shares its layers with `model`; a softmax is added to logits.
-
-    Raises:
-        ValueError: As `detach_auxiliary`.
+    It shares its layers with `model`; a softmax, in float32 as `Output`'s, is added to
+    logits. The model has an output called `main`, or a single output.
     """
     main = detach_auxiliary(model) if isinstance(model.output, dict) else model
     if output_activation(main.output) != "linear":
         return main
-    # In float32, as `Output`.
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     return keras.Model(main.input, softmax(main.output), name=main.name)
 
@@ -159,12 +131,8 @@ def plain_classifier(model: keras.Model) -> keras.Model:
 def detach_auxiliary(model: DeeplySupervised) -> keras.Model:
     """Returns the plain model without heads: one output, the same weights.
 
-    Args:
-        model: A model with an output called `main`.
-
-    Returns:
-        A functional model from the same input to `main` alone. It shares its layers
-        with `model`: training one trains the other.
+    The result goes from the same input to `main` alone. It shares its layers with
+    `model`: training one trains the other.
 
     Raises:
         ValueError: If `model` has no output called `main`.
@@ -188,19 +156,17 @@ def _classifier_output(model: keras.Model) -> keras.KerasTensor:
     outputs = getattr(model, "outputs", None)
     if not isinstance(model, keras.Model) or not outputs:
         raise ValueError(
-            "attach_auxiliary needs a functional model, built from keras.Input: a "
-            "subclassed or unbuilt model has no graph in which a head could find its "
-            f"endpoint. Received: {model!r} of type {type(model).__name__}"
+            "attach_auxiliary needs a functional model, built from keras.Input; a "
+            "subclassed or unbuilt model has no graph of endpoints. Received: "
+            f"{model!r} of type {type(model).__name__}"
         )
     if len(outputs) != 1:
         raise ValueError(
             "attach_auxiliary needs a classifier with one output; this model has "
-            f"{len(outputs)}: {', '.join(model.output_names)}. Pass "
-            "keras.Model(model.input, model.output[...]) or, if it has heads already, "
-            "detach_auxiliary(model)."
+            f"{len(outputs)}: {', '.join(model.output_names)}. Pass a keras.Model with "
+            "one of them, or detach_auxiliary(model) if it has heads already."
         )
-    main = outputs[0]
-    shape = tuple(main.shape)
+    (main,), shape = outputs, tuple(outputs[0].shape)
     if len(shape) != 2 or shape[1] is None or shape[1] < 2:
         raise ValueError(
             "attach_auxiliary needs a classifier: its output must be (batch, classes), "
@@ -221,28 +187,24 @@ def _check_endpoint(
     """Raises an error for a layer inside a sub-model and for channels_first."""
     if head.at not in endpoints:
         inside = head.at.rsplit("/", 1)[-1]
-        for layer in model.layers:
-            if isinstance(layer, keras.Model) and any(
-                part.name == inside for part in all_layers(layer)
-            ):
+        sub_models = [m for m in model.layers if isinstance(m, keras.Model)]
+        for sub_model in sub_models:
+            if inside in [layer.name for layer in all_layers(sub_model)]:
                 raise ValueError(
                     f"Head {head.name!r}: {inside!r} is inside the sub-model "
-                    f"{layer.name!r}, where a head can't read it. Use the output of "
-                    f"the sub-model, {layer.name!r}, or build the network flat: "
-                    "keras.applications does so when called with input_tensor=..."
+                    f"{sub_model.name!r}, where a head can't read it. Use the output "
+                    f"of {sub_model.name!r}, or build the network flat, as "
+                    "keras.applications does when called with input_tensor=..."
                 )
-    elif len(endpoints[head.at].shape) == 4 and (
-        keras.config.image_data_format() != "channels_last"
+    elif (
+        len(endpoints[head.at].shape) == 4
+        and keras.config.image_data_format() == "channels_first"
     ):
-        raise ValueError(
-            "Heads read feature maps (height, width, channels), but Keras is set to "
-            "channels_first."
-        )
+        raise ValueError("Heads need channels last; Keras is set to channels_first.")
 
 
-def _alternatives(name: str, endpoints: Iterable[str]) -> str:
+def _alternatives(name: str, names: list[str]) -> str:
     """Lists the endpoints; of more than 40, those with the most similar names."""
-    names = list(endpoints)
     if len(names) <= 40:
         return f"Endpoints: {', '.join(names)}"
     similar = difflib.get_close_matches(name, names, n=10, cutoff=0.3)

@@ -33,10 +33,6 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     number of multiply-adds the last is taken, which follows normalization and
     activation.
 
-    Args:
-        model: A functional model with one output and an input of fixed size.
-        count: The number of endpoints, at least 1.
-
     Returns:
         Names of layers, in network order. Up to the k-th, about `k / (count + 1)` of
         the multiply-adds are done.
@@ -56,8 +52,7 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
         names = ", ".join(name for name, _ in endpoints) or "none"
         raise ValueError(
             f"heads={count} must be at least 1 and at most {len(endpoints)}, the "
-            f"number of endpoints that every path passes through: {names}. Or name "
-            "the endpoints."
+            f"number of endpoints that every path passes through: {names}."
         )
     chosen, start = [], 0
     for k in range(1, count + 1):
@@ -77,12 +72,12 @@ def _endpoints(model: keras.Model, main: keras.KerasTensor) -> list[tuple[str, f
     by_spent = {}
     for index, tensor in narrow_endpoints(main):
         layer = layer_of(tensor)
-        readable = (
-            isinstance(layer, keras.layers.Layer)
+        if (
+            0 < spent[index] < total
+            and isinstance(layer, keras.layers.Layer)
             and not isinstance(layer, _NOT_FOR_HEADS)
             and 2 <= len(tensor.shape) <= 4
             and "float" in tensor.dtype
-        )
-        if readable and 0 < spent[index] < total:
+        ):
             by_spent[spent[index]] = layer.name
     return [(name, done / total) for done, name in by_spent.items()]

@@ -1,4 +1,4 @@
-"""Auxiliary classifiers as data: their endpoints, sizes, names and superclasses."""
+"""Auxiliary classifiers: their endpoints, sizes, names, superclasses and layers."""
 
 import csv
 import dataclasses
@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from keras_inception.architecture import ARCHITECTURES
-from keras_inception.layers import scaled
+import keras
+
+from keras_inception.architecture import ARCHITECTURES, Conv
+from keras_inception.layers import convolution, scaled
 from keras_inception.outputs import MAIN
 from keras_inception.text import list_names
 
@@ -64,27 +66,25 @@ class AuxiliaryHead:
                 f"{self.name!r} can't be the name of a head: {MAIN!r} is the model's "
                 "own output, and '/' is not allowed. Choose another `name`."
             )
-        for field in ("filters", "units"):
-            if getattr(self, field) < 1:
-                raise ValueError(
-                    f"Head {self.name!r}: `{field}` must be at least 1. Received: "
-                    f"{getattr(self, field)}"
-                )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"Head {self.name!r}: `dropout` is a rate of at least 0 and below 1. "
-                f"Received: {self.dropout}"
-            )
         if self.superclasses is not None:
-            names = tuple(self.superclasses)
-            object.__setattr__(self, "superclasses", names)
-            kinds = {isinstance(name, str) for name in names}
-            if len(kinds) != 1 or len(set(names)) < 2:
-                raise ValueError(
-                    f"Head {self.name!r}: `superclasses` gives each class the name or "
-                    "the number of its superclass: at least two different ones, all "
-                    f"names or all numbers. Received: {list_names(names)}"
-                )
+            object.__setattr__(self, "superclasses", tuple(self.superclasses))
+        names, fault = self.superclasses, None
+        if self.filters < 1:
+            fault = f"`filters` must be at least 1. Received: {self.filters}"
+        elif self.units < 1:
+            fault = f"`units` must be at least 1. Received: {self.units}"
+        elif not 0 <= self.dropout < 1:
+            fault = f"`dropout` must be in [0, 1). Received: {self.dropout}"
+        elif names is not None and (
+            len({isinstance(name, str) for name in names}) != 1 or len({*names}) < 2
+        ):
+            fault = (
+                "`superclasses` gives each class the name or the number of its "
+                "superclass: at least two different ones, all names or all numbers. "
+                f"Received: {list_names(names)}"
+            )
+        if fault:
+            raise ValueError(f"Head {self.name!r}: {fault}")
 
     def widened(self, factor: float) -> "AuxiliaryHead":
         """Returns the same head with `factor` times the filters and units.
@@ -100,18 +100,49 @@ class AuxiliaryHead:
             raise ValueError(
                 f"Head {self.name!r}: the width must be above 0. Received: {factor}"
             )
-        return dataclasses.replace(
-            self,
-            filters=scaled(self.filters, factor),
-            units=scaled(self.units, factor),
+        filters, units = scaled(self.filters, factor), scaled(self.units, factor)
+        return dataclasses.replace(self, filters=filters, units=units)
+
+
+def head_logits(x, head: AuxiliaryHead, classes: int, adaptive_pool: bool = False):
+    """Adds the layers of a head up to its logits, for `classes` or its superclasses."""
+    name, rank = head.name, len(x.shape)
+    if rank == 4:
+        x = _head_pool(x, f"{name}_ave_pool", adaptive_pool)
+        x = convolution(x, Conv(head.filters, 1), f"{name}_conv", head.batch_norm)
+        x = keras.layers.Flatten(name=f"{name}_flatten")(x)
+    elif rank == 3:
+        x = keras.layers.GlobalAveragePooling1D(name=f"{name}_ave_pool")(x)
+    elif rank != 2:
+        raise ValueError(
+            f"Head {name!r} needs feature maps (batch, height, width, channels), a "
+            "sequence (batch, steps, features) or vectors (batch, features). "
+            f"Received the shape: {tuple(x.shape)}"
         )
+    dense = {"activation": "relu", "kernel_initializer": "he_normal"}
+    x = keras.layers.Dense(head.units, **dense, name=f"{name}_fc")(x)
+    x = keras.layers.Dropout(head.dropout, name=f"{name}_drop_fc")(x)
+    width = len(set(head.superclasses)) if head.superclasses else classes
+    return keras.layers.Dense(width, name=f"{name}_classifier")(x)
+
+
+def _head_pool(x, name: str, adaptive: bool):
+    """Adds the paper's pool, 5x5 windows with stride 3, on maps of up to 16x16.
+
+    A smaller map than the window is pooled whole. On a larger one than 16x16 the
+    windows grow and the grid stays 4x4, so that the dense layer stays small.
+    """
+    sides = x.shape[1:3]
+    if adaptive or any(side is None or side > 16 for side in sides):
+        return keras.layers.AdaptiveAveragePooling2D(4, name=name)(x)
+    window = tuple(min(5, side) for side in sides)
+    return keras.layers.AveragePooling2D(window, 3, name=name)(x)
 
 
 def as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
     """Returns a head as it is, and an endpoint's name as a head with `defaults`.
 
-    Raises:
-        ValueError: If `head` is neither.
+    Anything else is a `ValueError`.
     """
     if isinstance(head, AuxiliaryHead):
         return head
@@ -124,12 +155,9 @@ def as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
 
 
 def output_name(endpoint_or_output: str, outputs: Sequence[str]) -> str:
-    """Returns the output that is meant by its own name or by its head's endpoint.
+    """Returns the one of `outputs` with this name, or whose head reads this endpoint.
 
-    Args:
-        endpoint_or_output: `"aux_4a"`, or `"inception_4a"` for a head whose output has
-            the default name.
-        outputs: The names of the outputs to choose from.
+    The endpoint of a head is known only if its output has the default name.
 
     Raises:
         ValueError: If neither form names one of `outputs`; lists both forms of each.
@@ -143,13 +171,9 @@ def output_name(endpoint_or_output: str, outputs: Sequence[str]) -> str:
     for name in (endpoint_or_output, _default_name(endpoint_or_output)):
         if name in outputs:
             return name
-    known = [
-        f"{output} ({endpoint})" if (endpoint := _default_endpoint(output)) else output
-        for output in outputs
-    ]
     raise ValueError(
         f"There is no output or endpoint {endpoint_or_output!r} among these outputs "
-        f"(endpoints in brackets): {', '.join(known) or 'none'}"
+        f"(endpoints in brackets): {', '.join(map(_with_endpoint, outputs)) or 'none'}"
     )
 
 
@@ -157,28 +181,21 @@ def _default_name(endpoint: str) -> str:
     return f"aux_{endpoint.removeprefix('inception_')}"
 
 
-def _default_endpoint(output: str) -> str | None:
-    """Returns the endpoint whose head has this name by default, if it has the form."""
+def _with_endpoint(output: str) -> str:
+    """Returns `"aux_4a (inception_4a)"`, if the output has the name of a head."""
     if not output.startswith("aux_"):
-        return None
+        return output
     endpoint = output.removeprefix("aux_")
     module = f"inception_{endpoint}"
     is_module = any(module in table.rows for table in ARCHITECTURES.values())
-    return module if is_module else endpoint
+    return f"{output} ({module if is_module else endpoint})"
 
 
 def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> list[str]:
     """Reads each class's superclass from a CSV file, for `AuxiliaryHead`.
 
     The first line of the file is `class,superclass`; a line for each class follows, in
-    any order.
-
-    Args:
-        path: The file.
-        class_names: The classes in label order.
-
-    Returns:
-        The superclasses' names in label order.
+    any order. The result is in the order of `class_names`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -194,22 +211,19 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
     """
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    if not rows or rows[0] != ["class", "superclass"]:
+    if rows[:1] != [["class", "superclass"]]:
+        first = ",".join(rows[0]) if rows else "an empty file"
         raise ValueError(
-            f"{path} must begin with the line 'class,superclass'. Received: "
-            f"{','.join(rows[0]) if rows else 'an empty file'!r}"
+            f"{path} must begin with the line 'class,superclass'. Received: {first!r}"
         )
     superclasses = {}
     for row in rows[1:]:
         if len(row) != 2 or not all(row):
-            raise ValueError(
-                f"{path}: each line names a class and its superclass. Received: "
-                f"{','.join(row)!r}"
-            )
-        name, superclass = row
-        if name in superclasses:
-            raise ValueError(f"{path} names the class {name!r} twice.")
-        superclasses[name] = superclass
+            line = ",".join(row)
+            raise ValueError(f"{path}: a line is CLASS,SUPERCLASS. Received: {line!r}")
+        if row[0] in superclasses:
+            raise ValueError(f"{path} names the class {row[0]!r} twice.")
+        superclasses[row[0]] = row[1]
     missing = [name for name in class_names if name not in superclasses]
     unknown = [name for name in superclasses if name not in class_names]
     if missing or unknown:

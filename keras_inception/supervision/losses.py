@@ -17,25 +17,16 @@ class LossWeights(keras.metrics.Metric):
     It is a metric only in form. Keras carries the variables of metrics through a
     compiled training step on every backend (JAX compiles other variables in as
     constants), and counts them neither as parameters nor as weights to save. The
-    result is empty, so nothing appears in the logs.
-
-    Args:
-        names: The names of the heads' outputs.
-        name: Name of the metric.
-        **kwargs: As `keras.metrics.Metric`.
+    result is empty, so nothing appears in the logs. `names` are the heads' outputs.
     """
 
     def __init__(self, names: Sequence[str], name: str = "loss_weights", **kwargs: Any):
         super().__init__(name=name, **kwargs)
         # By default tf.distribute would sum the variables of a metric over devices,
         # and each device would see a part of the weight.
+        first = {"aggregation": "only_first_replica"}
         self.by_output = {
-            output: self.add_variable(
-                (),
-                "ones",
-                aggregation="only_first_replica",
-                name=f"{output}_loss_weight",
-            )
+            output: self.add_variable((), "ones", name=f"{output}_loss_weight", **first)
             for output in names
         }
 
@@ -79,10 +70,8 @@ def own_copy(loss_or_metric: Any) -> Any:
 
 def from_logits(loss: Any) -> Any:
     """Replaces a crossentropy given by name by the one for logits."""
-    by_name = {
-        "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
-        "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-    }
-    if isinstance(loss, str) and loss in by_name:
-        return by_name[loss](from_logits=True)
+    if loss == "sparse_categorical_crossentropy":
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if loss == "categorical_crossentropy":
+        return keras.losses.CategoricalCrossentropy(from_logits=True)
     return loss

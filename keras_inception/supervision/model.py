@@ -1,8 +1,4 @@
-"""`DeeplySupervised`: a model that trains several outputs on one label per picture.
-
-It is a functional Keras model with several named outputs whose `compile` and `fit` also
-take a short form: one label per picture, one loss, one weight for all heads.
-"""
+"""`DeeplySupervised`: a model that trains several outputs on one label per picture."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -55,12 +51,12 @@ class DeeplySupervised(keras.Model):
     @property
     def output_class_names(self) -> dict[str, list[str] | None]:
         """The names of every output's columns: superclasses, else `class_names`."""
-        return {
-            name: [str(superclass) for superclass in layer.superclass_names]
-            if isinstance(layer, Output) and layer.superclass_names is not None
-            else self.class_names
-            for name, layer in self._output_layers()
-        }
+        names: dict[str, list[str] | None]
+        names = dict.fromkeys(self.output, self.class_names)
+        for output, layer in self._output_layers():
+            if isinstance(layer, Output) and layer.superclass_names is not None:
+                names[output] = list(map(str, layer.superclass_names))
+        return names
 
     def compile(
         self,
@@ -74,7 +70,7 @@ class DeeplySupervised(keras.Model):
         """Configures training. An argument that is not a dict applies to every output.
 
         Args:
-            optimizer: As in `keras.Model.compile`.
+            optimizer, **kwargs: As in `keras.Model.compile`.
             loss: One loss, or a dict with a loss for every output. Defaults to sparse
                 categorical crossentropy, whose labels are class indices;
                 `"categorical_crossentropy"` takes one-hot labels. Either, given by
@@ -84,8 +80,6 @@ class DeeplySupervised(keras.Model):
                 has another. `auxiliary_weights` reads and changes them later.
             metrics: A list for every output, or a dict by output. Defaults to accuracy.
             weighted_metrics: Likewise; they respect `sample_weight`. Defaults to none.
-            **kwargs: As in `keras.Model.compile`: `jit_compile`, `run_eagerly`,
-                `steps_per_execution`, `auto_scale_loss`.
 
         Raises:
             ValueError: If a dict has an unknown output or lacks a required one, or a
@@ -116,10 +110,7 @@ class DeeplySupervised(keras.Model):
             ValueError: If the model is not compiled.
         """
         if not self.compiled:
-            raise ValueError(
-                "This model is not compiled, so its heads have no loss weights. Call "
-                "`compile()` first."
-            )
+            raise ValueError("The model is not compiled: it has no loss weights yet.")
         return dict(self._loss_weights.by_output)
 
     def get_config(self) -> dict:
@@ -143,10 +134,8 @@ class DeeplySupervised(keras.Model):
             return None
         # Keras can't serialize variables, so their present values are saved.
         config = compile_arguments(self)
-        values = {
-            name: float(keras.ops.convert_to_numpy(weight))
-            for name, weight in self.auxiliary_weights.items()
-        }
+        weights = self.auxiliary_weights.items()
+        values = {n: float(keras.ops.convert_to_numpy(weight)) for n, weight in weights}
         config["loss_weights"] = config["loss_weights"] | values
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             # Keras wraps the optimizer under mixed_float16 only. A model loaded under
@@ -167,16 +156,14 @@ class DeeplySupervised(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        y = self._labels_by_output(y)
-        sample_weight = self._sample_weight_by_output(sample_weight)
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+        y, weight = self._labels_by_output(y), self._weights_of_samples(sample_weight)
+        return super().compute_loss(x, y, y_pred, weight, training)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict:
-        y = self._labels_by_output(y)
-        sample_weight = self._sample_weight_by_output(sample_weight)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        y, weight = self._labels_by_output(y), self._weights_of_samples(sample_weight)
+        return super().compute_metrics(x, y, y_pred, weight)
 
     def get_metrics_result(self) -> dict:
         logs = super().get_metrics_result()
@@ -191,17 +178,15 @@ class DeeplySupervised(keras.Model):
         return [(name, layer_of(tensor)) for name, tensor in self.output.items()]
 
     def _labels_by_output(self, y):
-        if y is None:
-            return None
         self._check("labels", y, required=self.output)
-        if isinstance(y, dict):
+        if y is None or isinstance(y, dict):
             return y
         return {
             name: layer.own_labels(y) if isinstance(layer, Output) else y
             for name, layer in self._output_layers()
         }
 
-    def _sample_weight_by_output(self, sample_weight):
+    def _weights_of_samples(self, sample_weight):
         self._check("sample_weight", sample_weight, required=self.output)
         if sample_weight is None or isinstance(sample_weight, dict):
             return sample_weight
@@ -209,10 +194,9 @@ class DeeplySupervised(keras.Model):
 
     def _weight_by_output(self, loss_weights) -> dict[str, float]:
         self._check("loss_weights", loss_weights, required=self.heads)
-        if loss_weights is None:
-            loss_weights = 1.0  # as in Keras
         if not isinstance(loss_weights, dict):
-            loss_weights = dict.fromkeys(self.heads, loss_weights)
+            weight = 1.0 if loss_weights is None else loss_weights  # as in Keras
+            loss_weights = dict.fromkeys(self.heads, weight)
         weights = {MAIN: 1.0} | loss_weights
         return {name: checked_weight(name, weight) for name, weight in weights.items()}
 
@@ -220,12 +204,8 @@ class DeeplySupervised(keras.Model):
         self._check("loss", loss, required=self.output)
         if not isinstance(loss, dict):
             loss = {name: own_copy(loss) for name in self.output}
-        return {
-            name: from_logits(one)
-            if output_activation(self.output[name]) == "linear"
-            else one
-            for name, one in loss.items()
-        }
+        linear = [n for n, x in self.output.items() if output_activation(x) == "linear"]
+        return {n: from_logits(one) if n in linear else one for n, one in loss.items()}
 
     def _metric_lists(self, argument: str, metrics) -> dict | None:
         if metrics is None:
@@ -252,7 +232,5 @@ class DeeplySupervised(keras.Model):
         faults = [f"has unknown outputs: {list_names(unknown)}"] if unknown else []
         faults += [f"leaves out: {list_names(missing)}"] if missing else []
         if faults:
-            raise ValueError(
-                f"{argument} {'; it '.join(faults)}. The outputs are: "
-                f"{list_names(self.output)}"
-            )
+            known = list_names(self.output)
+            raise ValueError(f"{argument} {'; it '.join(faults)}. Outputs: {known}")

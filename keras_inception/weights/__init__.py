@@ -7,7 +7,6 @@ or unexpected tensor, or one of another shape, is an error that names it.
 
     torchvision, caffe, slim   a loader each, with the names of the source
     torch_file                 reads .pth and .safetensors files without torch
-    protobuf                   reads the wire format of a .caffemodel file
     assign                     assigns a file's tensors to a model, all or none
     imagenet, imagenet.csv     the names of ImageNet's classes
     pretrained                 `GoogLeNet(weights=...)`: a trained trunk, new classes

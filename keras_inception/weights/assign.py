@@ -1,16 +1,24 @@
 """Assigns the tensors of a file to a model: each exactly once, or none at all."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from keras_inception.architecture import Architecture, Conv, Inception
+from keras_inception.architecture import (
+    AUXILIARY_ENDPOINTS,
+    Architecture,
+    Conv,
+    Inception,
+)
 from keras_inception.graph import random_states
 from keras_inception.text import list_names
 
 INCEPTION_PARTS = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
+
+
+Arrange = Callable[[np.ndarray], np.ndarray]
 
 
 class Assignment(NamedTuple):
@@ -21,7 +29,7 @@ class Assignment(NamedTuple):
 
     variable: keras.Variable
     key: str
-    arrange: Callable[[np.ndarray], np.ndarray]
+    arrange: Arrange = np.asarray
 
 
 def convolution_names(architecture: Architecture) -> dict[str, list[str]]:
@@ -43,27 +51,15 @@ def assign(
 ) -> None:
     """Assigns `tensors` to every weight of `model`, or assigns nothing.
 
-    Args:
-        model: A model that was just built.
-        plan: One assignment for each weight of the model.
-        tensors: The arrays of the file by name.
-        source: The file, for error messages.
-
-    Raises:
-        ValueError: If a tensor is missing, unexpected, not finite or of another shape
-            than its variable; names the tensors.
+    The error names tensors that are missing, unexpected, not finite or of another shape
+    than their variable. `plan` has an assignment for each weight of the model.
     """
     planned = {id(one.variable) for one in plan}
     planned |= {id(state) for state in random_states(model)}  # in no file
     forgotten = [weight.path for weight in model.weights if id(weight) not in planned]
     assert not forgotten, f"no tensor is planned for {forgotten}"
-    faults = []
     missing = [one.key for one in plan if one.key not in tensors]
     surplus = sorted(set(tensors) - {one.key for one in plan})
-    if missing:
-        faults.append(f"lacks {list_names(missing, 6)}")
-    if surplus:
-        faults.append(f"has unexpected tensors: {list_names(surplus, 6)}")
     arranged, wrong = [], []
     for one in plan:
         if one.key not in tensors:
@@ -75,24 +71,28 @@ def assign(
             value = tensor
         shape = tuple(one.variable.shape)
         if value.shape != shape:
-            wrong.append(
-                f"{one.key} {tuple(tensor.shape)} (does not fit {shape} of "
-                f"{one.variable.path})"
-            )
+            fault = f"(does not fit {shape} of {one.variable.path})"
+            wrong.append(f"{one.key} {tuple(tensor.shape)} {fault}")
         elif not np.isfinite(value).all():
             wrong.append(f"{one.key} (has NaN or infinite values)")
         arranged.append(value)
-    if wrong:
-        faults.append(f"has wrong tensors: {list_names(wrong, 6)}")
+    kinds = {"lacks": missing, "has unexpected tensors:": surplus}
+    kinds["has wrong tensors:"] = wrong
+    faults = [f"{kind} {list_names(them, 6)}" for kind, them in kinds.items() if them]
     if faults:
         raise ValueError(f"{source} {'; it '.join(faults)}. Nothing was loaded.")
     for one, value in zip(plan, arranged, strict=True):
         one.variable.assign(value)
 
 
-def as_is(tensor: np.ndarray) -> np.ndarray:
-    """Returns the tensor unchanged."""
-    return tensor
+def heads_in(prefixes: Iterable[str], tensors: Iterable[str]) -> list[str]:
+    """The paper's endpoints whose heads a file has, by their prefixes of its names."""
+    names = tuple(tensors)
+    return [
+        endpoint
+        for prefix, endpoint in zip(prefixes, AUXILIARY_ENDPOINTS, strict=True)
+        if any(name.startswith(prefix) for name in names)
+    ]
 
 
 def convolution_kernel(tensor: np.ndarray) -> np.ndarray:
@@ -105,16 +105,10 @@ def dense_kernel(tensor: np.ndarray) -> np.ndarray:
     return np.transpose(tensor, (1, 0))
 
 
-def dense_kernel_after_flatten(
-    height: int, width: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Converts a dense kernel that reads flattened (channels, height, width) maps.
+def dense_kernel_of_head(tensor: np.ndarray) -> np.ndarray:
+    """Converts a dense kernel that reads flattened (channels, 4, 4) maps.
 
-    Keras flattens (height, width, channels), so the rows change their order.
+    Keras flattens (4, 4, channels), so the rows change their order.
     """
-
-    def arrange(tensor: np.ndarray) -> np.ndarray:
-        by_position = tensor.reshape(tensor.shape[0], -1, height, width)
-        return np.transpose(by_position, (2, 3, 1, 0)).reshape(-1, tensor.shape[0])
-
-    return arrange
+    units = tensor.shape[0]
+    return convolution_kernel(tensor.reshape(units, -1, 4, 4)).reshape(-1, units)

@@ -1,13 +1,18 @@
-"""Loads BVLC's `bvlc_googlenet.caffemodel`, its two trained heads included."""
+"""Loads BVLC's `bvlc_googlenet.caffemodel`, its two trained heads included.
+
+The file is a protocol buffer. protobuf.dev/programming-guides/encoding: a message is a
+series of fields, each a tag (number and wire type) and a value. The bytes do not say
+what a value means.
+"""
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from keras_inception.architecture import AUXILIARY_ENDPOINTS, GOOGLENET
+from keras_inception.architecture import GOOGLENET
 from keras_inception.network import build_network
 from keras_inception.supervision import DeeplySupervised
 from keras_inception.weights.assign import (
@@ -16,11 +21,13 @@ from keras_inception.weights.assign import (
     convolution_kernel,
     convolution_names,
     dense_kernel,
-    dense_kernel_after_flatten,
+    dense_kernel_of_head,
+    heads_in,
 )
 from keras_inception.weights.imagenet import imagenet_class_names
-from keras_inception.weights.protobuf import Truncated, fields, varint
 
+VARINT, LENGTH = 0, 2  # wire types
+FIXED = {1: 8, 5: 4}  # and their bytes
 # caffe.proto: the fields (name, blobs) of a layer, by the field of NetParameter that
 # holds layers. Field 2, V1LayerParameter, is that of files from before the end of 2014.
 LAYERS = {2: (4, 6), 100: (1, 7)}
@@ -28,7 +35,7 @@ LAYERS = {2: (4, 6), 100: (1, 7)}
 OLD_SHAPE, DATA, SHAPE, DOUBLE_DATA = (1, 2, 3, 4), 5, 7, 8
 
 # models/bvlc_googlenet/train_val.prototxt
-HEADS = {"loss1": "aux_4a", "loss2": "aux_4d"}
+HEADS = {"loss1/": "aux_4a", "loss2/": "aux_4d"}
 KERNEL, BIAS = 0, 1  # order of a layer's blobs
 
 
@@ -72,11 +79,7 @@ def load_caffe(path: str | os.PathLike) -> DeeplySupervised:
             "loss3/classifier. Only files with BVLC's layer names are supported."
         )
     classes = _as_matrix(classifier).shape[0]
-    auxiliary = [
-        endpoint
-        for prefix, endpoint in zip(HEADS, AUXILIARY_ENDPOINTS, strict=True)
-        if any(name.startswith(f"{prefix}/") for name in tensors)
-    ]
+    auxiliary = heads_in(HEADS, tensors)
     model = build_network(GOOGLENET, classes=classes, auxiliary=auxiliary)
     assign(model, _plan(model), tensors, str(path))
     model.class_names = imagenet_class_names(classes)
@@ -84,35 +87,29 @@ def load_caffe(path: str | os.PathLike) -> DeeplySupervised:
 
 
 def read_blobs(net: memoryview) -> dict[str, np.ndarray]:
-    """Returns the blobs of a binary NetParameter by `LAYER[index]`, as float32.
-
-    Raises:
-        Truncated: If the bytes are not such a message.
-    """
-    tensors = {}
+    """Returns the blobs of a binary NetParameter by `LAYER[index]`, as float32."""
+    tensors: dict[str, np.ndarray] = {}
     for number, layer in fields(net):
         if number not in LAYERS or isinstance(layer, int):
             continue
         name_field, blobs_field = LAYERS[number]
         name, blobs = "", []
         for field, value in fields(layer):
-            if isinstance(value, int):
-                continue
-            if field == name_field:
+            if field == name_field and not isinstance(value, int):
                 name = bytes(value).decode("utf-8", "replace")
-            elif field == blobs_field:
+            elif field == blobs_field and not isinstance(value, int):
                 blobs.append(_blob(value))
-        for index, blob in enumerate(blobs):
-            tensors[f"{name}[{index}]"] = blob
+        tensors |= {f"{name}[{index}]": blob for index, blob in enumerate(blobs)}
     return tensors
 
 
 def _blob(message: memoryview) -> np.ndarray:
     old_shape, shape, pieces = [1, 1, 1, 1], None, []
     for field, value in fields(message):
-        if isinstance(value, int):
-            if field in OLD_SHAPE:
-                old_shape[field - 1] = value
+        if field in OLD_SHAPE and isinstance(value, int):
+            old_shape[field - 1] = value
+        elif isinstance(value, int):
+            continue
         elif field == SHAPE:
             shape = [dim for _, dims in fields(value) for dim in _dims(dims)]
         elif field in (DATA, DOUBLE_DATA):
@@ -174,8 +171,52 @@ def _plan(model: DeeplySupervised) -> list[Assignment]:
             layer(name, key, _first_kernel if first else convolution_kernel)
     for prefix, head in HEADS.items():
         if head in model.heads:
-            layer(f"{head}_conv", f"{prefix}/conv", convolution_kernel)
-            dense(f"{head}_fc", f"{prefix}/fc", dense_kernel_after_flatten(4, 4))
-            dense(f"{head}_classifier", f"{prefix}/classifier")
+            layer(f"{head}_conv", f"{prefix}conv", convolution_kernel)
+            dense(f"{head}_fc", f"{prefix}fc", dense_kernel_of_head)
+            dense(f"{head}_classifier", f"{prefix}classifier")
     dense("main_classifier", "loss3/classifier")
     return plan
+
+
+class Truncated(ValueError):
+    """Raised when bytes end within a field or are not a message."""
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yields the fields of a message in order, as number and value.
+
+    The value is an int (varint) or a view of the bytes (all other types: strings,
+    messages, packed numbers, single floats).
+    """
+    at = 0
+    while at < len(message):
+        tag, at = varint(message, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == VARINT:
+            value, at = varint(message, at)
+            yield number, value
+            continue
+        if kind == LENGTH:
+            size, at = varint(message, at)
+        elif kind in FIXED:
+            size = FIXED[kind]
+        else:
+            raise Truncated(f"unknown wire type {kind} at byte {at}")
+        if number == 0 or at + size > len(message):
+            raise Truncated(f"field {number} is longer than the message")
+        yield number, message[at : at + size]
+        at += size
+
+
+def varint(message: memoryview, at: int) -> tuple[int, int]:
+    """Returns the number that starts at byte `at`, and the index after its end."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            raise Truncated("the bytes end within a number")
+        byte = message[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise Truncated("a number has more than 10 bytes")

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -48,27 +49,14 @@ def load_pretrained(
 ) -> DeeplySupervised:
     """Builds a network on the trunk of a trained one, for any number of classes.
 
-    If the file has as many classes, the classifier and every head that the file has in
-    the same shape are kept, too. Logs at level INFO, to the logger `keras_inception`,
-    which outputs are kept and which are new.
-
-    Args:
-        weights: A `.keras` file of a GoogLeNet, or `"imagenet"`.
-        architecture, width, batch_norm: As `GoogLeNet`; either the defaults or those of
-            the file.
-        input_shape, classes, auxiliary, classifier_activation, name: As `GoogLeNet`.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        OSError: If the weights of `"imagenet"` can't be downloaded.
-        ValueError: If the file does not hold a GoogLeNet, or holds another one than
-            `architecture`, `width` and `batch_norm` describe.
+    Arguments and errors are those of `GoogLeNet`; `architecture`, `width` and
+    `batch_norm` are either the defaults or those of the file.
     """
     path = imagenet_weights() if weights == "imagenet" else Path(weights)
     source = _load(path)
     old_classes = source.get_layer(CLASSIFIER).units
     if (architecture, width, batch_norm) != (GOOGLENET, 1.0, False):
-        _check_trunk(source, path, architecture, width, batch_norm)
+        _check_trunk(source, path, architecture, width=width, batch_norm=batch_norm)
 
     inputs = keras.Input(input_shape, name=source.input.name)
     old_trunk = keras.Model(source.input, source.get_layer(CLASSIFIER).input)
@@ -77,10 +65,9 @@ def load_pretrained(
     for layer in new_trunk.layers:  # some may have been frozen in the file
         layer.trainable = True
     logits = keras.layers.Dense(classes, name=CLASSIFIER)(new_trunk.output)
-    batch_norm = any(
-        isinstance(layer, keras.layers.BatchNormalization) for layer in new_trunk.layers
-    )
     layers = {layer.name: layer for layer in new_trunk.layers}
+    normalization = keras.layers.BatchNormalization
+    batch_norm = any(isinstance(layer, normalization) for layer in layers.values())
     table = ARCHITECTURES.get(source.name)
     model = supervise(
         inputs,
@@ -94,13 +81,10 @@ def load_pretrained(
     if classes == old_classes:
         kept = [output for output in model.output if _copy(source, model, output)]
         model.class_names = source.class_names
+    all_kept = ", ".join(["the trunk", *kept])
     new = ", ".join(output for output in model.output if output not in kept)
-    logger.info(
-        "weights of %s: kept %s%s",
-        path.name,
-        ", ".join(["the trunk", *kept]),
-        f"; new {new}" if new else "",
-    )
+    ending = f"; new {new}" if new else ""
+    logger.info("weights of %s: kept %s%s", path.name, all_kept, ending)
     return model
 
 
@@ -109,10 +93,6 @@ def imagenet_weights() -> Path:
 
     The first call downloads it (50 MB) and converts it, into `models` of `KERAS_HOME`,
     or of `~/.keras`.
-
-    Raises:
-        OSError: If the file can't be downloaded; says where to put it by hand.
-        ValueError: If the file is not the published one.
     """
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     downloaded = home / "models" / IMAGENET_URL.rpartition("/")[2]
@@ -126,8 +106,7 @@ def imagenet_weights() -> Path:
             keras.utils.get_file(
                 downloaded.name, IMAGENET_URL, cache_subdir="models", cache_dir=home
             )
-        # Keras raises plain Exception for errors of the network.
-        except Exception as error:
+        except Exception as error:  # Keras's type for errors of the network
             raise OSError(
                 f"The ImageNet weights can't be downloaded ({error}). On a machine "
                 f"with a network, fetch {IMAGENET_URL} and put it at {downloaded}."
@@ -161,47 +140,33 @@ def _load(path: Path) -> keras.Model:
 
 
 def _check_trunk(
-    source: keras.Model,
-    path: Path,
-    architecture: Architecture,
-    width: float,
-    batch_norm: bool,
+    source: keras.Model, path: Path, architecture: Architecture, **options: Any
 ) -> None:
     """Raises an error if the arguments describe another trunk than the file has."""
+    shape, classes = source.input.shape[1:], source.get_layer(CLASSIFIER).units
     described = build_network(
-        architecture,
-        input_shape=source.input.shape[1:],
-        classes=source.get_layer(CLASSIFIER).units,
-        width=width,
-        batch_norm=batch_norm,
+        architecture, input_shape=shape, classes=classes, **options
     )
     theirs = {layer.name: _shapes(layer) for layer in source.layers}
-    wrong = [
-        layer.name
-        for layer in described.layers
-        if theirs.get(layer.name) != _shapes(layer)
-    ]
+    ours = {layer.name: _shapes(layer) for layer in described.layers}
+    wrong = [name for name, shapes in ours.items() if theirs.get(name) != shapes]
     if wrong:
+        sizes = ", ".join(f"{option}={value}" for option, value in options.items())
         raise ValueError(
             f"{path} holds another network than the arguments describe "
-            f"({architecture.name}, width={width}, batch_norm={batch_norm}). Layers "
-            f"that differ: {list_names(wrong, 3)}. With `weights` the trunk is the "
-            "file's: leave architecture, width and batch_norm out."
+            f"({architecture.name}, {sizes}). Layers that differ: "
+            f"{list_names(wrong, 3)}. With `weights` the trunk is the file's: leave "
+            "architecture, width and batch_norm out."
         )
 
 
 def _copy(source: keras.Model, model: DeeplySupervised, output: str) -> bool:
     """Copies the layers of one output, if the file has all of them in these shapes."""
     theirs = {layer.name: layer for layer in source.layers}
-    layers = [
-        layer for layer in model.layers if stage_of(layer.name, model.output) == output
-    ]
-    if any(
-        layer.name not in theirs or _shapes(layer) != _shapes(theirs[layer.name])
-        for layer in layers
-    ):
+    ours = [x for x in model.layers if stage_of(x.name, model.output) == output]
+    if any(x.name not in theirs or _shapes(theirs[x.name]) != _shapes(x) for x in ours):
         return False
-    for layer in layers:
+    for layer in ours:
         layer.set_weights(theirs[layer.name].get_weights())
     return True
 

@@ -8,31 +8,15 @@ import numpy as np
 from keras_inception.architecture import GOOGLENET_SLIM
 from keras_inception.network import build_network
 from keras_inception.supervision import DeeplySupervised
-from keras_inception.weights.assign import (
-    Assignment,
-    as_is,
-    assign,
-    convolution_names,
-)
+from keras_inception.weights.assign import Assignment, assign, convolution_names
 from keras_inception.weights.imagenet import imagenet_class_names
 
 SCOPE = "InceptionV1"
-# slim/nets/inception_v1.py: names of the stages and of an Inception's convolutions
+# slim/nets/inception_v1.py: the stem, and the convolutions of an Inception
 STEM = {
     "conv1_7x7_s2": "Conv2d_1a_7x7",
     "conv2_3x3_reduce": "Conv2d_2b_1x1",
     "conv2_3x3": "Conv2d_2c_3x3",
-}
-MODULES = {
-    "inception_3a": "Mixed_3b",
-    "inception_3b": "Mixed_3c",
-    "inception_4a": "Mixed_4b",
-    "inception_4b": "Mixed_4c",
-    "inception_4c": "Mixed_4d",
-    "inception_4d": "Mixed_4e",
-    "inception_4e": "Mixed_4f",
-    "inception_5a": "Mixed_5b",
-    "inception_5b": "Mixed_5c",
 }
 PARTS = (
     "Branch_0/Conv2d_0a_1x1",
@@ -101,11 +85,7 @@ def load_slim(
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Returns the network's tensors in a TensorFlow checkpoint by name.
-
-    Raises:
-        FileNotFoundError, ImportError, ValueError: As `load_slim`.
-    """
+    """Returns the network's tensors in a TensorFlow checkpoint by name."""
     path = Path(path)
     if not path.is_file() and not path.with_name(f"{path.name}.index").is_file():
         raise FileNotFoundError(
@@ -138,19 +118,17 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _plan(model: DeeplySupervised, skip: int) -> list[Assignment]:
     plan = []
     for stage, names in convolution_names(GOOGLENET_SLIM).items():
-        keys = (
-            [STEM[stage]]
-            if stage in STEM
-            else [f"{MODULES[stage]}/{part}" for part in PARTS]
-        )
+        keys = [STEM.get(stage, "")]
+        if stage not in STEM:
+            # Slim counts from b: its Mixed_3b is inception_3a.
+            mixed = f"Mixed_{stage[-2]}{chr(ord(stage[-1]) + 1)}"
+            keys = [f"{mixed}/{part}" for part in PARTS]
         for name, key in zip(names, keys, strict=True):
             key = f"{SCOPE}/{RENAMED.get(key, key)}"
-            kernel = model.get_layer(name).kernel
-            plan.append(Assignment(kernel, f"{key}/weights", as_is))
+            plan.append(Assignment(model.get_layer(name).kernel, f"{key}/weights"))
             norm = model.get_layer(f"{name}_bn")
             for part in ("gamma", "beta", "moving_mean", "moving_variance"):
-                variable = getattr(norm, part)
-                plan.append(Assignment(variable, f"{key}/BatchNorm/{part}", as_is))
+                plan.append(Assignment(getattr(norm, part), f"{key}/BatchNorm/{part}"))
     classifier = model.get_layer("main_classifier")
     return [
         *plan,

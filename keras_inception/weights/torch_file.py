@@ -23,43 +23,24 @@ import numpy as np
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 BFLOAT16 = "bfloat16"  # the upper half of a float32; NumPy does not have it
 
-STORAGE_TYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": BFLOAT16,
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "?",
-}
-SAFETENSORS_TYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": BFLOAT16,
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "<i1",
-    "U8": "<u1",
-    "BOOL": "?",
-}
+TYPES = (  # of torch, of safetensors, of NumPy
+    ("DoubleStorage", "F64", "<f8"),
+    ("FloatStorage", "F32", "<f4"),
+    ("HalfStorage", "F16", "<f2"),
+    ("BFloat16Storage", "BF16", BFLOAT16),
+    ("LongStorage", "I64", "<i8"),
+    ("IntStorage", "I32", "<i4"),
+    ("ShortStorage", "I16", "<i2"),
+    ("CharStorage", "I8", "<i1"),
+    ("ByteStorage", "U8", "<u1"),
+    ("BoolStorage", "BOOL", "?"),
+)
+STORAGE_TYPES = {torch: dtype for torch, _, dtype in TYPES}
+SAFETENSORS_TYPES = {safetensors: dtype for _, safetensors, dtype in TYPES}
 
 
 def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Returns the tensors of a `.pth`, `.pt` or `.safetensors` file by name.
-
-    Args:
-        path: A file with one dictionary of tensors (a state dict).
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If the file is truncated, another kind of file, or a pickle of
-            anything but a dictionary of tensors.
-    """
+    """Returns the tensors of a `.pth`, `.pt` or `.safetensors` file by name."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"The weights file {path} does not exist.")
@@ -70,8 +51,7 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
         content = read(path)
     except _NotAllowed as error:
         raise ValueError(f"{path} {error} It was not loaded.") from None
-    # A broken pickle can raise any type of exception.
-    except Exception as error:
+    except Exception as error:  # a broken pickle can raise any type
         raise ValueError(
             f"{path} can't be read as a PyTorch or safetensors file: it is truncated "
             f"or another kind of file ({type(error).__name__}: {error})."
@@ -158,17 +138,14 @@ def _read_legacy(path: Path) -> Any:
         _Restricted(file).load()  # properties of the machine that wrote it
         content = _Restricted(file).load()
         keys = _Restricted(file).load()
-        types = {view.storage.key: view.storage for view in _views(content)}
+        views = [view for view in content.values() if isinstance(view, _View)]
+        types = {view.storage.key: view.storage for view in views}
         pieces = {}
         for key in keys:
             storage = types[str(key)]
             file.read(8)  # the number of elements, which the pickle has, too
             pieces[storage.key] = file.read(storage.size * _width(storage.dtype))
     return _with_arrays(content, lambda storage: pieces[storage.key])
-
-
-def _views(content: dict) -> list[_View]:
-    return [value for value in content.values() if isinstance(value, _View)]
 
 
 def _with_arrays(content: Any, bytes_of: Callable[[_Storage], bytes]) -> Any:
@@ -188,10 +165,8 @@ def _with_arrays(content: Any, bytes_of: Callable[[_Storage], bytes]) -> Any:
 
 
 def _strided(numbers: np.ndarray, view: _View) -> np.ndarray:
-    last = view.offset + sum(
-        (side - 1) * stride
-        for side, stride in zip(view.shape, view.strides, strict=True)
-    )
+    pairs = zip(view.shape, view.strides, strict=True)
+    last = view.offset + sum((size - 1) * stride for size, stride in pairs)
     if min((view.offset, *view.shape, *view.strides)) < 0 or last >= numbers.size:
         raise ValueError("a tensor is larger than its storage")
     strides = [stride * numbers.itemsize for stride in view.strides]
@@ -206,8 +181,7 @@ def _width(dtype: str) -> int:
 
 def _array(data: bytes, dtype: str) -> np.ndarray:
     if dtype == BFLOAT16:
-        upper = np.frombuffer(data, "<u2").astype("<u4")
-        return (upper << 16).view("<f4")
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
     return np.frombuffer(data, dtype)
 
 

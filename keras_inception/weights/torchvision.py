@@ -2,34 +2,30 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_inception.architecture import (
-    AUXILIARY_ENDPOINTS,
-    GOOGLENET_TORCHVISION,
-    Architecture,
-)
+from keras_inception.architecture import GOOGLENET_TORCHVISION
 from keras_inception.network import build_network
 from keras_inception.supervision import DeeplySupervised
 from keras_inception.weights.assign import (
+    Arrange,
     Assignment,
-    as_is,
     assign,
     convolution_kernel,
     convolution_names,
     dense_kernel,
-    dense_kernel_after_flatten,
+    dense_kernel_of_head,
+    heads_in,
 )
 from keras_inception.weights.imagenet import imagenet_class_names
 from keras_inception.weights.torch_file import read_tensors
 
 # torchvision/models/googlenet.py: the convolutions of an Inception, in table order
 PARTS = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")
-STEM = {"conv1_7x7_s2": "conv1", "conv2_3x3_reduce": "conv2", "conv2_3x3": "conv3"}
-HEADS = {"aux1": "aux_4a", "aux2": "aux_4d"}
+HEADS = {"aux1.": "aux_4a", "aux2.": "aux_4d"}
 BATCH_NORM = {
     "gamma": "weight",
     "beta": "bias",
@@ -69,19 +65,13 @@ def load_torchvision(
     Source: torchvision/models/googlenet.py.
     """
     if isinstance(path_or_state_dict, Mapping):
-        source = "The state dict"
-        tensors = {
-            name: np.asarray(value.detach().cpu() if hasattr(value, "cpu") else value)
-            for name, value in path_or_state_dict.items()
-        }
+        source, given = "The state dict", dict[str, Any](path_or_state_dict)
     else:
-        source = str(path_or_state_dict)
-        tensors = read_tensors(path_or_state_dict)
-    # Step counters, which the network does not use.
+        source, given = str(path_or_state_dict), read_tensors(path_or_state_dict)
     tensors = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if not name.endswith(".num_batches_tracked")
+        name: np.asarray(value.detach().cpu() if hasattr(value, "cpu") else value)
+        for name, value in given.items()
+        if not name.endswith(".num_batches_tracked")  # steps; the network has none
     }
     if getattr(tensors.get("fc.weight"), "ndim", 0) != 2:
         raise ValueError(
@@ -89,11 +79,6 @@ def load_torchvision(
             "fc.weight (classes, 1024)."
         )
     classes = tensors["fc.weight"].shape[0]
-    auxiliary = [
-        endpoint
-        for prefix, endpoint in zip(HEADS, AUXILIARY_ENDPOINTS, strict=True)
-        if any(name.startswith(f"{prefix}.") for name in tensors)
-    ]
     architecture, first_kernel = GOOGLENET_TORCHVISION, convolution_kernel
     if not transform_input:
         # The deviations are folded into the first kernel. The means can't be, since
@@ -107,46 +92,42 @@ def load_torchvision(
             return convolution_kernel(tensor) * factor[:, None]
 
     model = build_network(
-        architecture, classes=classes, auxiliary=auxiliary, batch_norm=True
+        architecture,
+        classes=classes,
+        auxiliary=heads_in(HEADS, tensors),
+        batch_norm=True,
     )
-    plan = _plan(model, architecture, first_kernel)
-    assign(model, plan, tensors, source)
+    assign(model, _plan(model, first_kernel), tensors, source)
     model.class_names = imagenet_class_names(classes)
     return model
 
 
-def _plan(
-    model: DeeplySupervised, architecture: Architecture, first_kernel: Callable
-) -> list[Assignment]:
+def _plan(model: DeeplySupervised, first_kernel: Arrange) -> list[Assignment]:
     plan = []
 
-    def convolution(
-        name: str, key: str, arrange: Callable = convolution_kernel
-    ) -> None:
+    def convolution(name: str, key: str, arrange: Arrange = convolution_kernel) -> None:
         kernel = model.get_layer(name).kernel
         plan.append(Assignment(kernel, f"{key}.conv.weight", arrange))
         norm = model.get_layer(f"{name}_bn")
         for ours, theirs in BATCH_NORM.items():
-            plan.append(Assignment(getattr(norm, ours), f"{key}.bn.{theirs}", as_is))
+            plan.append(Assignment(getattr(norm, ours), f"{key}.bn.{theirs}"))
 
-    def dense(name: str, key: str, arrange: Callable = dense_kernel) -> None:
+    def dense(name: str, key: str, arrange: Arrange = dense_kernel) -> None:
         layer = model.get_layer(name)
         plan.append(Assignment(layer.kernel, f"{key}.weight", arrange))
-        plan.append(Assignment(layer.bias, f"{key}.bias", as_is))
+        plan.append(Assignment(layer.bias, f"{key}.bias"))
 
-    for stage, names in convolution_names(architecture).items():
-        if stage in STEM:
-            first = stage == "conv1_7x7_s2"
-            convolution(
-                stage, STEM[stage], first_kernel if first else convolution_kernel
-            )
-            continue
-        for name, part in zip(names, PARTS, strict=True):
-            convolution(name, f"{stage.replace('_', '')}.{part}")
+    convolution("conv1_7x7_s2", "conv1", first_kernel)
+    convolution("conv2_3x3_reduce", "conv2")
+    convolution("conv2_3x3", "conv3")
+    for stage, names in convolution_names(GOOGLENET_TORCHVISION).items():
+        if len(names) > 1:
+            for name, part in zip(names, PARTS, strict=True):
+                convolution(name, f"{stage.replace('_', '')}.{part}")
     for prefix, head in HEADS.items():
         if head in model.heads:
-            convolution(f"{head}_conv", f"{prefix}.conv")
-            dense(f"{head}_fc", f"{prefix}.fc1", dense_kernel_after_flatten(4, 4))
-            dense(f"{head}_classifier", f"{prefix}.fc2")
+            convolution(f"{head}_conv", f"{prefix}conv")
+            dense(f"{head}_fc", f"{prefix}fc1", dense_kernel_of_head)
+            dense(f"{head}_classifier", f"{prefix}fc2")
     dense("main_classifier", "fc")
     return plan
