@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE.png",
-        help="the drawing to write (default: NAME-data.png)",
+        help="drawing (default: NAME-data.png)",
     )
     add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     add(

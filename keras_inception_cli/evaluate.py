@@ -151,16 +151,15 @@ def _write_tables(result, pictures: list[str], directory: Path) -> None:
         ),
     )
     scores = result.per_class
-    columns = [scores[name] for name in ("recall", "precision", "recall", "f1")]
+    columns = ("pictures", "recall", "precision", "recall", "f1")
+    table = zip(names, *(scores[column] for column in columns), strict=True)
     write_csv(
         directory / "per_class.csv",
         ("class", "pictures", "accuracy", "precision", "recall", "f1"),
         (
             # recall and F1 of a class without pictures are NaN
             (name, count, *("" if math.isnan(x) else f"{x:.6f}" for x in figures))
-            for name, count, *figures in zip(
-                names, scores["pictures"], *columns, strict=True
-            )
+            for name, count, *figures in table
         ),
     )
     write_csv(

@@ -8,6 +8,7 @@ accuracy, and draws the curves of the runs.
 import argparse
 import json
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,29 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "output's final and best accuracy on the validation split.",
     )
     compare.add_argument(
-        "compared",
-        metavar="RUN",
-        nargs="+",
-        help="name of a run, or its directory; two or more",
+        "compared", metavar="RUN", nargs="+", help="two or more names or directories"
     )
     compare.add_argument(
         "--output", type=Path, metavar="FILE.png", help="draw the curves into FILE.png"
     )
     # A default here would replace the value of an option before "compare".
     for command in (parser, compare):
-        command.add_argument(
-            "--runs",
-            type=Path,
-            default=argparse.SUPPRESS,
-            help="the folder that contains the runs (default: runs)",
-        )
-        command.add_argument(
-            "--json",
-            type=Path,
-            metavar="FILE",
-            default=argparse.SUPPRESS,
-            help="also write the figures as JSON",
-        )
+        add = partial(command.add_argument, type=Path, default=argparse.SUPPRESS)
+        add("--runs", help="the folder that contains the runs (default: runs)")
+        add("--json", metavar="FILE", help="also write the figures as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -69,19 +57,8 @@ def _list(directory: Path) -> dict[str, Any]:
     if not runs and not faults:
         print(f"There are no runs in {directory}.")
     if runs:
-        columns = ("run", "recipe", "epochs", "best", "heads", "time", "state")
-        rows = [
-            (
-                past.name,
-                past.config.recipe or "",
-                _epochs(past),
-                _best(past, "main"),
-                _as_text(list(past.config.heads)),
-                _time(past),
-                past.state,
-            )
-            for past in runs
-        ]
+        cells = [_cells(past) for past in runs]
+        rows, columns = [list(row.values()) for row in cells], list(cells[0])
         console.print_table(rows, columns, left=range(len(columns)))
     for name, fault in faults.items():
         print(f"{name}: {fault}")
@@ -104,41 +81,45 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
     settings = past_runs.differing_settings(runs)
     outputs = dict.fromkeys(output for past in runs for output in past.outputs)
     empty = [""] * len(runs)
+    cells = [_cells(past) for past in runs]
     rows = [
-        ["state", *(past.state for past in runs)],
-        ["epochs", *map(_epochs, runs)],
-        ["time", *map(_time, runs)],
+        *(
+            [name, *(row[name] for row in cells)]
+            for name in ("state", "epochs", "time")
+        ),
         ["settings that differ" if settings else "no setting differs", *empty],
         *([f"  {name}", *map(_as_text, values)] for name, values in settings.items()),
         ["accuracy on validation pictures", *empty],
     ]
     for output in outputs:
-        rows.append([f"  {output}, best", *(_best(past, output) for past in runs)])
-        rows.append([f"  {output}, last", *(_last(past, output) for past in runs)])
-    names = ["", *(past.name for past in runs)]
-    console.print_table(rows, names, left=range(len(names)))
+        best, last = zip(*(_best_and_last(past, output) for past in runs), strict=True)
+        rows += [[f"  {output}, best", *best], [f"  {output}, last", *last]]
+    columns = ["", *(past.name for past in runs)]
+    console.print_table(rows, columns, left=range(len(columns)))
     if options.output:
         plots.draw_runs(runs, options.output)
         print(f"wrote {options.output}")
     return {"runs": [past.as_json() for past in runs], "settings": settings}
 
 
-def _epochs(past: "PastRun") -> str:
-    return f"{past.epochs}/{past.config.epochs}"
+def _cells(past: "PastRun") -> dict[str, str]:
+    """A run's line in the list, by column."""
+    return {
+        "run": past.name,
+        "recipe": past.config.recipe or "",
+        "epochs": f"{past.epochs}/{past.config.epochs}",
+        "best": _best_and_last(past, "main")[0],
+        "heads": _as_text(list(past.config.heads)),
+        "time": str(timedelta(seconds=round(past.seconds))),
+        "state": past.state,
+    }
 
 
-def _time(past: "PastRun") -> str:
-    return str(timedelta(seconds=round(past.seconds)))
-
-
-def _best(past: "PastRun", output: str) -> str:
-    best = past.best(output)
-    return f"{best[0]:.4f} in {best[1]}" if best else ""
-
-
-def _last(past: "PastRun", output: str) -> str:
-    accuracies = past.accuracies(output)
-    return f"{accuracies[-1]:.4f}" if accuracies else ""
+def _best_and_last(past: "PastRun", output: str) -> tuple[str, str]:
+    best, accuracies = past.best(output), past.accuracies(output)
+    return (
+        (f"{best[0]:.4f} in {best[1]}", f"{accuracies[-1]:.4f}") if best else ("", "")
+    )
 
 
 def _as_text(value: object) -> str:

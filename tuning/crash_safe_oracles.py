@@ -140,7 +140,7 @@ def oracle(
     elif kind == "bayesian":
         # KerasTuner's three for each parameter are more than most searches have.
         initial = min(3 * len(hyperparameters.space), max(5, trials // 3))
-        # the accuracy of a single seed is noisy: alpha
+        # alpha: the accuracy of a single seed is noisy
         made = BayesianOracle(num_initial_points=initial, alpha=0.1, **common)
     else:
         made = RandomOracle(**common)

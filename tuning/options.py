@@ -144,11 +144,8 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--epochs", type=int, help="(small: 10)")
     add("--batch-size", type=int, help="(small: 32)")
     add("--learning-rate", type=float, help="at first (small: 0.02)")
-    add(
-        "--batch-norm",
-        action=argparse.BooleanOptionalAction,
-        help="batch normalization in the network (small: on)",
-    )
+    switch = argparse.BooleanOptionalAction
+    add("--batch-norm", action=switch, help="batch normalization (small: on)")
     add(
         "--architecture",
         choices=("googlenet", "googlenet_small", "googlenet_torchvision"),

@@ -147,9 +147,8 @@ def read(directory: str | Path) -> Search:
             "python -m tuning.search writes."
         )
     choices = json.loads((directory / CHOICES).read_text())
-    trials = [
-        _read_trial(path, choices) for path in directory.glob(f"{TRIALS}/*/trial.json")
-    ]
+    files = directory.glob(f"{TRIALS}/*/trial.json")
+    trials = [_read_trial(file, choices) for file in files]
     return Search(choices, tuple(sorted(trials, key=lambda trial: trial.number)))
 
 
@@ -180,20 +179,19 @@ def write(search: Search, directory: str | Path) -> None:
     columns = list(table[0]) if table else ["trial"]
     write_csv(directory / "trials.csv", columns, [list(r.values()) for r in table])
     best = search.best
-    if best is None:
-        return
-    content = {
-        "hyperparameters": best.setting.hyperparameters,
-        "trial": best.number,
-        MONITOR: best.accuracy,
-        "spread": best.spread,
-        "accuracies": list(best.accuracies),
-        "paper": search.paper and search.paper.accuracy,
-        "no_heads": search.no_heads and search.no_heads.accuracy,
-        "noise": search.noise,
-        "search": search.choices,
-    }
-    write_json(directory / "best.json", content)
+    if best is not None:
+        content = {
+            "hyperparameters": best.setting.hyperparameters,
+            "trial": best.number,
+            MONITOR: best.accuracy,
+            "spread": best.spread,
+            "accuracies": list(best.accuracies),
+            "paper": search.paper and search.paper.accuracy,
+            "no_heads": search.no_heads and search.no_heads.accuracy,
+            "noise": search.noise,
+            "search": search.choices,
+        }
+        write_json(directory / "best.json", content)
 
 
 def rows(search: Search) -> list[dict[str, object]]:

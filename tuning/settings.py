@@ -106,10 +106,7 @@ class Setting:
         return choices | {field.option: value for field, value in self.effective}
 
     def hparams(self, endpoints: Sequence[str]) -> dict[str, Any]:
-        """The columns of TensorBoard's HParams tab; `None` leaves one empty.
-
-        Every setting has a column for each of the space's endpoints.
-        """
+        """The columns of TensorBoard's HParams tab for a space with these endpoints."""
         weights = self.weight_by_endpoint
         columns = {f"weight {short(name)}": weights.get(name) for name in endpoints}
         fields = dict.fromkeys(field.name for field in HEAD_FIELDS)

@@ -41,8 +41,8 @@ def find_cached(
 ) -> Source:
     """Does what `find_folder` does, but the source reads records from `data_dir`.
 
-    The records are written if there are none, or if a file of the folder is new,
-    deleted or changed. The validation split is the same as without records.
+    They are written if there are none, or if a file of the folder is new, deleted or
+    changed. The validation split is the same as without records.
     """
     slug = re.sub(r"\W+", "_", listing.name.lower()).strip("_")
     config = f"{slug or 'pictures'}-{_fingerprint(listing)[:12]}"
@@ -73,9 +73,8 @@ def find_cached(
     if listing.validation is None:
         labels = np.array([label for _, label in listing.train])[good]
         chosen = np.zeros_like(good)
-        chosen[good] = validation_mask(
-            labels, listing.class_names, seed, validation_share
-        )
+        names = listing.class_names
+        chosen[good] = validation_mask(labels, names, seed, validation_share)
         validation = split_of("train", listing.train, chosen)
         good &= ~chosen
     else:

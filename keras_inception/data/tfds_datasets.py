@@ -159,9 +159,8 @@ def _split_names(
     info: tfds.core.DatasetInfo, spec: str, validation_share: float
 ) -> tuple[str, str]:
     if "train" not in info.splits:
-        raise ValueError(
-            f"tfds:{spec} has no split 'train', only {', '.join(info.splits)}."
-        )
+        existing = ", ".join(info.splits)
+        raise ValueError(f"tfds:{spec} has no split 'train', only {existing}.")
     for name in ("validation", "val", "test"):
         if name in info.splits:
             return "train", name

@@ -13,8 +13,7 @@ _MOST_COUNTED = 20  # classes whose counts still fit into the cells
 def draw_confusion(evaluation: Evaluation, path: str | Path) -> None:
     """Draws the confusion table: true classes in rows, predicted ones in columns.
 
-    Colors are fractions of the row, so that rare classes stay visible; numbers are
-    counts of pictures.
+    Colors are fractions of the row, so that rare classes stay visible; numbers, counts.
     """
     from matplotlib.figure import Figure
 
