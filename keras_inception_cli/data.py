@@ -16,29 +16,26 @@ MOST_LISTED = 30
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `data`."""
-    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
-    parser.add_argument(
+    add = parser.add_argument
+    add("data", metavar="DATA", help=data_options.DATA_HELP)
+    add(
         "--output",
         type=Path,
         metavar="FILE.png",
-        help="the drawing to write (default: NAME-data.png)",
+        help="drawing (default: NAME-data.png)",
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the figures as JSON"
-    )
-    parser.add_argument(
+    add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    add(
         "--quick",
         action="store_true",
-        help="read only the header and end of each file, instead of decoding every "
-        "picture once",
+        help="read only each file's header and end; do not decode every picture",
     )
-    parser.add_argument(
+    add(
         "--image-size",
         type=int,
-        help="input size in pixels (default: as train: 32 or 64 for small pictures, "
-        "else 224)",
+        help="input size in pixels (default: 32 or 64 for small pictures, else 224)",
     )
-    parser.add_argument(
+    add(
         "--seed",
         type=int,
         default=0,
@@ -65,19 +62,14 @@ def run(options: argparse.Namespace) -> None:
                 for _ in data.whole_pictures(source, split):
                     bar.update()
     figures = _figures(source)
-    _print(figures)
+    print(data_options.describe_data(source))
+    _print_figures(figures)
     input_size = options.image_size or default_input_size(
         default_architecture(source.picture_size), source.picture_size
     )
     sheet = options.output or Path(f"{source.name}-data.png")
-    augmentation = data.draw_contact_sheet(
-        source,
-        sheet,
-        input_size,
-        seed=options.seed,
-        augment=options.augment,
-        mirror=options.mirror,
-    )
+    chosen = {name: getattr(options, name) for name in ("seed", "augment", "mirror")}
+    augmentation = data.draw_contact_sheet(source, sheet, input_size, **chosen)
     print(f"input size: {input_size}x{input_size}, augmentation: {augmentation}")
     print(f"wrote {sheet}")
     if options.json:
@@ -88,47 +80,35 @@ def run(options: argparse.Namespace) -> None:
 def _figures(source) -> dict[str, Any]:
     import numpy as np
 
-    classes = len(source.class_names)
+    count = len(source.class_names)
     train, validation = (
-        np.bincount(split.labels, minlength=classes).tolist()
+        np.bincount(split.labels, minlength=count).tolist()
         for split in (source.train, source.validation)
     )
-    names = ("least", "median", "most")
-    width, height = (
-        dict(zip(names, np.percentile(sizes, (0, 50, 100)).tolist(), strict=True))
-        for sizes in source.sizes.T
-    )
+    counts = zip(source.class_names, train, validation, strict=True)
+    names, quantiles = ("least", "median", "most"), (0, 50, 100)
+    sizes = np.percentile(source.sizes, quantiles, axis=0).T.tolist()
+    width, height = (dict(zip(names, size, strict=True)) for size in sizes)
     return {
         "name": source.name,
-        "classes": {
-            name: {"train": of_train, "held_out": of_validation}
-            for name, of_train, of_validation in zip(
-                source.class_names, train, validation, strict=True
-            )
-        },
+        "classes": {name: {"train": t, "validation": v} for name, t, v in counts},
         "train": sum(train),
-        "held_out": sum(validation),
+        "validation": sum(validation),
         "width": width,
         "height": height,
         "bad_pictures": source.bad.report(),
     }
 
 
-def _print(figures: dict[str, Any]) -> None:
-    classes, bad = figures["classes"], figures["bad_pictures"]
-    print(
-        f"{figures['name']}: {figures['train']} training and {figures['held_out']} "
-        f"validation pictures, {len(classes)} classes"
-    )
-    rows = [(name, row["train"], row["held_out"]) for name, row in classes.items()]
+def _print_figures(figures: dict[str, Any]) -> None:
+    rows = [(name, *counts.values()) for name, counts in figures["classes"].items()]
     rows.sort(key=lambda row: -row[1])
+    ratio = rows[0][1] / max(1, rows[-1][1])
     more = len(rows) - MOST_LISTED
     if more > 0:
         half = MOST_LISTED // 2
         rows = [*rows[:half], (f"... {more} more", "", ""), *rows[-half:]]
     console.print_table(rows, ("class", "train", "validation"))
-    counts = [row["train"] for row in classes.values()]
-    ratio = max(counts) / max(1, min(counts))
     if ratio >= 2:
         print(
             f"the largest class has {ratio:.1f} times the pictures of the smallest: "
@@ -137,6 +117,7 @@ def _print(figures: dict[str, Any]) -> None:
     for name in ("width", "height"):
         least, median, most = figures[name].values()
         print(f"{name}: {least:.0f} to {most:.0f} pixels, median {median:.0f}")
+    bad = figures["bad_pictures"]
     print(f"bad files: {len(bad) or 'none'}")
     for fault in bad[:MOST_LISTED]:
         print(f"  {fault['file']}: {fault['fault']}")

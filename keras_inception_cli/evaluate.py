@@ -16,22 +16,19 @@ from keras_inception_cli import common, console, data_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `evaluate`."""
-    parser.add_argument("models", metavar="MODEL", nargs="+", help="a .keras file")
-    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
-    parser.add_argument(
+    add = parser.add_argument
+    add("models", metavar="MODEL", nargs="+", help="a .keras file")
+    add("data", metavar="DATA", help=data_options.DATA_HELP)
+    add(
         "--crops",
         type=int,
         choices=(1, 10, 144),
         help="crops of each picture to average over (default: 1, the centered square)",
     )
-    parser.add_argument(
-        "--batch-size", type=int, default=32, help="pictures per batch (default: 32)"
-    )
+    add("--batch-size", type=int, default=32, help="pictures per batch (default: 32)")
     data_options.add_seed_argument(parser)
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the figures as JSON"
-    )
-    parser.add_argument(
+    add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    add(
         "--output",
         type=Path,
         metavar="DIR",
@@ -48,8 +45,8 @@ def run(options: argparse.Namespace) -> None:
     with console.quiet_start():
         from keras_inception import DeeplySupervised
 
-    models = [common.load_model(path) for path in options.models]
-    for model, path in zip(models, options.models, strict=True):
+    models = {path: common.load_model(path) for path in options.models}
+    for path, model in models.items():
         if not isinstance(model, DeeplySupervised):
             raise ValueError(
                 f"{path} has no output called 'main' to evaluate. GoogLeNet() and "
@@ -59,19 +56,19 @@ def run(options: argparse.Namespace) -> None:
     source = data_options.find_data(options)
     by_model = {
         path: _evaluate_outputs(model, source, options.batch_size)
-        for path, model in zip(options.models, models, strict=True)
+        for path, model in models.items()
     }
     source.bad.check()
     print(f"{len(source.validation)} validation pictures")
-    for path, model in zip(options.models, models, strict=True):
+    for path, model in models.items():
         if len(models) > 1:
             print(path)
-        _print_outputs(model, by_model[path])
+        _print_outputs(model.output_class_names, by_model[path])
     figures: dict[str, Any] = {"models": by_model}
     if len(models) == 1:
-        figures = by_model[options.models[0]]
+        (figures,) = by_model.values()
     if options.crops or options.output or len(models) > 1:
-        figures |= _evaluate_main(models, source, options)
+        figures |= _evaluate_main(list(models.values()), source, options)
     text = json.dumps(figures, indent=2) + "\n"
     if options.json:
         options.json.write_text(text)
@@ -87,29 +84,24 @@ def _evaluate_outputs(model, source, batch_size: int) -> dict[str, float]:
 
     data_options.check_class_names(model, source)
     model.compile()  # with the default loss and metrics, not those of its training
-    pictures = data.pipeline(
-        source, source.validation, input_size_of(model), batch_size
-    )
+    size = input_size_of(model)
+    pictures = data.pipeline(source, source.validation, size, batch_size)
     figures = model.evaluate(pictures, verbose=0, return_dict=True)
     return {name: float(value) for name, value in figures.items()}
 
 
-def _print_outputs(model, figures: dict[str, float]) -> None:
-    class_names = model.output_class_names
+def _print_outputs(names_of_outputs, figures: dict[str, float]) -> None:
     rows = []
-    for output, names in class_names.items():
+    for output, names in names_of_outputs.items():
         loss, accuracy = figures[f"{output}_loss"], figures[f"{output}_accuracy"]
         # only superclasses differ from the classes of main
-        note = f"among {', '.join(names)}" if names != class_names["main"] else ""
+        note = "" if names == names_of_outputs["main"] else f"among {', '.join(names)}"
         rows.append([output, f"{loss:.4f}", f"{accuracy:.4f}", note])
     console.print_table(rows, ("output", "loss", "accuracy", ""), left=(0, 3))
 
 
 def _evaluate_main(models, source, options: argparse.Namespace) -> dict[str, Any]:
-    """Prints and returns figures of the main outputs, averaged over crops and models.
-
-    Writes the tables and drawings if `--output` is given.
-    """
+    """Figures of main, averaged over crops and models; also written to `--output`."""
     from keras_inception import data, evaluation
 
     crops = options.crops or 1
@@ -125,17 +117,11 @@ def _evaluate_main(models, source, options: argparse.Namespace) -> dict[str, Any
     result = evaluation.evaluate(
         models, pictures(), source.class_names, crops, options.batch_size
     )
+    top_1, top_5 = result.top(1), result.top(5)
     ensemble = f", {len(models)} models together" if len(models) > 1 else ""
-    print(
-        f"main, {crops} crop{'s' * (crops > 1)}{ensemble}: "
-        f"top-1 {result.top(1):.4f}  top-5 {result.top(5):.4f}"
-    )
-    figures = {
-        "crops": crops,
-        "top_1": result.top(1),
-        "top_5": result.top(5),
-        "pictures": len(result.labels),
-    }
+    averaged = f"{crops} crop{'s' * (crops > 1)}{ensemble}"
+    print(f"main, {averaged}: top-1 {top_1:.4f}  top-5 {top_5:.4f}")
+    figures = {"crops": crops, "top_1": top_1, "top_5": top_5, "pictures": len(names)}
     if options.output:
         averages = result.macro_averages
         print(
@@ -154,34 +140,26 @@ def _write_tables(result, pictures: list[str], directory: Path) -> None:
     from keras_inception.files import write_csv
 
     names = result.class_names
+    best = result.probabilities.max(axis=1)
+    rows = zip(pictures, result.labels, result.predicted, best, strict=True)
     write_csv(
         directory / "predictions.csv",
         ("picture", "true", "predicted", "probability"),
         (
-            (picture, names[label], names[predicted], f"{probability:.6f}")
-            for picture, label, predicted, probability in zip(
-                pictures,
-                result.labels,
-                result.predicted,
-                result.probabilities.max(axis=1),
-                strict=True,
-            )
+            (picture, names[true], names[predicted], f"{probability:.6f}")
+            for picture, true, predicted, probability in rows
         ),
     )
-    per_class = result.per_class
-    figures = zip(
-        *(per_class[name] for name in ("recall", "precision", "recall", "f1")),
-        strict=True,
-    )
+    scores = result.per_class
+    columns = ("pictures", "recall", "precision", "recall", "f1")
+    table = zip(names, *(scores[column] for column in columns), strict=True)
     write_csv(
         directory / "per_class.csv",
         ("class", "pictures", "accuracy", "precision", "recall", "f1"),
         (
             # recall and F1 of a class without pictures are NaN
-            (name, count, *("" if math.isnan(x) else f"{x:.6f}" for x in row))
-            for name, count, row in zip(
-                names, per_class["pictures"], figures, strict=True
-            )
+            (name, count, *("" if math.isnan(x) else f"{x:.6f}" for x in figures))
+            for name, count, *figures in table
         ),
     )
     write_csv(

@@ -363,7 +363,7 @@ def test_data_prints_and_draws(colours, tmp_path, capsys):
     assert red.mean() > 0.2
     assert blue.mean() > 0.2
     figures = json.loads((tmp_path / "out.json").read_text())
-    assert figures["classes"]["red"] == {"train": 2, "held_out": 1}
+    assert figures["classes"]["red"] == {"train": 2, "validation": 1}
     assert len(figures["bad_pictures"]) == 1
 
 

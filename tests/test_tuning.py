@@ -13,12 +13,12 @@ import pytest
 
 import keras_inception as ki
 from keras_inception.files import write_json
-from tuning import plots, progress, report, results, workers
+from tuning import report, results, workers
 from tuning.crash_safe_oracles import oracle
 from tuning.hypermodel import HeadsHyperModel
 from tuning.settings import Setting, paper_setting, setting_of, values_of
 from tuning.space import Space, fitting_endpoints
-from tuning.tuner import record_outcome
+from tuning.tuner import record_outcome, search_bar, show_progress
 
 ENDPOINTS = (
     "inception_3a",
@@ -364,15 +364,15 @@ def test_the_bar_counts_epochs_over_trials_and_executions():
     half = results.Trial(1, Setting({}), "RUNNING", (0.4,), 9)
     failed = results.Trial(2, Setting({}, "linear"), "FAILED", (), 9)
     done = results.Trial(0, paper_setting(True), "COMPLETED", (0.4, 0.5), 9)
-    with progress.search_bar() as bar:
-        progress.show_progress(bar, results.Search(CHOICES, ()))
+    with search_bar() as bar:
+        show_progress(bar, results.Search(CHOICES, ()))
         assert (bar.n, bar.total) == (0, 9 * 2 * 9)
-        progress.show_progress(bar, results.Search(CHOICES, (done, half, failed)))
+        show_progress(bar, results.Search(CHOICES, (done, half, failed)))
         assert bar.n == 9 * 3
         assert bar.total == 9 * 3 + 9 + 6 * 2 * 9  # the failed trial's are not to do
         # Hyperband: the trials to come are taken to be as long as those so far
         short = results.Trial(1, Setting({}), "COMPLETED", (0.4, 0.5), 3)
-        progress.show_progress(bar, results.Search(CHOICES, (done, short)))
+        show_progress(bar, results.Search(CHOICES, (done, short)))
         assert (bar.n, bar.total) == (24, 24 + 7 * 2 * 6)
 
 
@@ -403,7 +403,7 @@ def test_the_report_is_one_file_with_conclusions_trials_and_plots(search):
     png = (search / "report.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     found = results.read(search)
-    figure = plots.draw(found)
+    figure = report.draw(found)
     ranking, endpoint, weight = figure.axes[:3]  # the fourth is the color scale
     names = [label.get_text() for label in ranking.get_yticklabels()]
     assert names[-1].endswith(f"({found.best.number})")

@@ -6,15 +6,13 @@ again; `hypermodel.HeadsHyperModel` works with any KerasTuner tuner. See
 
     search              the command: runs a search and prints its result
     options             its command line
-    plan                data, network, space and choices, from the options
-    directory           the search's directory: one search, one process at a time
+    plan                data, network, space, choices and directory, from the options
     settings            one setting of the heads, for people, KerasTuner and `train`
     space               the settings that a search may try
     hypermodel          a setting as a compiled model
     crash_safe_oracles  KerasTuner's oracles, which choose the settings
-    tuner               trains the chosen settings, each with every seed
+    tuner               trains the chosen settings with every seed, shows the progress
     workers             a chief and several workers on one machine
-    progress            the heading, a line for each trial, the progress bar
     results             the trials, their noise, trials.csv and best.json
-    report, plots       report.html with its conclusions, and report.png
+    report              report.html with its conclusions, and report.png
 """

@@ -15,11 +15,8 @@ from typing import Any
 import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
-from keras_tuner.oracles import (
-    BayesianOptimizationOracle,
-    HyperbandOracle,
-    RandomSearchOracle,
-)
+from keras_tuner.oracles import BayesianOptimizationOracle as Bayesian
+from keras_tuner.oracles import HyperbandOracle, RandomSearchOracle
 
 from keras_inception.files import write_json
 from keras_inception.training import MONITOR
@@ -90,7 +87,7 @@ class RandomOracle(CrashSafeOracle, RandomSearchOracle):
     """Draws settings at random, none twice."""
 
 
-class BayesianOracle(CrashSafeOracle, BayesianOptimizationOracle):
+class BayesianOracle(CrashSafeOracle, Bayesian):
     """Draws some settings at random, then those that a Gaussian process favors."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
@@ -118,16 +115,12 @@ class FromScratchHyperband(CrashSafeOracle, HyperbandOracle):
 
 
 def oracle(
-    kind: str, space: Space, *, trials: int, epochs: int, seed: int
+    kind: str, space: Space, trials: int, epochs: int, seed: int
 ) -> CrashSafeOracle:
     """Makes the oracle of a search for the best `val_main_accuracy`.
 
-    Args:
-        kind: `"bayesian"`, `"hyperband"` or `"random"`.
-        space: The settings to draw from.
-        trials: Number of settings to try, the first ones included.
-        epochs: Epochs of a full training.
-        seed: Seed of the draws.
+    `kind` is `"bayesian"`, `"hyperband"` or `"random"`; the trials include the first
+    ones of the space, and the epochs are those of a full training.
     """
     hyperparameters = keras_tuner.HyperParameters()
     space.declare(hyperparameters)
@@ -144,17 +137,14 @@ def oracle(
         made = FromScratchHyperband(
             max_epochs=epochs, hyperband_iterations=trials, **common
         )
-        made.max_trials = trials
     elif kind == "bayesian":
-        made = BayesianOracle(
-            max_trials=trials,
-            # KerasTuner's three for each parameter are more than most searches have.
-            num_initial_points=min(3 * len(hyperparameters.space), max(5, trials // 3)),
-            alpha=0.1,  # the accuracy of a single seed is noisy
-            **common,
-        )
+        # KerasTuner's three for each parameter are more than most searches have.
+        initial = min(3 * len(hyperparameters.space), max(5, trials // 3))
+        # alpha: the accuracy of a single seed is noisy
+        made = BayesianOracle(num_initial_points=initial, alpha=0.1, **common)
     else:
-        made = RandomOracle(max_trials=trials, **common)
+        made = RandomOracle(**common)
+    made.max_trials = trials
     made.first = space.first
     made.verbose = 0
     return made

@@ -20,16 +20,8 @@ class HeadsHyperModel(keras_tuner.HyperModel):
     `keras_tuner.Objective("val_main_accuracy", "max")`: the total loss is smallest
     when the heads weigh nothing.
 
-    Args:
-        space: The settings to search.
-        classes: Number of classes.
-        image_size: Input size in pixels.
-        architecture: The network.
-        steps_per_epoch: Batches in an epoch; the learning rate's schedule needs it.
-        width: Multiplies the trunk's filters. Defaults to 1.
-        recipe: How each trial is trained. Defaults to the recipe `small`. The setting
-            replaces its head weights and their schedule.
-        epochs: Passes over the pictures. Defaults to the recipe's.
+    The recipe's schedule of the learning rate needs `steps_per_epoch`. The setting of a
+    trial replaces its head weights and their schedule.
 
     Example:
     >>> hypermodel = HeadsHyperModel(Space(("inception_4a", "inception_4d")), 10, 32,
@@ -55,13 +47,10 @@ class HeadsHyperModel(keras_tuner.HyperModel):
     ):
         super().__init__(name="heads")
         self.space = space
-        self.classes = classes
-        self.image_size = image_size
-        self.architecture = architecture
-        self.width = width
-        self.recipe = recipe
+        self.classes, self.image_size = classes, image_size
+        self.architecture, self.width = architecture, width
+        self.recipe, self.epochs = recipe, epochs or recipe.epochs
         self.steps_per_epoch = steps_per_epoch
-        self.epochs = epochs or recipe.epochs
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
         """Declares the space."""
@@ -91,15 +80,15 @@ class HeadsHyperModel(keras_tuner.HyperModel):
 
     def model(self, setting: Setting, epochs: int) -> ki.DeeplySupervised:
         """Builds the compiled model of a setting, for a training of so many epochs."""
+        recipe, size = self.recipe, self.image_size
         model = ki.GoogLeNet(
-            (self.image_size, self.image_size, 3),
+            (size, size, 3),
             self.classes,
-            auxiliary=setting.heads,
-            architecture=self.architecture,
+            setting.heads,
+            self.architecture,
             width=self.width,
-            batch_norm=self.recipe.batch_norm,
+            batch_norm=recipe.batch_norm,
         )
-        recipe = self.recipe
         if setting.learning_rate is not None:
             recipe = dataclasses.replace(recipe, learning_rate=setting.learning_rate)
         model.compile(

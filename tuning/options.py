@@ -39,9 +39,8 @@ def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Raises a `ValueError` for numbers out of range."""
-    check_at_least(
-        options, dict.fromkeys(("trials", "executions", "workers", "most_heads"), 1)
-    )
+    counts = ("trials", "executions", "workers", "most_heads")
+    check_at_least(options, dict.fromkeys(counts, 1))
     if options.most_heads > MOST_HEADS:
         raise ValueError(
             f"--most-heads must be at most {MOST_HEADS}. Received: {options.most_heads}"
@@ -58,22 +57,15 @@ def recipe(options: argparse.Namespace) -> "Recipe":
     """The recipe, with the options that replace parts of it."""
     from keras_inception.training import RECIPES
 
-    given = {
-        name: getattr(options, name)
-        for name in RECIPE_OPTIONS
-        if getattr(options, name) is not None
-    }
-    least: dict[str, int] = {
-        name: 1 for name in ("epochs", "batch_size") if name in given
-    }
-    check_at_least(options, least)
+    values = {name: getattr(options, name) for name in RECIPE_OPTIONS}
+    given = {name: value for name, value in values.items() if value is not None}
+    check_at_least(options, dict.fromkeys({"epochs", "batch_size"} & set(given), 1))
     return dataclasses.replace(RECIPES[options.recipe], **given)
 
 
 def train_command(options: argparse.Namespace, best: Path) -> str:
     """The command that trains the best setting as the search did."""
-    words = ["keras-inception", "train", str(options.data)]
-    words += ["--hyperparameters", str(best)]
+    words = ["keras-inception", "train", options.data, "--hyperparameters", str(best)]
     for name in options.given:
         value, flag = getattr(options, name), name.replace("_", "-")
         if name == "learning_rate" and options.tune_learning_rate:
@@ -92,21 +84,21 @@ def _parser(description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    search = parser.add_argument_group("the search")
-    search.add_argument(
+    add = parser.add_argument_group("the search").add_argument
+    add(
         "--trials",
         type=int,
         default=20,
         help="number of settings, the paper's and no heads included (default: 20); a "
         "larger number extends a finished search",
     )
-    search.add_argument(
+    add(
         "--tuner",
         choices=("bayesian", "hyperband", "random"),
         default="bayesian",
         help="how settings are chosen (default: bayesian)",
     )
-    search.add_argument(
+    add(
         "--executions",
         type=int,
         default=1,
@@ -114,70 +106,57 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="trainings of each setting, each with its own seed; settings are compared "
         "by the mean accuracy (default: 1)",
     )
-    search.add_argument(
+    add(
         "--workers",
         type=int,
         default=1,
-        help="processes that train trials in parallel (default: 1)",
+        help="parallel training processes (default: 1)",
     )
-    search.add_argument(
-        "--directory", type=Path, metavar="DIR", help="(default: runs/tuning-DATA)"
-    )
-    search.add_argument(
-        "--overwrite", action="store_true", help="delete an earlier search in DIR"
-    )
-    search.add_argument(
+    add("--directory", type=Path, metavar="DIR", help="(default: runs/tuning-DATA)")
+    add("--overwrite", action="store_true", help="delete an earlier search in DIR")
+    add(
         "--seed",
         type=int,
         default=0,
         help="seed of the draws, of the validation split and of each setting's first "
         "execution (default: 0)",
     )
-    space = parser.add_argument_group("the settings")
-    space.add_argument(
+    add = parser.add_argument_group("the settings").add_argument
+    add(
         "--endpoints",
         "--places",
         nargs="+",
         metavar="ENDPOINT",
         help="endpoints that may have a head (default: inception_3a to inception_5a)",
     )
-    space.add_argument(
+    add(
         "--most-heads", type=int, default=3, help="largest number of heads (default: 3)"
     )
-    space.add_argument(
+    add(
         "--tune-learning-rate",
         action="store_true",
         help="search the learning rate too, from a tenth to three times the recipe's",
     )
-    training = parser.add_argument_group("the training, the same in every trial")
+    group = "the training, the same in every trial"
+    add = parser.add_argument_group(group).add_argument
     recipes = ("small", "paper", "caffe-quick")
-    training.add_argument(
-        "--recipe", choices=recipes, default="small", help="(default: small)"
-    )
-    training.add_argument("--epochs", type=int, help="(small: 10)")
-    training.add_argument("--batch-size", type=int, help="(small: 32)")
-    training.add_argument("--learning-rate", type=float, help="at first (small: 0.02)")
-    training.add_argument(
-        "--batch-norm",
-        action=argparse.BooleanOptionalAction,
-        help="batch normalization in the network (small: on)",
-    )
-    training.add_argument(
+    add("--recipe", choices=recipes, default="small", help="(default: small)")
+    add("--epochs", type=int, help="(small: 10)")
+    add("--batch-size", type=int, help="(small: 32)")
+    add("--learning-rate", type=float, help="at first (small: 0.02)")
+    switch = argparse.BooleanOptionalAction
+    add("--batch-norm", action=switch, help="batch normalization (small: on)")
+    add(
         "--architecture",
         choices=("googlenet", "googlenet_small", "googlenet_torchvision"),
         help="(default: googlenet_small for pictures below 112 pixels, else googlenet)",
     )
-    training.add_argument(
+    add(
         "--image-size",
         type=int,
         help="input size in pixels (default: 32 or 64 for small pictures, else 224)",
     )
-    training.add_argument(
-        "--width",
-        type=float,
-        default=1.0,
-        help="times the trunk's filters (default: 1)",
-    )
+    add("--width", type=float, default=1.0, help="multiplies the filters (default: 1)")
     pictures = parser.add_argument_group("the pictures")
     add_augmentation_arguments(pictures)
     add_data_arguments(pictures)

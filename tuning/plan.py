@@ -1,18 +1,25 @@
-"""The plan of a search: its data, network and space, from its options."""
+"""The plan of a search: its data, network, space and directory, from its options."""
 
 import argparse
-from collections.abc import Callable
+import contextlib
+import functools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from keras_inception import ARCHITECTURES, data
 from keras_inception.defaults import default_architecture, default_input_size
-from keras_inception_cli.data_options import find_data
+from keras_inception.files import locked, write_json
+from keras_inception_cli.data_options import describe_data, find_data
 from tuning import options as command_line
 from tuning.crash_safe_oracles import oracle
 from tuning.hypermodel import HeadsHyperModel
-from tuning.progress import heading
+from tuning.results import CHOICES, TRIALS, seeds_of
+from tuning.settings import short
 from tuning.space import Space, fitting_endpoints
 from tuning.tuner import HeadsTuner
 
@@ -25,25 +32,15 @@ OPTION_CHOICES = (
 
 
 class Plan(NamedTuple):
-    """What a process needs to take part in a search.
+    """Everything that a process needs to take part in a search."""
 
-    Attributes:
-        choices: The content of search.json, which a resumed search must share.
-        heading: Describes the search to people.
-        make_tuner: Makes the tuner; reads the trials of an interrupted search.
-    """
-
-    choices: dict[str, Any]
-    heading: str
-    make_tuner: Callable[[tqdm], HeadsTuner]
+    choices: dict[str, Any]  # the content of search.json, shared by a resumed search
+    heading: str  # describes the search to people
+    make_tuner: Callable[[tqdm], HeadsTuner]  # reads the trials of an earlier process
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
-    """Finds the data, and chooses the defaults that depend on it.
-
-    Raises:
-        ValueError, OSError: If the data is unusable, or no endpoint is large enough.
-    """
+    """Finds the data, and chooses the defaults that depend on it."""
     recipe = command_line.recipe(options)
     source = find_data(options)
     if not len(source.validation):
@@ -59,25 +56,16 @@ def make_plan(options: argparse.Namespace) -> Plan:
     rate = recipe.learning_rate if options.tune_learning_rate else None
     space = Space(endpoints, options.most_heads, recipe.batch_norm, rate)
 
-    def pictures(seed: int, first_epoch: int) -> data.Data:
-        return data.load(
-            source,
-            image_size,
-            recipe.batch_size,
-            seed=seed,
-            augment=recipe.augment,
-            mirror=options.mirror,
-            first_epoch=first_epoch,
-        )
+    pictures = functools.partial(
+        data.load,
+        source,
+        image_size,
+        recipe.batch_size,
+        augment=recipe.augment,
+        mirror=options.mirror,
+    )
 
     def make_tuner(bar: tqdm) -> HeadsTuner:
-        chosen = oracle(
-            options.tuner,
-            space,
-            trials=options.trials,
-            epochs=recipe.epochs,
-            seed=options.seed,
-        )
         hypermodel = HeadsHyperModel(
             space,
             len(source.class_names),
@@ -88,7 +76,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
             recipe=recipe,
         )
         return HeadsTuner(
-            chosen,
+            oracle(options.tuner, space, options.trials, recipe.epochs, options.seed),
             hypermodel,
             options.directory,
             pictures,
@@ -105,9 +93,65 @@ def make_plan(options: argparse.Namespace) -> Plan:
         "classes": len(source.class_names),
         "architecture": architecture.name,
         "image_size": image_size,
-        "augment": pictures(options.seed, 0).augmentation,
+        "augment": pictures().augmentation,
         "places": list(endpoints),  # the key in the files of earlier searches
         **{name: getattr(recipe, name) for name in RECIPE_CHOICES},
         **{name: getattr(options, name) for name in OPTION_CHOICES},
     }
-    return Plan(choices, heading(choices, too_small, space.paper), make_tuner)
+    lines = [
+        f"{describe_data(source)}, augmentation: {choices['augment']}",
+        f"{architecture.name} at {image_size}x{image_size}, width {options.width:g}, "
+        f"recipe {options.recipe}, {recipe.epochs} epochs",
+        f"{options.trials} trials, {options.tuner}: up to {options.most_heads} heads "
+        f"at {' '.join(map(short, endpoints))}, {seeds_of(choices)} each",
+    ]
+    if too_small:
+        maps = ", ".join(f"{short(name)} ({n}x{n})" for name, n in too_small.items())
+        lines.append(
+            f"skipped, since a head's pool needs a map of at least 5x5: {maps}"
+        )
+    if space.paper is None:
+        lines.append("skipped: the paper's setting, which is not in this space")
+    return Plan(choices, "\n".join(lines), make_tuner)
+
+
+@contextlib.contextmanager
+def hold_directory(
+    directory: Path, choices: Mapping[str, Any], *, overwrite: bool
+) -> Iterator[None]:
+    """Holds a search's directory for this process, and writes the choices to it.
+
+    A resumed search must have the same choices, except for the number of trials.
+    """
+    file = directory / CHOICES
+    entries = {path.name for path in directory.glob("[!.]*")}
+    if not file.is_file() and entries - {"logs", TRIALS}:  # of workers that were faster
+        raise FileExistsError(
+            f"{directory} already exists and is not a search's directory. Use another "
+            "--directory."
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory / ".lock") as free:
+        if not free:
+            raise FileExistsError(
+                f"Another process is searching in {directory}. Wait for it, or stop it."
+            )
+        if overwrite and file.is_file():
+            for entry in directory.glob("[!.]*"):
+                if entry.name != "logs":  # the workers of this search write there
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        now = json.loads(json.dumps(choices))
+        before = json.loads(file.read_text()) if file.is_file() else now
+        differences = [
+            f"{name} was {before.get(name)!r}, is {value!r}"
+            for name, value in now.items()
+            if name != "trials" and before.get(name) != value
+        ]
+        if differences:
+            raise ValueError(
+                f"{directory} holds a search with other choices: "
+                f"{'; '.join(differences)}. Use the same ones to resume it, "
+                "--overwrite to delete it, or another --directory."
+            )
+        write_json(file, dict(choices))
+        yield

@@ -24,25 +24,15 @@ WORKER = "worker.json"  # in a trial's: the worker that trains it, and how often
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One setting and its accuracies.
+    """One setting and its accuracies."""
 
-    Attributes:
-        number: Counted from 0 in the order of the search.
-        setting: The setting.
-        status: `"COMPLETED"`, `"RUNNING"` or `"FAILED"`.
-        accuracies: Best `val_main_accuracy` of each finished execution.
-        epochs: Epochs of each execution.
-        seconds: Time of all finished executions together.
-        error: Why the trial failed, else empty.
-    """
-
-    number: int
+    number: int  # counted from 0 in the order of the search
     setting: Setting
-    status: str
-    accuracies: tuple[float, ...] = ()
-    epochs: int = 0
-    seconds: float = 0.0
-    error: str = ""
+    status: str  # "COMPLETED", "RUNNING" or "FAILED"
+    accuracies: tuple[float, ...] = ()  # the best `MONITOR` of each finished execution
+    epochs: int = 0  # of each execution
+    seconds: float = 0.0  # of all finished executions together
+    error: str = ""  # why the trial failed
 
     @property
     def accuracy(self) -> float:
@@ -52,9 +42,8 @@ class Trial:
     @property
     def spread(self) -> float | None:
         """Standard deviation over the seeds; `None` for a single one."""
-        if len(self.accuracies) < 2:
-            return None
-        return statistics.stdev(self.accuracies)
+        several = len(self.accuracies) > 1
+        return statistics.stdev(self.accuracies) if several else None
 
     @property
     def figure(self) -> str:
@@ -65,15 +54,10 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """A search, finished or not.
+    """A search, finished or not."""
 
-    Attributes:
-        choices: The content of `search.json`.
-        trials: All trials in their order.
-    """
-
-    choices: dict[str, Any]
-    trials: tuple[Trial, ...]
+    choices: dict[str, Any]  # the content of search.json
+    trials: tuple[Trial, ...]  # in their order
 
     @property
     def finished(self) -> list[Trial]:
@@ -106,10 +90,9 @@ class Search:
         return self.choices["learning_rate"] if tuned else None
 
     def _trial_of(self, setting: Setting) -> Trial | None:
-        for trial in self.finished:
-            if trial.setting.hyperparameters == setting.hyperparameters:
-                return trial
-        return None
+        wanted = setting.hyperparameters
+        found = (t for t in self.finished if t.setting.hyperparameters == wanted)
+        return next(found, None)
 
     def label(self, trial: Trial) -> str:
         """`"paper"` and `"no heads"` for the two references, else empty."""
@@ -123,10 +106,8 @@ class Search:
 
         `None` if no setting was trained with several seeds.
         """
-        spreads = [t.spread for t in self.finished if t.spread is not None]
-        if not spreads:
-            return None
-        return math.sqrt(statistics.fmean(spread**2 for spread in spreads))
+        squares = [t.spread**2 for t in self.finished if t.spread is not None]
+        return math.sqrt(statistics.fmean(squares)) if squares else None
 
     @property
     def detectable_difference(self) -> float | None:
@@ -158,11 +139,7 @@ def seeds_of(choices: Mapping[str, Any]) -> str:
 
 
 def read(directory: str | Path) -> Search:
-    """Reads a search, finished or not.
-
-    Raises:
-        FileNotFoundError: If the directory does not hold a search.
-    """
+    """Reads a search, finished or not."""
     directory = Path(directory)
     if not (directory / CHOICES).is_file():
         raise FileNotFoundError(
@@ -170,22 +147,19 @@ def read(directory: str | Path) -> Search:
             "python -m tuning.search writes."
         )
     choices = json.loads((directory / CHOICES).read_text())
-    trials = [
-        _read_trial(path, choices) for path in directory.glob(f"{TRIALS}/*/trial.json")
-    ]
+    files = directory.glob(f"{TRIALS}/*/trial.json")
+    trials = [_read_trial(file, choices) for file in files]
     return Search(choices, tuple(sorted(trials, key=lambda trial: trial.number)))
 
 
 def _read_trial(path: Path, choices: dict[str, Any]) -> Trial:
     state = json.loads(path.read_text())
     values = state["hyperparameters"]["values"]
-    executions = [
-        json.loads(file.read_text())
-        for file in sorted(
-            path.parent.glob("execution_*/result.json"),
-            key=lambda file: int(file.parent.name.removeprefix("execution_")),
-        )
-    ]
+    files = sorted(
+        path.parent.glob("execution_*/result.json"),
+        key=lambda file: int(file.parent.name.removeprefix("execution_")),
+    )
+    executions = [json.loads(file.read_text()) for file in files]
     error = path.with_name("error.json")
     return Trial(
         int(state["trial_id"]),
@@ -205,20 +179,19 @@ def write(search: Search, directory: str | Path) -> None:
     columns = list(table[0]) if table else ["trial"]
     write_csv(directory / "trials.csv", columns, [list(r.values()) for r in table])
     best = search.best
-    if best is None:
-        return
-    content = {
-        "hyperparameters": best.setting.hyperparameters,
-        "trial": best.number,
-        MONITOR: best.accuracy,
-        "spread": best.spread,
-        "accuracies": list(best.accuracies),
-        "paper": search.paper and search.paper.accuracy,
-        "no_heads": search.no_heads and search.no_heads.accuracy,
-        "noise": search.noise,
-        "search": search.choices,
-    }
-    write_json(directory / "best.json", content)
+    if best is not None:
+        content = {
+            "hyperparameters": best.setting.hyperparameters,
+            "trial": best.number,
+            MONITOR: best.accuracy,
+            "spread": best.spread,
+            "accuracies": list(best.accuracies),
+            "paper": search.paper and search.paper.accuracy,
+            "no_heads": search.no_heads and search.no_heads.accuracy,
+            "noise": search.noise,
+            "search": search.choices,
+        }
+        write_json(directory / "best.json", content)
 
 
 def rows(search: Search) -> list[dict[str, object]]:
@@ -230,11 +203,9 @@ def rows(search: Search) -> list[dict[str, object]]:
             "status": trial.status.lower(),
             MONITOR: f"{trial.accuracy:.4f}" if trial.accuracies else "",
             "spread": "" if trial.spread is None else f"{trial.spread:.4f}",
-            "accuracies": " ".join(f"{one:.4f}" for one in trial.accuracies),
+            "accuracies": " ".join(map("{:.4f}".format, trial.accuracies)),
             "places": trial.setting.endpoints,
-            "weights": " ".join(
-                f"{weight:g}" for weight in trial.setting.weight_by_endpoint.values()
-            ),
+            "weights": " ".join(map("{:g}".format, trial.setting.weights)),
             **{field.name: "" for field in (*HEAD_FIELDS, RATE)},
             **{field.name: value for field, value in trial.setting.effective},
             "epochs": trial.epochs,

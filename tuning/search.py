@@ -23,18 +23,14 @@ if TYPE_CHECKING:  # importing Keras takes seconds, for which --help should not 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a search and returns the exit status.
-
-    Args:
-        arguments: The words after the program's name. Defaults to the process's own.
-    """
+    """Runs a search with the process's arguments or these; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = command_line.parse(arguments, __doc__ or "")
     return status_of("tuning.search", lambda: run(options, arguments))
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Runs a search; where KerasTuner's variables are set, one process's part of it."""
+    """Runs a search, or one process's part of it if KerasTuner's variables are set."""
     workers.exit_with_launcher()
     command_line.check(options)
     directory, role = options.directory, workers.role()
@@ -46,8 +42,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     with quiet_start():
         import tensorflow as tf
 
-        from tuning.directory import hold_directory
-        from tuning.plan import make_plan
+        from tuning.plan import hold_directory, make_plan
 
     tf.config.experimental.enable_op_determinism()
     plan = make_plan(options)
@@ -57,42 +52,41 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     with hold_directory(directory, plan.choices, overwrite=options.overwrite):
         _print(plan.heading)
         _run_trials(plan, directory)
-        if not workers.is_launched():  # else the launcher does it
+        if workers.LAUNCHED not in os.environ:  # else the launcher does it
             _conclude(options)
     return 0
 
 
 def _work(plan: "Plan") -> None:
     """Trains the trials that the chief hands out."""
-    from tuning.progress import search_bar
+    from tuning.tuner import search_bar
 
-    with search_bar() as bar:
-        with _keras_tuner_muted():
-            tuner = plan.make_tuner(bar)
-        _print(f"{workers.worker_name()} works for the chief at {workers.address()}")
-        with _keras_tuner_muted():
-            tuner.search()
+    variables = ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT")
+    name, ip, port = (os.environ[f"KERASTUNER_{name}"] for name in variables)
+    _print(f"{name} works for the chief at {ip}:{port}")
+    with search_bar() as bar, _keras_tuner_muted():
+        plan.make_tuner(bar).search()
     _print("no trials are left")
 
 
 def _run_trials(plan: "Plan", directory: Path) -> None:
     """Trains the remaining trials; the chief of several workers hands them out."""
     from keras_inception.training import MONITOR
-    from tuning import progress, results
+    from tuning import results
+    from tuning.tuner import finish_trial, search_bar, show_progress
 
     stdout = sys.stdout
-    with progress.search_bar() as bar:
+    with search_bar() as bar:
         tuner = plan.make_tuner(bar)
-        oracle = tuner.oracle
-        if oracle.end_order:
-            _print(f"resuming: {len(oracle.end_order)} trials are done")
+        if tuner.oracle.end_order:
+            _print(f"resuming: {len(tuner.oracle.end_order)} trials are done")
         else:
             tuner.check()
         _print(f"trial  {MONITOR}")
-        oracle.after_trial = lambda trial: progress.finish_trial(
+        tuner.oracle.after_trial = lambda trial: finish_trial(
             directory, int(trial.trial_id), bar, stdout
         )
-        progress.show_progress(bar, results.read(directory), resumed=True)
+        show_progress(bar, results.read(directory), resumed=True)
         try:
             with _keras_tuner_muted():
                 tuner.search()
@@ -103,19 +97,14 @@ def _run_trials(plan: "Plan", directory: Path) -> None:
 
 
 def _conclude(options: argparse.Namespace) -> None:
-    """Writes the results; prints the conclusions and the command that trains the best.
-
-    Raises:
-        RuntimeError: If the last three trials failed.
-    """
+    """Writes the results; prints the conclusions and how to train the best."""
     with quiet_start():
         from tuning import report, results
         from tuning.crash_safe_oracles import FAILURES
 
     search = results.read(options.directory)
     results.write(search, options.directory)
-    ended = [trial for trial in search.trials if trial.status != "RUNNING"]
-    last = ended[-FAILURES:]
+    last = [trial for trial in search.trials if trial.status != "RUNNING"][-FAILURES:]
     if search.best is None or all(trial.status == "FAILED" for trial in last):
         raise RuntimeError(
             f"{len(last)} trials failed in a row, which ends the search. The last "
@@ -123,8 +112,8 @@ def _conclude(options: argparse.Namespace) -> None:
         )
     page = report.write(search, options.directory)
     _print("\n".join(report.conclusions(search)))
-    best = options.directory / "best.json"
-    _print(f"wrote {best}, {options.directory / 'trials.csv'}, {page}")
+    best, table = options.directory / "best.json", options.directory / "trials.csv"
+    _print(f"wrote {best}, {table}, {page}")
     _print(f"train it: {command_line.train_command(options, best)}")
 
 

@@ -12,19 +12,12 @@ ENDPOINTS = "places_{count}"
 
 
 class Field(NamedTuple):
-    """A field of `Setting`, and how it appears elsewhere.
+    """A field of `Setting`, and how it appears elsewhere."""
 
-    Attributes:
-        name: The field; also KerasTuner's parameter and the column of trials.csv.
-        option: The option of `keras-inception train`, as in best.json.
-        parse: Converts KerasTuner's value.
-        text: Describes a value to people; "" is skipped.
-    """
-
-    name: str
-    option: str
-    parse: Callable[[Any], Any]
-    text: Callable[[Any], str]
+    name: str  # also KerasTuner's parameter and the column of trials.csv
+    option: str  # of `keras-inception train`, as in best.json
+    parse: Callable[[Any], Any]  # converts KerasTuner's value
+    text: Callable[[Any], str]  # describes a value to people; "" is skipped
 
 
 def _digits(value: float) -> float:
@@ -51,27 +44,17 @@ RATE = Field("learning_rate", "learning_rate",  _digits,   "rate {:g}".format)
 class Setting:
     """Endpoints and weights of the heads, and how the heads are built.
 
-    Attributes:
-        weight_by_endpoint: The weight of the head at each endpoint, in network order;
-            empty for no heads.
-        schedule: How the weights change during training: `"constant"`, `"linear"` or
-            `"cosine"`.
-        head_dropout: Dropout rate of every head.
-        head_width: Multiplies the heads' filters (128) and units (1024).
-        head_batch_norm: Whether the heads have batch normalization.
-        learning_rate: Learning rate at the start; `None`: the recipe's.
-
     Example:
     >>> paper_setting(batch_norm=False).summary
     '4a 0.3, 4d 0.3, constant, dropout 0.7, width 1'
     """
 
-    weight_by_endpoint: dict[str, float]
-    schedule: str = "constant"
+    weight_by_endpoint: dict[str, float]  # in network order; empty for no heads
+    schedule: str = "constant"  # of the weights: "constant", "linear" or "cosine"
     head_dropout: float = 0.7
-    head_width: float = 1.0
+    head_width: float = 1.0  # multiplies the heads' filters (128) and units (1024)
     head_batch_norm: bool = False
-    learning_rate: float | None = None
+    learning_rate: float | None = None  # at the start; `None`: the recipe's
 
     @property
     def heads(self) -> list[ki.AuxiliaryHead]:
@@ -86,11 +69,13 @@ class Setting:
     @property
     def weight_by_output(self) -> dict[str, float]:
         """The weights, as `compile` takes them."""
-        weights = self.weight_by_endpoint.values()
-        return {
-            str(head.name): weight
-            for head, weight in zip(self.heads, weights, strict=True)
-        }
+        names = [str(head.name) for head in self.heads]
+        return dict(zip(names, self.weights, strict=True))
+
+    @property
+    def weights(self) -> list[float]:
+        """The weights in network order."""
+        return list(self.weight_by_endpoint.values())
 
     @property
     def endpoints(self) -> str:
@@ -121,18 +106,13 @@ class Setting:
         return choices | {field.option: value for field, value in self.effective}
 
     def hparams(self, endpoints: Sequence[str]) -> dict[str, Any]:
-        """The columns of TensorBoard's HParams tab; `None` leaves one empty.
-
-        Args:
-            endpoints: Every endpoint that has a head in some setting of the search.
-        """
-        columns: dict[str, Any] = {"heads": self.endpoints}
-        for endpoint in endpoints:
-            weight = self.weight_by_endpoint.get(endpoint)
-            columns[f"weight {short(endpoint)}"] = weight
+        """The columns of TensorBoard's HParams tab for a space with these endpoints."""
+        weights = self.weight_by_endpoint
+        columns = {f"weight {short(name)}": weights.get(name) for name in endpoints}
         fields = dict.fromkeys(field.name for field in HEAD_FIELDS)
         fields |= {field.name: value for field, value in self.effective}
-        return columns | {name.replace("_", " "): v for name, v in fields.items()}
+        columns |= {name.replace("_", " "): value for name, value in fields.items()}
+        return {"heads": self.endpoints} | columns
 
 
 def paper_setting(batch_norm: bool, learning_rate: float | None = None) -> Setting:

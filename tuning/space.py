@@ -26,11 +26,10 @@ class Space:
 
     Attributes:
         endpoints: Endpoints that may have a head, in network order.
-        most_heads: Largest number of heads. Defaults to 3.
-        batch_norm: Whether the network, and so the paper's setting, has batch
-            normalization. Defaults to False.
-        learning_rate: The recipe's learning rate, to search from a tenth to three times
-            of it; `None` (default): it is not searched.
+        most_heads: Largest number of heads.
+        batch_norm: Whether the network, and so the paper's setting, has it.
+        learning_rate: The recipe's, to search from a tenth to three times of it;
+            `None`: it is not searched.
 
     Example:
     >>> space = Space(("inception_4a", "inception_4b", "inception_4d"), 2)
@@ -58,13 +57,10 @@ class Space:
         hp.Int("heads", 0, most, default=len(paper.heads) if paper else most)
         for count in range(1, most + 1):
             choices = self.combinations(count)
-            default = " ".join(paper.weight_by_endpoint) if paper else choices[0]
+            default = " ".join(paper.weight_by_endpoint) if paper else ""
             with hp.conditional_scope("heads", [count]):
-                hp.Choice(
-                    ENDPOINTS.format(count=count),
-                    choices,
-                    default=default if default in choices else choices[0],
-                )
+                default = default if default in choices else choices[0]
+                hp.Choice(ENDPOINTS.format(count=count), choices, default=default)
         for head in range(1, most + 1):
             with hp.conditional_scope("heads", list(range(head, most + 1))):
                 hp.Float(f"weight_{head}", **WEIGHTS)
@@ -73,14 +69,10 @@ class Space:
             hp.Float("head_dropout", 0.0, 0.8, default=0.7)
             hp.Choice("head_width", list(HEAD_WIDTHS), default=1.0)
             hp.Boolean("head_batch_norm", default=self.batch_norm)
-        if self.learning_rate is not None:
-            hp.Float(
-                "learning_rate",
-                self.learning_rate / 10,
-                self.learning_rate * 3,
-                sampling="log",
-                default=self.learning_rate,
-            )
+        rate = self.learning_rate
+        if rate is not None:
+            low, high = rate / 10, rate * 3
+            hp.Float("learning_rate", low, high, sampling="log", default=rate)
 
     def combinations(self, count: int) -> list[str]:
         """Every set of `count` endpoints in network order, sorted by mean depth."""
@@ -111,20 +103,11 @@ def fitting_endpoints(
     """Finds the endpoints whose map is large enough for the paper's head.
 
     A head's pool has windows of 5x5. On a smaller map `GoogLeNet` lets the window cover
-    the whole map, which makes another head than the paper's.
-
-    Args:
-        architecture: The network.
-        image_size: Input size in pixels.
-        wanted: Endpoints to choose from. Defaults to every Inception module except the
-            last, which the classifier itself follows.
+    the whole map, which makes another head than the paper's. By default every Inception
+    module is wanted except the last, which the classifier itself follows.
 
     Returns:
-        The endpoints in network order; and for each endpoint that is too small the
-        side of its map.
-
-    Raises:
-        ValueError: If an endpoint is unknown or named twice, or none is large enough.
+        The endpoints in network order; and the side of each map that is too small.
     """
     modules = [n for n, row in architecture.rows.items() if isinstance(row, Inception)]
     candidates = modules[:-1]

@@ -1,12 +1,12 @@
-"""Trains the settings that the oracle chooses, as `keras-inception train` does."""
+"""Trains the settings that the oracle chooses, as `train` does; shows the progress."""
 
-import contextlib
 import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import keras
 import keras_tuner
@@ -15,10 +15,12 @@ from keras_tuner.errors import FatalRuntimeError
 from tqdm import tqdm
 
 from keras_inception import data, training
-from keras_inception.files import write_json
+from keras_inception.files import read_json, write_json
+from keras_inception_cli.console import progress_bar
+from tuning import results
 from tuning.crash_safe_oracles import CrashSafeOracle
 from tuning.hypermodel import HeadsHyperModel
-from tuning.results import TRIALS, WORKER
+from tuning.results import TRIALS, WORKER, Search
 from tuning.settings import Setting, setting_of
 
 DEATHS = 2  # of the process that trains a trial; then the trial fails
@@ -32,14 +34,8 @@ class HeadsTuner(keras_tuner.Tuner):
     finished execution. Models are not kept: `train --hyperparameters` trains the best
     setting again.
 
-    Args:
-        oracle: Chooses the settings.
-        hypermodel: Builds their models.
-        directory: The search's directory.
-        pictures: Called with a seed and the first epoch; returns the data.
-        seed: Execution `k` of every trial has the seed `seed + k`. Defaults to 0.
-        executions: Trainings of each setting. Defaults to 1.
-        bar: Progress bar that counts epochs. Defaults to none.
+    `pictures(seed=..., first_epoch=...)` loads the data. Execution `k` of every trial
+    has the seed `seed + k`. The bar counts epochs.
     """
 
     def __init__(
@@ -47,7 +43,7 @@ class HeadsTuner(keras_tuner.Tuner):
         oracle: CrashSafeOracle,
         hypermodel: HeadsHyperModel,
         directory: Path,
-        pictures: Callable[[int, int], data.Data],
+        pictures: Callable[..., data.Data],
         *,
         seed: int = 0,
         executions: int = 1,
@@ -57,19 +53,14 @@ class HeadsTuner(keras_tuner.Tuner):
         self.seed = seed
         self.executions = executions
         self.bar = tqdm(disable=True) if bar is None else bar
-        with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
-            super().__init__(
-                oracle, hypermodel, directory=str(directory), project_name=TRIALS
-            )
+        names = {"directory": str(directory), "project_name": TRIALS}
+        with redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
+            super().__init__(oracle, hypermodel, **names)
 
     def check(self) -> None:
-        """Trains and validates on one batch, to check that the objective is logged.
-
-        Raises:
-            RuntimeError: If it is not.
-        """
+        """Trains and validates on one batch, to check that the objective is logged."""
         setting = setting_of(self.oracle.hyperparameters.values)
-        pictures = self.pictures(self.seed, 0)
+        pictures = self.pictures(seed=self.seed)
         model = self.hypermodel.model(setting, 1)
         model.run_eagerly = True  # compiling takes longer than one batch
         logs = model.fit(
@@ -92,48 +83,32 @@ class HeadsTuner(keras_tuner.Tuner):
         setting = setting_of(values)
         name = f"trial {int(trial.trial_id)} ({setting.endpoints})"
         epochs = values.get("tuner/epochs", self.hypermodel.epochs)
+        accuracies = []
         with record_outcome(directory, self.tuner_id):
-            accuracies = [
-                self.execute(
-                    setting,
-                    epochs,
-                    self.seed + execution,
-                    directory / f"execution_{execution}",
-                    f"{name}, seed {self.seed + execution}",
-                )
-                for execution in range(self.executions)
-            ]
+            for execution in range(self.executions):
+                path = directory / f"execution_{execution}"
+                result, seed = training.RunDirectory(path).result, self.seed + execution
+                if not result.is_file():
+                    log = path.with_suffix(".log").open("a")
+                    with log, redirect_stdout(log), redirect_stderr(log):
+                        self._train(setting, epochs, seed, path, f"{name}, seed {seed}")
+                for model in path.glob("*.keras"):
+                    model.unlink()
+                accuracies.append(read_json(result)[training.MONITOR])
         return {training.MONITOR: sum(accuracies) / len(accuracies)}
-
-    def execute(
-        self, setting: Setting, epochs: int, seed: int, path: Path, name: str
-    ) -> float:
-        """Trains a setting in a run directory, or resumes it; returns its accuracy.
-
-        `name` is the label of the progress bar.
-        """
-        run = training.RunDirectory(path)
-        result = run.read_result()
-        if result is None:
-            log = path.with_suffix(".log").open("a")
-            with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                result = self._train(setting, epochs, seed, path, name)
-        for model in path.glob("*.keras"):
-            model.unlink()
-        return result[training.MONITOR]
 
     def _train(
         self, setting: Setting, epochs: int, seed: int, path: Path, name: str
-    ) -> dict[str, Any]:
+    ) -> None:
+        """Trains a setting in a run directory, or resumes it."""
         run = training.RunDirectory(path)
         if not run.config.is_file():
-            # killed before config.json was written
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)  # killed before it began
             run = training.RunDirectory.create(path)
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
         model, state = run.checkpoint() or (None, None)
-        pictures = self.pictures(seed, state["epochs"] if state else 0)
+        pictures = self.pictures(seed=seed, first_epoch=state["epochs"] if state else 0)
         if model is None:
             model = self.hypermodel.model(setting, epochs)
         choices = setting.hyperparameters
@@ -144,7 +119,15 @@ class HeadsTuner(keras_tuner.Tuner):
             seed=seed,
             settings=choices,
         )
-        return training.train(
+        hparams = setting.hparams(self.hypermodel.space.endpoints)
+        hparams |= {"epochs": epochs, "seed": seed}
+        bar = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: self.bar.set_description(
+                f"{name}, epoch {epoch + 1}/{epochs}"
+            ),
+            on_epoch_end=lambda epoch, logs: self.bar.update(),
+        )
+        training.train(
             model,
             pictures.train,
             pictures.validation,
@@ -152,17 +135,8 @@ class HeadsTuner(keras_tuner.Tuner):
             config=config,
             callbacks=[
                 self.hypermodel.schedule(setting),
-                training.TensorBoard(
-                    run.tensorboard,
-                    hparams=setting.hparams(self.hypermodel.space.endpoints)
-                    | {"epochs": epochs, "seed": seed},
-                ),
-                keras.callbacks.LambdaCallback(
-                    on_epoch_begin=lambda epoch, logs: self.bar.set_description(
-                        f"{name}, epoch {epoch + 1}/{epochs}"
-                    ),
-                    on_epoch_end=lambda epoch, logs: self.bar.update(),
-                ),
+                training.TensorBoard(run.tensorboard, hparams=hparams),
+                bar,
             ],
             state=state,
         )
@@ -186,15 +160,13 @@ class HeadsTuner(keras_tuner.Tuner):
         pass  # the oracle declared it; KerasTuner would build models to find it
 
 
-@contextlib.contextmanager
+@contextmanager
 def record_outcome(directory: Path, worker: str) -> Iterator[None]:
     """Within the block a trial's directory names its worker; then its error, if any.
 
-    An `OSError`, for example a full disk, ends the search instead, and the trial is
-    trained again when the search is resumed.
-
-    Raises:
-        RuntimeError: If the process died in this trial twice, as `workers` counts.
+    A trial in which the process died twice, as `workers` counts, fails. An `OSError`,
+    for example a full disk, ends the search instead, and the trial is trained again
+    when the search is resumed.
     """
     file = directory / WORKER
     deaths = json.loads(file.read_text())["deaths"] if file.is_file() else 0
@@ -211,3 +183,48 @@ def record_outcome(directory: Path, worker: str) -> Iterator[None]:
         raise
     finally:
         write_json(file, {"worker": worker, "deaths": deaths, "ended": True})
+
+
+def search_bar() -> tqdm:
+    """A bar that counts epochs and estimates the time left from their mean time."""
+    bar = progress_bar("search", None, "epoch")
+    bar.smoothing = 0
+    bar.clear()
+    return bar
+
+
+def show_progress(bar: tqdm, search: Search, *, resumed: bool = False) -> None:
+    """Sets the bar to the epochs done and to do, over all trials and executions.
+
+    With `resumed` the epochs done so far do not count for the time left.
+    """
+    trials, executions = search.trials, search.choices["executions"]
+    done = sum(trial.epochs * len(trial.accuracies) for trial in trials)
+    running = [trial for trial in trials if trial.status == "RUNNING"]
+    left = sum(trial.epochs * (executions - len(trial.accuracies)) for trial in running)
+    # Hyperband's trials differ in length: those to come count as an average one.
+    epochs = [trial.epochs for trial in trials] or [search.choices["epochs"]]
+    coming = search.choices["trials"] - len(trials)
+    left += round(coming * executions * sum(epochs) / len(epochs))
+    bar.n, bar.total = done, done + left
+    if resumed:
+        bar.initial = done
+    bar.refresh()
+
+
+def finish_trial(directory: Path, number: int, bar: tqdm, stream: TextIO) -> None:
+    """Prints the line of a trial that ended, and updates trials.csv and best.json."""
+    search = results.read(directory)
+    results.write(search, directory)
+    trial, best = next(t for t in search.trials if t.number == number), search.best
+    figure = trial.figure if trial.status == "COMPLETED" else "failed"
+    label = search.label(trial) or ("best so far" if trial == best else "")
+    compared = "" if best is None else f"best {best.accuracy:.4f}"
+    bar.clear()
+    print(
+        f"{trial.number:>5}  {figure:<15}  {compared}  {label:<11}  "
+        f"{trial.setting.summary}, {trial.seconds:.0f} s  {trial.error}".rstrip(),
+        file=stream,
+        flush=True,
+    )
+    show_progress(bar, search)

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 from keras_inception_cli.console import quiet_start
 
 CHIEF = "chief"
-LAUNCHED = "TUNING_LAUNCHED"
+LAUNCHED = "TUNING_LAUNCHED"  # an environment variable of the processes of `launch`
 RESTARTS = 3  # of a worker in a row, without a finished trial in between
 
 
@@ -22,40 +22,31 @@ def launch(arguments: Sequence[str], count: int, directory: Path) -> int:
     """Runs a search with several workers until it ends.
 
     A worker that dies is restarted under its old name, and the chief gives it its old
-    trial. A trial in which a worker dies twice fails.
-
-    Args:
-        arguments: The words after `python -m tuning.search`.
-        count: Number of workers. Each gets an equal part of the cores, and of the GPUs
-            in `CUDA_VISIBLE_DEVICES`.
-        directory: The search's directory. The workers' output goes to `logs/`.
+    trial. A trial in which a worker dies twice fails. The workers' output goes to
+    `logs/` in the search's directory.
 
     Returns:
         0, or the exit status of a chief that printed an error.
-
-    Raises:
-        RuntimeError: If the chief was killed, or a worker died four times in a row.
     """
     launcher = _Launcher(arguments, count, directory)
     try:
         launcher.start(CHIEF, {"CUDA_VISIBLE_DEVICES": "-1"})
         for index in range(count):
             launcher.start_worker(f"tuner{index}")
-        while launcher.workers:
+        status = None
+        while launcher.workers and status is None:
+            launcher.restart_dead_workers()
             time.sleep(0.2)
             status = launcher.processes[CHIEF].poll()
-            if status is not None and status < 0:
-                raise RuntimeError(
-                    f"The search's chief was killed ({status}). Run the same command "
-                    "again to resume."
-                )
-            if status:
-                return status
-            if status == 0:  # the workers that still run have nothing to do
-                break
-            launcher.restart_dead_workers()
-    finally:
+    finally:  # workers that still run have nothing to do
         launcher.stop()
+    if status is not None and status < 0:
+        raise RuntimeError(
+            f"The search's chief was killed ({status}). Run the same command again to "
+            "resume."
+        )
+    if status:
+        return status
     if launcher.given_up:
         raise RuntimeError(
             f"{', '.join(launcher.given_up)} died {RESTARTS + 1} times without "
@@ -71,23 +62,20 @@ class _Launcher:
         self.count = count
         self.directory = directory
         self.logs = directory / "logs"
-        self.variables = os.environ | {
-            "KERASTUNER_ORACLE_IP": "127.0.0.1",
-            "KERASTUNER_ORACLE_PORT": free_port(),
-            LAUNCHED: "1",
-        }
+        with socket.socket() as probe:  # finds a port on which no process listens
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        oracle = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
+        self.variables = os.environ | oracle | {LAUNCHED: "1"}
         self.processes: dict[str, subprocess.Popen] = {}
-        self.restarts: dict[str, int] = {}
-        self.trials_ended: dict[str, int] = {}
+        self.deaths: dict[str, tuple[int, int]] = {}
         self.given_up: list[str] = []
 
     @property
     def workers(self) -> set[str]:
         return set(self.processes) - {CHIEF}
 
-    def start(
-        self, name: str, variables: Mapping[str, str], output: BinaryIO | None = None
-    ) -> None:
+    def start(self, name: str, variables: dict, output: BinaryIO | None = None) -> None:
         self.processes[name] = subprocess.Popen(
             self.command,
             env={**self.variables, **variables, "KERASTUNER_TUNER_ID": name},
@@ -108,25 +96,24 @@ class _Launcher:
     def restart_dead_workers(self) -> None:
         for name in sorted(self.workers):
             status = self.processes[name].poll()
-            if status is None:
+            if status is not None:
+                self.processes.pop(name).communicate()  # closes its input
+            if not status:
                 continue
-            self.processes.pop(name).communicate()  # closes its input
-            if status == 0:
-                continue
+            # the deaths since the worker last finished a trial
             ended = record_death(self.directory, name)
-            same = self.trials_ended.get(name) == ended
-            self.restarts[name] = self.restarts.get(name, 0) + 1 if same else 1
-            self.trials_ended[name] = ended
-            if self.restarts[name] > RESTARTS:
+            before, deaths = self.deaths.get(name, (ended, 0))
+            deaths = deaths + 1 if before == ended else 1
+            self.deaths[name] = ended, deaths
+            if deaths > RESTARTS:
                 self.given_up.append(name)
-                continue
-            print(f"{name} died ({status}) and is restarted", file=sys.stderr)
-            self.start_worker(name)
+            else:
+                print(f"{name} died ({status}) and is restarted", file=sys.stderr)
+                self.start_worker(name)
 
     def stop(self) -> None:
-        # The chief would wait for twenty seconds; its files are complete.
         for process in self.processes.values():
-            process.terminate()
+            process.terminate()  # the chief would wait 20 s; its files are complete
         for process in self.processes.values():
             process.communicate()  # waits, and closes its input
 
@@ -134,14 +121,9 @@ class _Launcher:
 def share_of_machine(
     index: int, count: int, environment: Mapping[str, str]
 ) -> tuple[dict[str, str], list[int] | None]:
-    """A worker's part of the machine: its environment variables and its cores.
+    """A worker's equal part of the machine: its environment variables and its cores.
 
-    The cores are `None` if there are fewer cores than workers, or if the system does
-    not report them.
-
-    Example:
-    >>> share_of_machine(1, 2, {"CUDA_VISIBLE_DEVICES": "0,1"})[0]
-    {'CUDA_VISIBLE_DEVICES': '1'}
+    The cores are `None` if they are fewer than workers, or unknown to the system.
     """
     gpus = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     several = len(gpus) > 1
@@ -160,16 +142,16 @@ def record_death(directory: Path, worker: str) -> int:
     ended = 0
     for file in (directory / TRIALS).glob(f"*/{WORKER}"):
         known = json.loads(file.read_text())
-        if known["worker"] == worker and known["ended"]:
-            ended += 1
-        elif known["worker"] == worker:
-            write_json(file, known | {"deaths": known["deaths"] + 1})
+        if known["worker"] == worker:
+            ended += known["ended"]
+            if not known["ended"]:
+                write_json(file, known | {"deaths": known["deaths"] + 1})
     return ended
 
 
 def exit_with_launcher() -> None:
     """Makes this process exit when its launcher does, even if that is killed."""
-    if not is_launched():
+    if LAUNCHED not in os.environ:
         return
 
     def wait() -> None:
@@ -180,31 +162,9 @@ def exit_with_launcher() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def is_launched() -> bool:
-    """Whether `launch` started this process."""
-    return LAUNCHED in os.environ
-
-
 def role() -> Literal["alone", "chief", "worker"]:
     """This process's role, by KerasTuner's environment variables."""
-    name = worker_name()
+    name = os.environ.get("KERASTUNER_TUNER_ID")
     if name is None or "KERASTUNER_ORACLE_IP" not in os.environ:
         return "alone"
     return "chief" if CHIEF in name else "worker"
-
-
-def worker_name() -> str | None:
-    """This process's name in KerasTuner's environment variables."""
-    return os.environ.get("KERASTUNER_TUNER_ID")
-
-
-def address() -> str:
-    """The chief's address in KerasTuner's environment variables, `"IP:PORT"`."""
-    return ":".join(os.environ[f"KERASTUNER_ORACLE_{part}"] for part in ("IP", "PORT"))
-
-
-def free_port() -> str:
-    """A port of this machine on which no process listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])

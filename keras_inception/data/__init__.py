@@ -2,14 +2,12 @@
 
 `find` finds and checks the pictures, `load` makes pipelines of them:
 
-    loading        `find` and `load`: which kind of data, which pipelines
-    sources        `Source`: labeled pictures, found and checked, not read yet
-    splits         `Split`: its training and validation part; stratification
-    digits         the embedded digits as a source
+    loading        `find`, which finds the digits too, and `load`
     folders        a folder of class folders as a source
-    tfds_datasets  a dataset of TensorFlow Datasets as a source
+    tfds_datasets  a dataset of TensorFlow Datasets (TFDS) as a source
     cache          a folder rewritten as records, which read faster
-    records        a split that is read from records
+    sources        `Source`: labeled pictures, found and checked, not read yet
+    splits         its training and validation part, read from files or from records
     pictures       from a file to pixels: examine, decode, resize
     bad_pictures   files that can't be decoded: skipped, counted, named
     augmentation   random crops, shifts, mirroring and colors for training

@@ -1,8 +1,7 @@
 """Augmentation of training pictures: none, basic (shift, mirror) or the paper's.
 
-All random numbers are drawn from a key, without state: a picture's crop is a function
-of the seed, the epoch and the picture, so that a run resumed after epoch k sees what it
-would have seen.
+All random numbers are drawn from a key, without state, so that a resumed run sees what
+it would have seen.
 """
 
 from collections.abc import Callable
@@ -62,31 +61,25 @@ def augmented(
     if augmentation == "none":
         return fit_square(read(), side)
     draws = tf.random.stateless_uniform([8 + 2 * CROP_ATTEMPTS], key, alg="philox")
-    flip, method, *light = tf.unstack(draws[:6])
+    flip, method, *colors = tf.unstack(draws[:6])
     position = draws[6:8]
     if augmentation == "basic":
         picture = _shifted(fit_square(read(), side), position, int(side * shift))
     else:
         crops = tf.reshape(draws[8:], (CROP_ATTEMPTS, 2))
         picture = read_window(lambda shape: crop_window(shape, crops, position), side)
-        picture = _resized(picture, method, side)
-        picture = jitter_colors(picture, *light)
+        picture = jitter_colors(_resized(picture, method, side), *colors)
     if mirror:  # a slice with a negative step would take seven times as long
         picture = tf.cond(flip < 0.5, lambda: tf.reverse(picture, [1]), lambda: picture)
     return picture
 
 
 def crop_window(shape: tf.Tensor, crops: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Chooses a crop inside a picture, with an area in `AREA` and an `ASPECT` ratio.
+    """Returns `(top, left, height, width)` of a crop with `AREA` and `ASPECT`.
 
-    Args:
-        shape: `(height, width, ...)` of the picture.
-        crops: Uniform numbers 0..1 `(attempts, 2)` for area and aspect ratio. The first
-            crop that fits into the picture is used, or else the largest possible one.
-        position: Two uniform numbers 0..1 for the crop's position.
-
-    Returns:
-        `(top, left, height, width)`, int32.
+    `crops` are uniform numbers 0..1 `(attempts, 2)` for area and aspect ratio: the
+    first crop that fits into the picture is used, or else the largest possible one.
+    Two more such numbers choose its position.
     """
     size = tf.cast(shape[:2], tf.float32)
     area = size[0] * size[1] * (AREA[0] + (AREA[1] - AREA[0]) * crops[:, 0])
@@ -95,44 +88,28 @@ def crop_window(shape: tf.Tensor, crops: tf.Tensor, position: tf.Tensor) -> tf.T
     aspect = tf.exp(low + (high - low) * crops[:, 1])
     wanted = tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], axis=1)))
     fits = tf.reduce_all(wanted <= size, axis=1)
-    ratio = size[1] / size[0]
-    largest = tf.stack(
-        [tf.minimum(1.0, ratio / ASPECT[0]), tf.minimum(1.0, ASPECT[1] / ratio)]
-    )
     # argmax returns the first true entry
     first = tf.gather(wanted, tf.argmax(tf.cast(fits, tf.int32)))
-    chosen = tf.where(tf.reduce_any(fits), first, tf.floor(size * largest))
+    ratio = size[1] / size[0]
+    largest = size * tf.minimum(1.0, tf.stack([ratio / ASPECT[0], ASPECT[1] / ratio]))
+    chosen = tf.where(tf.reduce_any(fits), first, tf.floor(largest))
     chosen = tf.clip_by_value(chosen, 1.0, size)
     corner = tf.floor(position * (size - chosen + 1.0))
     corner = tf.minimum(corner, size - chosen)  # position may be rounded up to 1
     return tf.cast(tf.concat([corner, chosen], axis=0), tf.int32)
 
 
-def jitter_colors(
-    picture: tf.Tensor,
-    brightness: tf.Tensor,
-    contrast: tf.Tensor,
-    saturation: tf.Tensor,
-    hue: tf.Tensor,
-) -> tf.Tensor:
-    """Changes brightness, contrast, saturation and hue.
+def jitter_colors(picture: tf.Tensor, *draws: tf.Tensor) -> tf.Tensor:
+    """Changes brightness, contrast, saturation and hue by four numbers 0..1.
 
-    All four are linear in the colors: contrast scales about the picture's mean
-    luminance, saturation and hue scale and rotate the plane of colors perpendicular to
-    luminance. So one matrix does all of them, and their order makes no difference.
-
-    Args:
-        picture: Pixels `(height, width, 3)`, 0..255, float32.
-        brightness, contrast, saturation, hue: Uniform numbers 0..1, which are mapped to
-            `LIGHT` and `HUE`; 0.5 changes nothing.
-
-    Returns:
-        float32 of the same shape, clipped to 0..255.
+    They are mapped to `LIGHT` and `HUE`; 0.5 changes nothing. All four changes are
+    linear in the colors: contrast scales about the picture's mean luminance, saturation
+    and hue scale and rotate the plane of colors perpendicular to luminance. So one
+    matrix makes all of them, and their order makes no difference.
     """
+    *light, hue = draws
     low, high = LIGHT
-    brightness, contrast, saturation = (
-        low + (high - low) * draw for draw in (brightness, contrast, saturation)
-    )
+    brightness, contrast, saturation = (low + (high - low) * draw for draw in light)
     angle = 2 * np.pi * HUE * (2 * hue - 1)
     cos, sin = saturation * tf.cos(angle), saturation * tf.sin(angle)
     chroma = tf.stack([1.0, 0.0, 0.0, 0.0, cos, -sin, 0.0, sin, cos])
@@ -151,14 +128,11 @@ def _resized(picture: tf.Tensor, method: tf.Tensor, side: int) -> tf.Tensor:
     large = tf.minimum(shape[0], shape[1]) > 2 * side
     index = tf.minimum(tf.cast(method * len(_METHODS), tf.int32), len(_METHODS) - 1)
     index = tf.where(large, _METHODS.index("area"), index)
-    batch = picture[None]
-    branches = [
-        lambda name=name: tf.cast(
-            tf.image.resize(batch, (side, side), name), tf.float32
-        )
-        for name in _METHODS
-    ]
-    resized = tf.switch_case(index, branches)[0]
+
+    def resize(name: str) -> tf.Tensor:
+        return tf.cast(tf.image.resize(picture, (side, side), name), tf.float32)
+
+    resized = tf.switch_case(index, [lambda n=name: resize(n) for name in _METHODS])
     return tf.ensure_shape(resized, (side, side, 3))
 
 
@@ -168,5 +142,4 @@ def _shifted(picture: tf.Tensor, draws: tf.Tensor, most: int) -> tf.Tensor:
         return picture
     padded = tf.pad(picture, [[most, most], [most, most], [0, 0]], "SYMMETRIC")
     corner = tf.minimum(tf.cast(draws * (2 * most + 1), tf.int32), 2 * most)
-    part = tf.slice(padded, tf.concat([corner, [0]], 0), picture.shape)
-    return tf.ensure_shape(part, picture.shape)
+    return tf.slice(padded, tf.concat([corner, [0]], 0), picture.shape)

@@ -4,15 +4,16 @@ Most are found by `pictures.examine` before any is decoded, and reported by `add
 rest fail in the middle of a pipeline, which `skip_bad` makes continue without them.
 """
 
+import functools
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
-from keras_inception.data.pictures import DAMAGED, examine, load_picture
+from keras_inception.data.pictures import decoding_fault
 from keras_inception.text import list_names
 
 
@@ -34,11 +35,10 @@ class BadPictures:
         self.faults: dict[str, str] = {}
         self.total = 0
         self.max_fraction = max_fraction
-        self._gaps: list[_Gaps] = []
+        self._logs: dict[Path, Callable[[int, int], str]] = {}
 
     def __len__(self) -> int:
-        self._read_gaps()
-        return len(self.faults)
+        return len(self.report())
 
     def add(self, path: str | Path, fault: str) -> None:
         """Adds a bad file; the first fault found of a file is kept."""
@@ -50,11 +50,7 @@ class BadPictures:
         return len(self) > self.max_fraction * self.total
 
     def check(self, max_fraction: float | None = None) -> None:
-        """Raises a `ValueError` that names bad files if there are too many of them.
-
-        Args:
-            max_fraction: A limit other than this object's, 0 to 1.
-        """
+        """Raises a `ValueError` that names bad files if they exceed the limit."""
         limit = self.max_fraction if max_fraction is None else max_fraction
         if len(self) > limit * self.total:
             raise ValueError(
@@ -65,81 +61,51 @@ class BadPictures:
 
     def listed(self, most: int = 5) -> str:
         """Lists the first few with their faults, in one line."""
-        self._read_gaps()
-        return list_names([f"{path}: {x}" for path, x in self.faults.items()], most)
+        return list_names([f"{x['file']}: {x['fault']}" for x in self.report()], most)
 
     def report(self) -> list[dict[str, str]]:
         """Returns all of them for JSON, each as `{"file": ..., "fault": ...}`."""
-        self._read_gaps()
+        for path in self._paths_of_gaps():
+            if path not in self.faults and (fault := decoding_fault(path)) is not None:
+                self.add(path, fault)
         return [{"file": path, "fault": fault} for path, fault in self.faults.items()]
+
+    def _paths_of_gaps(self) -> Iterator[str]:
+        """Yields the files that pipelines have skipped since the last call."""
+        for log, path_of in self._logs.items():
+            if log.exists():
+                reading = log.replace(log.with_suffix(".reading"))
+                for line in reading.read_text().splitlines():
+                    draw, last, place = map(int, line.split())
+                    yield from (path_of(draw, gap) for gap in range(last + 1, place))
 
     def skip_bad(
         self, dataset: tf.data.Dataset, path_of: Callable[[int, int], str]
     ) -> tf.data.Dataset:
         """Leaves out the examples that fail, and finds out which files they were.
 
-        Args:
-            dataset: Elements `(draw, place, ...)`: a number that identifies the epoch's
-                order, and the example's place in that order, counted from 0.
-            path_of: Returns the file for a draw and a place.
+        An example is `(draw, place, ...)`: a number that identifies the epoch's order,
+        and the place in it, from 0. `path_of` returns the file for both.
         """
         # Examples are numbered before decoding and undecodable ones dropped, so a
         # missing number identifies a bad file. A Python callback would serialize the
         # pipeline; `tf.print` to a temporary file does not.
-        gaps = _Gaps(path_of)
-        self._gaps.append(gaps)
-
-        def print_gap(last: tf.Tensor, draw: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-            tf.print(draw, last, place, output_stream=f"file://{gaps.log}")
-            return place
+        log = self._directory / f"{len(self._logs)}.gaps"
+        self._logs[log] = path_of
 
         def compare(last: tf.Tensor, example: tuple) -> tuple:
             draw, place, *rest = example
-            seen = tf.cond(
-                place > last + 1, lambda: print_gap(last, draw, place), lambda: place
-            )
-            with tf.control_dependencies([seen]):
-                return place, (draw, tf.identity(place), *rest)
+            if place > last + 1:
+                tf.print(draw, last, place, output_stream=f"file://{log}")
+            return place, (draw, place, *rest)
 
         dataset = dataset.ignore_errors().scan(tf.constant(-1, tf.int64), compare)
-        dataset.gaps = gaps  # keeps the temporary file as long as the dataset
+        dataset.bad = self  # keeps the temporary folder as long as the dataset
         return dataset
 
-    def _read_gaps(self) -> None:
-        for gaps in self._gaps:
-            for path in gaps.read():
-                self._add_if_damaged(path)
-
-    def _add_if_damaged(self, path: str) -> None:
-        if path in self.faults:
-            return
-        fault = examine(path).fault
-        if fault is None:
-            try:
-                load_picture(path, 1)
-            except ValueError:
-                fault = DAMAGED
-        if fault is not None:
-            self.add(path, fault)
-
-
-class _Gaps:
-    """A temporary file for a pipeline's gaps, removed with the last reference."""
-
-    def __init__(self, path_of: Callable[[int, int], str]):
+    @functools.cached_property
+    def _directory(self) -> Path:
+        """A temporary folder, removed with the last reference to this object."""
         directory = Path(tempfile.mkdtemp(prefix="keras-inception-"))
         weakref.finalize(self, shutil.rmtree, directory, True)
-        self.log = directory / "gaps.txt"
-        self._path_of = path_of
-
-    def read(self) -> list[str]:
-        """Returns the files of the gaps since the last call."""
-        if not self.log.exists():
-            return []
-        reading = self.log.with_suffix(".reading")
-        self.log.replace(reading)  # later gaps are printed to a new file
-        paths = []
-        for line in reading.read_text().splitlines():
-            draw, last, place = map(int, line.split())
-            paths += [self._path_of(draw, gap) for gap in range(last + 1, place)]
-        return paths
+        return directory

@@ -18,13 +18,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from keras_inception.data import records
 from keras_inception.data.bad_pictures import BadPictures
-from keras_inception.data.folders import Listing, find_folder
+from keras_inception.data.folders import LabeledPaths, Listing, find_folder
 from keras_inception.data.pictures import decode, decode_window, examine
 from keras_inception.data.pipelines import whole_pictures
 from keras_inception.data.sources import Source
-from keras_inception.data.splits import validation_mask
+from keras_inception.data.splits import RecordSplit, validation_mask
+from keras_inception.data.tfds_datasets import record_split, records_directory
 
 _VERSION = "1.0.0"
 _SIZES_KEPT = 1000
@@ -34,23 +34,19 @@ def find_cached(
     listing: Listing,
     bad: BadPictures,
     data_dir: str | Path | None,
+    log: Callable[[str], object],
     *,
     seed: int,
     validation_share: float,
-    log: Callable[[str], object],
 ) -> Source:
-    """Does what `find_folder` does, but the source reads records.
+    """Does what `find_folder` does, but the source reads records from `data_dir`.
 
-    The records are written if there are none, or if a file of the folder is new,
-    deleted or changed. The validation split is the same as without records.
-
-    Args:
-        listing, bad, seed, validation_share: As in `find_folder`.
-        data_dir, log: As in `find`.
+    They are written if there are none, or if a file of the folder is new, deleted or
+    changed. The validation split is the same as without records.
     """
-    root = records.records_directory(data_dir)
     slug = re.sub(r"\W+", "_", listing.name.lower()).strip("_")
     config = f"{slug or 'pictures'}-{_fingerprint(listing)[:12]}"
+    root = records_directory(data_dir)
     directory = root / KerasInceptionFolder.name / config / _VERSION
     if not (directory / "dataset_info.json").is_file():
         _write(root, config, listing, bad, log)
@@ -59,16 +55,14 @@ def find_cached(
     for path, fault in info.metadata["bad"].items():
         bad.add(path, fault)
     bad.check()
-    decoders = {"image": tfds.decode.SkipDecoding()}
 
-    def parse(record: tf.Tensor) -> tuple:
-        example = info.features.deserialize_example(record, decoders=decoders)
-        return example["position"], example["image"], example["label"]
-
-    def split_of(name, files, chosen):
-        return records.record_split(
-            info.splits[name],
-            parse,
+    def split_of(name: str, files: LabeledPaths, chosen: np.ndarray) -> RecordSplit:
+        return record_split(
+            info,
+            name,
+            "image",
+            "label",
+            "position",
             count=int(chosen.sum()),
             chosen=chosen,
             names=[str(path) for path, _ in files],
@@ -77,11 +71,10 @@ def find_cached(
 
     good = _good(listing.train, bad)
     if listing.validation is None:
-        labels = np.array([label for _, label in listing.train])
+        labels = np.array([label for _, label in listing.train])[good]
         chosen = np.zeros_like(good)
-        chosen[good] = validation_mask(
-            labels[good], listing.class_names, seed, validation_share
-        )
+        names = listing.class_names
+        chosen[good] = validation_mask(labels, names, seed, validation_share)
         validation = split_of("train", listing.train, chosen)
         good &= ~chosen
     else:
@@ -99,7 +92,7 @@ def find_cached(
     )
 
 
-def _good(files: list[tuple[Path, int]], bad: BadPictures) -> np.ndarray:
+def _good(files: LabeledPaths, bad: BadPictures) -> np.ndarray:
     return np.array([str(path) not in bad.faults for path, _ in files])
 
 
@@ -125,10 +118,7 @@ def _write(root: Path, config: str, listing: Listing, bad: BadPictures, log) -> 
             pass
     bad.check()
     step = max(1, len(source.sizes) // _SIZES_KEPT)
-    metadata = {
-        "bad": {fault["file"]: fault["fault"] for fault in bad.report()},
-        "sizes": source.sizes[::step].tolist(),
-    }
+    metadata = {"bad": dict(bad.faults), "sizes": source.sizes[::step].tolist()}
     builder = KerasInceptionFolder(
         listing, metadata, data_dir=root, config=tfds.core.BuilderConfig(name=config)
     )
@@ -147,10 +137,9 @@ class KerasInceptionFolder(tfds.core.GeneratorBasedBuilder):
         super().__init__(**arguments)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        names = self._listing.class_names
         features = {
             "image": tfds.features.Image(shape=(None, None, 3)),
-            "label": tfds.features.ClassLabel(names=names),
+            "label": tfds.features.ClassLabel(names=self._listing.class_names),
             "position": tf.int64,
         }
         return tfds.core.DatasetInfo(
@@ -166,7 +155,7 @@ class KerasInceptionFolder(tfds.core.GeneratorBasedBuilder):
             splits["validation"] = self._listing.validation
         return {name: self._generate_examples(files) for name, files in splits.items()}
 
-    def _generate_examples(self, files: list[tuple[Path, int]]) -> Iterator:
+    def _generate_examples(self, files: LabeledPaths) -> Iterator:
         for position, (path, label) in enumerate(files):
             if str(path) not in self._metadata["bad"]:
                 example = {"image": _encoded(path), "label": label}

@@ -17,30 +17,24 @@ from keras_inception.data.pictures import (
     decode_window,
     decode_with_pillow,
     examine,
-    read_file,
 )
 from keras_inception.data.sources import Source
 from keras_inception.data.splits import Split, stratified
 
-VALIDATION_FOLDERS = ("val", "validation")
+LabeledPaths = list[tuple[Path, int]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
     """The picture files of a folder, not opened yet.
 
-    Attributes:
-        root: The folder.
-        class_names: Names in label order.
-        train: Path and label of each training file; of every file if the folder has no
-            validation split.
-        validation: Path and label of each validation file, or `None`.
+    If the folder has no validation split, `train` lists every file.
     """
 
     root: Path
     class_names: list[str]
-    train: list[tuple[Path, int]]
-    validation: list[tuple[Path, int]] | None
+    train: LabeledPaths
+    validation: LabeledPaths | None
 
     @property
     def name(self) -> str:
@@ -48,30 +42,24 @@ class Listing:
         return self.root.resolve().name
 
     @property
-    def files(self) -> list[tuple[Path, int]]:
+    def files(self) -> LabeledPaths:
         """Path and label of each file, training files first."""
         return [*self.train, *(self.validation or [])]
 
 
 def list_folder(root: Path) -> Listing:
-    """Lists the pictures of a folder of class folders, or of `train/` and `val/`.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If there are fewer than two classes or a class without pictures.
-    """
+    """Lists the pictures of a folder of class folders, or of `train/` and `val/`."""
     if not root.is_dir():
         raise FileNotFoundError(
             f"There is no folder {str(root)!r}. DATA is a folder with one folder of "
-            "pictures per class, 'digits' for the embedded handwritten digits, or "
-            "'tfds:NAME' for a dataset of TensorFlow Datasets."
+            "pictures per class, 'digits', or 'tfds:NAME' (TensorFlow Datasets)."
         )
-    found = [root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()]
-    if not (found and (root / "train").is_dir()):
+    train = root / "train"
+    found = [path for path in (root / "val", root / "validation") if path.is_dir()]
+    if not (found and train.is_dir()):
         names = _class_names(root)
         return Listing(root, names, _list_pictures(root, names), None)
-    train, validation = root / "train", found[0]
-    names = _class_names(train)
+    validation, names = found[0], _class_names(train)
     surplus = sorted(set(_class_names(validation)) - set(names))
     if surplus:
         raise ValueError(
@@ -86,17 +74,7 @@ def list_folder(root: Path) -> Listing:
 def find_folder(
     listing: Listing, bad: BadPictures, *, seed: int, validation_share: float
 ) -> Source:
-    """Examines every file of a listing and divides the good ones into splits.
-
-    Args:
-        listing: From `list_folder`.
-        bad: Receives the bad files.
-        seed: Determines the validation split, if the folder has none.
-        validation_share: Fraction of each class that goes into it.
-
-    Raises:
-        ValueError: If more files are bad than `bad` allows, or a class has no good one.
-    """
+    """Examines every file, adds the bad ones to `bad`, and divides the good ones."""
     files = listing.files
     examined = [examine(path) for path, _ in files]
     bad.total += len(files)
@@ -107,30 +85,28 @@ def find_folder(
     good = np.array([result.fault is None for result in examined])
     native = np.array([result.native for result in examined])
     paths = np.array([str(path) for path, _ in files])
-    labels = np.array([label for _, label in files], "int32")
-    everything = Split((paths, native), labels)
+    everything = Split((paths, native), np.array([x for _, x in files], "int32"))
     in_train = np.arange(len(files)) < len(listing.train)
     train = everything.take(np.flatnonzero(good & in_train))
     validation = everything.take(np.flatnonzero(good & ~in_train))
-    missing = set(range(len(listing.class_names))) - set(train.labels.tolist())
+    names = listing.class_names
+    missing = set(range(len(names))) - set(train.labels.tolist())
     if missing:
         raise ValueError(
-            f"The class {listing.class_names[min(missing)]!r} has no pictures: all of "
-            "its files are bad. Repair or remove them, or remove the class."
+            f"The class {names[min(missing)]!r} has no pictures: all of its files are "
+            "bad. Repair or remove them, or remove the class."
         )
     if listing.validation is None:
-        train, validation = stratified(
-            train, listing.class_names, seed, validation_share
-        )
+        train, validation = stratified(train, names, seed, validation_share)
     # Python in a graph runs one picture at a time once operations must be
     # deterministic, as in `train`: only graphs that need Pillow get it.
     need_pillow = not native[good].all()
     return Source(
         listing.name,
-        listing.class_names,
+        names,
         train,
         validation,
-        read=read_file if need_pillow else _read_natively,
+        read=_read if need_pillow else _read_natively,
         read_window=_read_window if need_pillow else _read_window_natively,
         sizes=np.array([result.size for result in examined if result.fault is None]),
         bad=bad,
@@ -140,6 +116,14 @@ def find_folder(
 
 def _read_natively(path, native):
     return decode(tf.io.read_file(path))
+
+
+def _read(path, native):
+    return tf.cond(
+        native,
+        lambda: _read_natively(path, native),
+        lambda: decode_with_pillow(path),
+    )
 
 
 def _read_window_natively(path, native, window, side):
@@ -155,11 +139,8 @@ def _read_window(path, native, window, side):
 
 
 def _class_names(folder: Path) -> list[str]:
-    names = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+    folders = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    names = sorted(name for name in folders if not name.startswith("."))
     if len(names) < 2:
         raise ValueError(
             "A classifier needs at least two classes, one folder of pictures for "
@@ -168,7 +149,7 @@ def _class_names(folder: Path) -> list[str]:
     return names
 
 
-def _list_pictures(folder: Path, class_names: list[str]) -> list[tuple[Path, int]]:
+def _list_pictures(folder: Path, class_names: list[str]) -> LabeledPaths:
     found = []
     for label, name in enumerate(class_names):
         # does not follow links to folders, which could form a circle

@@ -4,18 +4,19 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_inception.data.augmentation import AUGMENTATIONS
 from keras_inception.data.bad_pictures import BadPictures
-from keras_inception.data.digits import find_digits
 from keras_inception.data.folders import find_folder, list_folder
+from keras_inception.data.pictures import crop
 from keras_inception.data.pipelines import pipeline, training_pipeline
 from keras_inception.data.sources import Source
+from keras_inception.data.splits import Split, stratified
 from keras_inception.defaults import default_augmentation
-
-TFDS_PREFIX = "tfds:"
 
 _logger = logging.getLogger(__name__)
 
@@ -28,8 +29,7 @@ class Data:
     `GoogLeNet` takes; labels are int32 class indices `(batch,)`.
 
     Attributes:
-        train: Augmented batches in a new order each epoch; order and pictures are
-            functions of the seed and the epoch.
+        train: Augmented batches in a new order each epoch, by the seed and the epoch.
         validation: Batches in a fixed order, never augmented.
         class_names: Names in label order.
         source: Where the pictures come from.
@@ -70,12 +70,10 @@ def find(
             no validation split. Defaults to 0.2.
         max_bad_fraction: Largest fraction of a folder's files that may be bad; these
             are skipped and named in `Source.bad`. Defaults to 0.01.
-        data_dir: The folder of TensorFlow Datasets' records. Defaults to its own
-            default, `~/tensorflow_datasets`.
+        data_dir: TensorFlow Datasets' records. Defaults to `~/tensorflow_datasets`.
         cache: Whether to write a folder's pictures as records into `data_dir` the first
             time and read those from then on. Defaults to False.
-        log: Is called with one line before records are written. Defaults to
-            `logging`'s `info`.
+        log: Called with one line before records are written.
 
     Raises:
         FileNotFoundError: If there is no such folder, or if the dataset is not in
@@ -89,29 +87,22 @@ def find(
     (1438, 359, 8)
     """
     spec = str(spec)
+    splitting: dict[str, Any] = {"seed": seed, "validation_share": validation_share}
     bad = BadPictures(max_bad_fraction)
     if spec == "digits":
-        return find_digits(seed=seed, validation_share=validation_share)
+        return _find_digits(**splitting)
     # These two import TensorFlow Datasets, which takes most of a second.
-    if spec.startswith(TFDS_PREFIX):
+    if spec.startswith("tfds:"):
         from keras_inception.data.tfds_datasets import find_dataset
 
-        return find_dataset(
-            spec.removeprefix(TFDS_PREFIX), data_dir, validation_share=validation_share
-        )
+        name = spec.removeprefix("tfds:")
+        return find_dataset(name, data_dir, validation_share=validation_share)
     listing = list_folder(Path(spec))
     if cache:
         from keras_inception.data.cache import find_cached
 
-        return find_cached(
-            listing,
-            bad,
-            data_dir,
-            seed=seed,
-            validation_share=validation_share,
-            log=log,
-        )
-    return find_folder(listing, bad, seed=seed, validation_share=validation_share)
+        return find_cached(listing, bad, data_dir, log, **splitting)
+    return find_folder(listing, bad, **splitting)
 
 
 def load(
@@ -142,9 +133,8 @@ def load(
             mirror; `"paper"`: crops of 8 to 100 % of the area, color jitter, mirror.
             Defaults to `"basic"` for pictures below 112 pixels, else `"paper"`.
         mirror: Whether augmentation mirrors. Defaults to true, but false for digits.
-        first_epoch: The number of the epoch that the first pass over `train` is, from
-            0. A run that resumes after `k` epochs passes `k` and sees the pictures that
-            it would have seen.
+        first_epoch: The epoch, from 0, of the first pass over `train`. A run that
+            resumes after `k` epochs passes `k` and sees what it would have seen.
         validation_share, max_bad_fraction, data_dir, cache: As in `find`; ignored if
             `spec` is its result.
 
@@ -153,8 +143,6 @@ def load(
 
     Example:
     >>> data = load("digits", image_size=32)
-    >>> data.class_names[:3]
-    ['0', '1', '2']
     >>> images, labels = next(iter(data.train))
     >>> images.shape, labels.shape
     (TensorShape([32, 32, 32, 3]), TensorShape([32]))
@@ -170,10 +158,10 @@ def load(
         raise ValueError(
             f"augment must be one of {', '.join(AUGMENTATIONS)}. Received: {augment!r}"
         )
-    source = (
-        spec
-        if isinstance(spec, Source)
-        else find(
+    if isinstance(spec, Source):
+        source = spec
+    else:
+        source = find(
             spec,
             seed=seed,
             validation_share=validation_share,
@@ -181,7 +169,6 @@ def load(
             data_dir=data_dir,
             cache=cache,
         )
-    )
     augmentation = augment or default_augmentation(source.picture_size)
     train = training_pipeline(
         source,
@@ -194,3 +181,24 @@ def load(
     )
     validation = pipeline(source, source.validation, image_size, batch_size)
     return Data(train, validation, source.class_names, source, augmentation)
+
+
+def _find_digits(*, seed: int, validation_share: float) -> Source:
+    """1,797 handwritten digits of 8x8 pixels (UCI), which scikit-learn contains."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    gray = np.round(bunch.images * (255 / 16)).astype("uint8")
+    pictures = np.repeat(gray[..., None], 3, axis=-1)
+    everything = Split((pictures,), bunch.target.astype("int32"))
+    names = [str(digit) for digit in range(10)]
+    return Source(
+        "digits",
+        names,
+        *stratified(everything, names, seed, validation_share),
+        read=tf.identity,
+        read_window=lambda picture, window, side: crop(picture, window),
+        sizes=np.full((len(pictures), 2), 8),
+        mirror=False,
+        shift=1 / 16,  # half of one of their pixels, since digits touch the edge
+    )

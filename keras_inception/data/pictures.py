@@ -1,7 +1,7 @@
 """From a picture file to the pixels that a network takes.
 
-Training, evaluation, prediction and exported models all decode with `decode` (or
-`read_file`) and resize with `fit_square`, so that they see the same pixels.
+Training, evaluation, prediction and exported models all decode with `decode` and resize
+with `fit_square`, so that they see the same pixels.
 
 A file is examined first (`examine`: header and end only), then decoded: the common
 formats by TensorFlow inside a pipeline's graph, the others by Pillow.
@@ -40,16 +40,10 @@ Window = Callable[[tf.Tensor], tf.Tensor]
 
 
 def decode(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF (first frame) or BMP bytes.
+    """Decodes JPEG, PNG, GIF (first frame) or BMP bytes to uint8 RGB.
 
     Uses only TensorFlow operations, so that it works inside an exported model. Drops
     alpha, repeats gray three times and reduces 16 bits to 8.
-
-    Args:
-        contents: The file's bytes, a string scalar.
-
-    Returns:
-        uint8 RGB `(height, width, 3)`.
     """
     picture = tf.io.decode_image(contents, channels=3, expand_animations=False)
     picture.set_shape((None, None, 3))
@@ -57,11 +51,7 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
 
 
 def fit_square(picture: tf.Tensor, side: int) -> tf.Tensor:
-    """Resizes the largest centered square of a picture.
-
-    Args:
-        picture: Pixels `(height, width, 3)`, uint8 or float, 0..255.
-        side: Height and width of the result in pixels.
+    """Resizes the largest centered square of a picture, uint8 or float, 0..255.
 
     Returns:
         float32 `(side, side, 3)`, 0..255.
@@ -82,18 +72,10 @@ def crop(picture: tf.Tensor, window: Window) -> tf.Tensor:
 
 
 def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
-    """Decodes a part of a JPEG, PNG, GIF or BMP, for training.
+    """Decodes a part of a JPEG, PNG, GIF or BMP that will be resized to `side` pixels.
 
     Of a JPEG only that part is decoded. If the part is at least 2, 4 or 8 times as
     large as `side`, it is decoded at that fraction of its size, which costs far less.
-
-    Args:
-        contents: The file's bytes, a string scalar.
-        window: Selects the part.
-        side: The pixels that the part will be resized to afterwards.
-
-    Returns:
-        uint8 RGB `(height, width, 3)`.
     """
 
     def decode_part_of_jpeg() -> tf.Tensor:
@@ -115,39 +97,21 @@ def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
     )
 
 
-def read_file(path: tf.Tensor, native: tf.Tensor) -> tf.Tensor:
-    """Reads a picture file as uint8 RGB `(height, width, 3)`.
-
-    Args:
-        path: The file's path, a string scalar.
-        native: Whether TensorFlow decodes the file (see `examine`); else Pillow does.
-    """
-    return tf.cond(
-        native,
-        lambda: decode(tf.io.read_file(path)),
-        lambda: decode_with_pillow(path),
-    )
-
-
 def decode_with_pillow(path: tf.Tensor) -> tf.Tensor:
-    """Reads a picture file of any format that Pillow supports, as `read_file`."""
-    picture = tf.numpy_function(_decode_with_pillow, [path], tf.uint8)
+    """Reads a file of any format that Pillow supports as uint8 RGB."""
+
+    def decode_file(path: bytes | np.ndarray) -> np.ndarray:
+        # in eager mode the path arrives as an array
+        with Image.open(os.fsdecode(np.asarray(path).item())) as opened:
+            return np.asarray(opened.convert("RGB"))
+
+    picture = tf.numpy_function(decode_file, [path], tf.uint8)
     picture.set_shape((None, None, 3))
     return picture
 
 
-def _decode_with_pillow(path: bytes | np.ndarray) -> np.ndarray:
-    # in eager mode the path arrives as an array
-    with Image.open(os.fsdecode(np.asarray(path).item())) as picture:
-        return np.asarray(picture.convert("RGB"))
-
-
 def load_picture(path: str | Path, side: int) -> np.ndarray:
     """Loads one picture file as a network takes it.
-
-    Args:
-        path: The file.
-        side: Height and width of the result in pixels.
 
     Returns:
         float32 `(side, side, 3)`, 0..255.
@@ -156,13 +120,13 @@ def load_picture(path: str | Path, side: int) -> np.ndarray:
         ValueError: If the file is not a picture or is damaged; the message names it.
         FileNotFoundError: If there is no such file.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"There is no picture file {path}")
     native, _, fault = examine(path)
     if fault is None:
         try:
-            picture = read_file(tf.constant(str(path)), tf.constant(native))
+            contents = tf.io.read_file(str(path))
+            picture = decode(contents) if native else decode_with_pillow(str(path))
             return fit_square(picture, side).numpy()
         except tf.errors.OpError:
             fault = DAMAGED
@@ -170,16 +134,10 @@ def load_picture(path: str | Path, side: int) -> np.ndarray:
 
 
 class Examination(NamedTuple):
-    """The result of `examine`.
+    """The result of `examine`; without a fault the file can probably be decoded."""
 
-    Attributes:
-        native: Whether TensorFlow decodes the file; else Pillow does.
-        size: Width and height in pixels.
-        fault: The reason why the file can't be used, or `None`.
-    """
-
-    native: bool
-    size: tuple[int, int]
+    native: bool  # decoded by TensorFlow; else by Pillow
+    size: tuple[int, int]  # width and height in pixels
     fault: str | None
 
 
@@ -196,8 +154,7 @@ def examine(path: str | Path) -> Examination:
                 native = picture.format in _NATIVE_FORMATS or (
                     picture.format == "BMP" and picture.mode == "RGB"
                 )
-                fault = _size_fault(*picture.size) or _end_fault(path, picture.format)
-                return Examination(native, picture.size, fault)
+                return Examination(native, picture.size, _fault(path, picture))
     except OSError as error:
         # Pillow's "unknown format" is an OSError without an error number.
         if error.errno:
@@ -206,22 +163,30 @@ def examine(path: str | Path) -> Examination:
             fault = "it is empty"
         else:
             fault = "its contents are not a picture"
-        return Examination(False, (0, 0), fault)
     except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        return Examination(False, (0, 0), str(error))
+        fault = str(error)
+    return Examination(False, (0, 0), fault)
 
 
-def _size_fault(width: int, height: int) -> str | None:
-    if width * height <= MAX_PIXELS:
-        return None
-    return f"its {width}x{height} pixels are more than the limit of {MAX_PIXELS:,}"
+def decoding_fault(path: str) -> str | None:
+    """Decodes a whole file; returns the reason why that fails, or `None`."""
+    fault = examine(path).fault
+    if fault is None:
+        try:
+            load_picture(path, 1)
+        except ValueError:
+            return DAMAGED
+    return fault
 
 
-def _end_fault(path: Path, kind: str | None) -> str | None:
-    """Detects a file that was cut short, the commonest damage, without decoding."""
+def _fault(path: Path, opened: Image.Image) -> str | None:
+    """Detects too many pixels and a file cut short, the commonest damage."""
+    width, height = opened.size
+    if width * height > MAX_PIXELS:
+        return f"its {width}x{height} pixels are more than the limit of {MAX_PIXELS:,}"
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        if _END_MARKERS.get(kind or "", b"") in file.read():
+        if _END_MARKERS.get(opened.format or "", b"") in file.read():
             return None
     try:  # a phone may have appended a video, which pushes the marker further away
         decode(tf.io.read_file(str(path)))

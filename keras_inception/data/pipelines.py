@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.augmentation import augmented
 from keras_inception.data.pictures import fit_square
 from keras_inception.data.sources import AnySplit, Source
 from keras_inception.data.splits import order
@@ -31,31 +30,20 @@ def training_pipeline(
     has as many pictures as the split: a picture that can't be decoded is replaced by
     the next one in the epoch's order, and the last ones by the first.
 
-    Args:
-        source: Its `train` split is read.
-        image_size: Height and width of the pictures in pixels.
-        batch_size: Pictures per batch; the last batch may be smaller.
-        seed: Determines the order and the crops.
-        augmentation: `"none"`, `"basic"` or `"paper"`.
-        mirror: Whether augmentation mirrors.
-        first_epoch: The number of the epoch that the first pass is, from 0.
+    The last batch may be smaller. `augmentation` is `"none"`, `"basic"` or `"paper"`;
+    `first_epoch` is the number of the epoch that the first pass is, from 0.
     """
     split = source.train
 
-    def examples_of(draw):
+    def examples_of(draw: tf.Tensor) -> tf.data.Dataset:
         examples = _with_successors(source, split.examples(_key(seed, draw)))
         return examples.enumerate().map(lambda place, rest: (draw, place, *rest))
 
-    def read(draw, place, position, *example):
+    def read(draw: tf.Tensor, place: tf.Tensor, position: tf.Tensor, *example) -> tuple:
         *element, label = example
-        image = augmented(
-            augmentation,
-            lambda: source.read(*element),
-            lambda window, side: source.read_window(*element, window, side),
-            image_size,
-            tf.random.fold_in(_key(seed, draw), position, alg="philox"),
-            mirror=mirror,
-            shift=source.shift,
+        key = tf.random.fold_in(_key(seed, draw), position, alg="philox")
+        image = source.read_augmented(
+            element, augmentation, image_size, key, mirror=mirror
         )
         return draw, place, image, label
 
@@ -79,13 +67,7 @@ def pipeline(
     """Batches `(images, labels)` of one split, in a fixed order, not augmented.
 
     A picture that can't be decoded is left out and added to `source.bad`; its batch is
-    smaller by one.
-
-    Args:
-        source: Reads the pictures.
-        split: The examples.
-        image_size: Height and width of the pictures in pixels.
-        batch_size: Pictures per batch; the last batch may be smaller.
+    smaller by one. The last batch may be smaller, too.
     """
     batches = _batches(split, batch_size)
     dataset = _in_order(
@@ -115,10 +97,6 @@ def whole_pictures(
 
     A picture that can't be decoded is left out and added to `source.bad`.
 
-    Args:
-        source: Reads the pictures.
-        split: The examples.
-
     Yields:
         Pixels, uint8 `(height, width, 3)`; the label; the file's path, or the picture's
         position if there are no files.
@@ -133,16 +111,9 @@ def sample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws a few pictures from a split, the same ones for the same seed.
 
-    Args:
-        source: Reads the pictures.
-        split: The examples.
-        count: Number of pictures; fewer are returned if the split has fewer good ones.
-        image_size: Height and width of the pictures in pixels.
-        seed: Determines the choice.
-
     Returns:
         float32 pixels 0..255 `(count, image_size, image_size, 3)`, and class indices
-        `(count,)`.
+        `(count,)`; fewer than `count` if the split has fewer good pictures.
 
     Raises:
         ValueError: If none can be decoded.
@@ -162,10 +133,7 @@ def sample(
 
 
 def draw_per_pass(seed: int, first_pass: int = 0) -> tf.data.Dataset:
-    """A dataset of one number, which differs each time the dataset is iterated over.
-
-    The number is a function of the seed and the number of earlier passes.
-    """
+    """A dataset of one number, a function of the seed and of the passes before."""
     draws = tf.data.experimental.from_variant(
         # tf.data.Dataset.random would mix in TensorFlow's global seed
         tf.raw_ops.RandomDatasetV2(

@@ -1,15 +1,14 @@
 """`Source`: labeled pictures, found and checked, before any of them is read."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.augmentation import SHIFT
+from keras_inception.data.augmentation import SHIFT, augmented
 from keras_inception.data.bad_pictures import BadPictures
-from keras_inception.data.records import RecordSplit
-from keras_inception.data.splits import Split
+from keras_inception.data.splits import RecordSplit, Split
 
 AnySplit = Split | RecordSplit
 
@@ -50,3 +49,16 @@ class Source:
     def picture_size(self) -> int:
         """Median of the pictures' shorter sides in pixels."""
         return int(np.median(self.sizes.min(axis=1)))
+
+    def read_augmented(
+        self, element: Sequence, augmentation: str, side: int, key: tf.Tensor, **options
+    ) -> tf.Tensor:
+        """Reads one element of a split by `augmented`, whose arguments these are."""
+        return augmented(
+            augmentation,
+            lambda: self.read(*element),
+            lambda window, pixels: self.read_window(*element, window, pixels),
+            side,
+            key,
+            **{"shift": self.shift} | options,
+        )

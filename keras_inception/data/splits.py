@@ -1,12 +1,15 @@
-"""The parts of a dataset: `Split`, and dividing examples into training and validation.
-
-A `records.RecordSplit` has the same methods and is accepted wherever a `Split` is.
-"""
+"""The parts of a dataset: `Split`, `RecordSplit`, and choosing validation examples."""
 
 import dataclasses
+import functools
+import io
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
+
+_FILES_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +38,107 @@ class Split:
         return str(first[position] if first.dtype.kind == "U" else position)
 
     def examples(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
-        """Yields `(position, *element, label)` of every example.
-
-        Args:
-            key: Two integers that determine the order; `None` for the stored order.
-        """
+        """Yields `(position, *element, label)`, shuffled by a key of two integers."""
         # captured as tensors, since constants of a graph are limited to 2 GB
         rows = [tf.constant(part) for part in (*self.elements, self.labels)]
         positions = order(len(self), key)
         return tf.data.Dataset.from_tensor_slices(positions).map(
             lambda position: (position, *(tf.gather(row, position) for row in rows))
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSplit:
+    """Encoded pictures in record files; has the methods of a `splits.Split`.
+
+    Attributes:
+        files: For each file: path, number of records to skip, number to take.
+        parse: Turns a record's number and the record into `(position, contents,
+            label)`, int64, string and int32.
+        count: Number of examples.
+        block: Number of records that are shuffled at a time.
+        chosen: Whether the example at each position belongs to this split; `None` if
+            all do.
+        names: The file that each position was made from, or `None`.
+        known_labels: Labels of this split's examples, if known without reading.
+    """
+
+    files: list[tuple[str, int, int]]
+    parse: Callable[[tf.Tensor, tf.Tensor], tuple]
+    count: int
+    block: int
+    chosen: np.ndarray | None = None
+    names: list[str] | None = None
+    known_labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Class index of each example, int32; reads the records unless it is known."""
+        if self.known_labels is not None:
+            return self.known_labels
+        labels = self.examples().map(lambda position, contents, label: label)
+        return np.concatenate([part.numpy() for part in labels.batch(4096)])
+
+    def take(self, index: np.ndarray) -> "RecordSplit":
+        """Selects examples by their places in this split, in the split's order."""
+        members = np.ones(self.count, bool) if self.chosen is None else self.chosen
+        chosen = np.zeros_like(members)
+        chosen[np.flatnonzero(members)[index]] = True
+        return dataclasses.replace(
+            self,
+            count=int(chosen.sum()),
+            chosen=chosen,
+            known_labels=self.labels[np.sort(index)],
+        )
+
+    def name_of(self, position: int) -> str:
+        """The file that an example was made from, or its position if unknown."""
+        return str(position if self.names is None else self.names[position])
+
+    def examples(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
+        """Yields `(position, contents, label)`, shuffled by a key of two integers.
+
+        They determine the order of the files, several of which are read in turn, and
+        of the records in each block.
+        """
+        paths, skips, takes = map(tf.constant, zip(*self.files, strict=True))
+        starts = tf.cumsum(tf.cast(takes, tf.int64), exclusive=True)
+
+        def examples_of(file: tf.Tensor) -> tf.data.Dataset:
+            records = tf.data.TFRecordDataset(paths[file])
+            records = records.skip(tf.cast(skips[file], tf.int64))
+            records = records.take(tf.cast(takes[file], tf.int64))
+            return records.enumerate(starts[file]).map(self.parse)
+
+        dataset = tf.data.Dataset.from_tensor_slices(order(len(self.files), key))
+        dataset = dataset.interleave(
+            examples_of, 1 if key is None else min(len(self.files), _FILES_AT_ONCE)
+        )
+        if self.chosen is not None:
+            chosen = tf.constant(self.chosen)
+            dataset = dataset.filter(lambda position, *_: tf.gather(chosen, position))
+        if key is None:
+            return dataset
+
+        def shuffled(number: tf.Tensor, block: tuple) -> tuple:
+            block_key = tf.random.fold_in(key, number, alg="philox")
+            places = tf.random.experimental.stateless_shuffle(
+                tf.range(tf.shape(block[0])[0]), block_key, alg="philox"
+            )
+            return tuple(tf.gather(part, places) for part in block)
+
+        return dataset.batch(self.block).enumerate().map(shuffled).unbatch()
+
+    def measure(self, most: int = 256) -> np.ndarray:
+        """Measures width and height of the first pictures, `(pictures, 2)`."""
+        sizes = []
+        for _, contents, _ in self.examples().take(most):
+            with Image.open(io.BytesIO(contents.numpy())) as picture:
+                sizes.append(picture.size)
+        return np.array(sizes)
 
 
 def order(count: int, key: tf.Tensor | None) -> tf.Tensor:
@@ -67,20 +160,7 @@ def stratified(
 def validation_mask(
     labels: np.ndarray, class_names: list[str], seed: int, validation_share: float
 ) -> np.ndarray:
-    """Chooses the validation examples: the same share of every class, at least one.
-
-    Args:
-        labels: Class index of each example, `(examples,)`.
-        class_names: Names in label order.
-        seed: Determines the choice.
-        validation_share: Fraction of each class, 0 to 1.
-
-    Returns:
-        bool `(examples,)`, true for validation.
-
-    Raises:
-        ValueError: If a class has a single example, which can't be in both parts.
-    """
+    """Chooses the same share of every class, at least one, as bool `(examples,)`."""
     random = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -97,9 +177,6 @@ def validation_mask(
 
 def balanced_class_weights(labels: np.ndarray) -> dict[int, float]:
     """Weights with which every class counts alike, however many pictures it has.
-
-    Args:
-        labels: Class index of each picture, `(pictures,)`.
 
     Returns:
         For each class that occurs, pictures / (classes * pictures of the class). The

@@ -5,35 +5,28 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_inception.data import records
 from keras_inception.data.pictures import decode, decode_window
 from keras_inception.data.sources import Source
+from keras_inception.data.splits import RecordSplit
 
-_VALIDATION_SPLITS = ("validation", "val", "test")
 _DIGITS_AND_LETTERS = ("mnist", "svhn", "binary_alpha_digits", "quickdraw", "omniglot")
+# Records are shuffled in blocks of about this many bytes, which are held in memory.
+_BLOCK_BYTES = 256 * 2**20
 
 
 def find_dataset(
     spec: str, data_dir: str | Path | None, *, validation_share: float
 ) -> Source:
-    """Finds a dataset in `data_dir`; TFDS downloads and prepares it if it is missing.
+    """Finds `NAME[/CONFIG][:VERSION]`; TFDS downloads and prepares it if it is missing.
 
-    Args:
-        spec: `NAME`, `NAME:VERSION`, `NAME/CONFIG` or `NAME/CONFIG:VERSION`.
-        data_dir: The folder of the records; `None` for the default of TFDS.
-        validation_share: Fraction of `train` used for validation if the dataset has no
-            split for it. It is the end of `train`, which is a random part, since TFDS
-            shuffles the records that it writes.
-
-    Raises:
-        FileNotFoundError: If the dataset is missing and there is no network.
-        ValueError: If its pictures do not have one label each, or the name is
-            ambiguous.
+    A dataset without a split for validation is validated on the end of `train`, which
+    is a random part, since TFDS shuffles the records that it writes.
     """
-    root = records.records_directory(data_dir)
+    root = records_directory(data_dir)
     directory = _prepared_directory(root, spec) or _download(spec, root)
     info = tfds.builder_from_directory(directory).info
     if info.file_format != tfds.core.FileFormat.TFRECORD:
@@ -42,14 +35,8 @@ def find_dataset(
             "are supported. Prepare it again with tfds build --file_format=tfrecord."
         )
     image, label = _image_and_label(info, spec)
-    decoders = {image: tfds.decode.SkipDecoding()}
-
-    def parse(record: tf.Tensor) -> tuple:
-        example = info.features.deserialize_example(record, decoders=decoders)
-        return None, example[image], example[label]
-
     train, validation = (
-        records.record_split(info.splits[name], parse)
+        record_split(info, name, image, label)
         for name in _split_names(info, spec, validation_share)
     )
     return Source(
@@ -64,19 +51,54 @@ def find_dataset(
     )
 
 
+def records_directory(data_dir: str | Path | None) -> Path:
+    """The folder of the records: `data_dir`, by default where TFDS keeps its own."""
+    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+
+
+def record_split(
+    info: tfds.core.DatasetInfo,
+    name: str,
+    image: str,
+    label: str,
+    position: str | None = None,
+    **arguments: Any,
+) -> RecordSplit:
+    """Makes a `RecordSplit` of the split `name`, which may be a slice (`train[:80%]`).
+
+    `image`, `label` and `position` are names of features; without the last an example's
+    position is its record's number. By default the split has all examples.
+    """
+    split = info.splits[name]
+    decoders = {image: tfds.decode.SkipDecoding()}
+
+    def parse(number: tf.Tensor, record: tf.Tensor) -> tuple:
+        example = info.features.deserialize_example(record, decoders=decoders)
+        place = number if position is None else tf.cast(example[position], tf.int64)
+        return place, example[image], tf.cast(example[label], tf.int32)
+
+    files = []
+    for part in split.file_instructions:
+        rest = part.examples_in_shard - part.skip
+        taken = rest if part.take < 0 else part.take
+        files.append((str(part.filename), part.skip, taken))
+    count = split.num_examples
+    mean_bytes = max(1, split.num_bytes) / max(1, count)
+    block = int(np.clip(_BLOCK_BYTES / mean_bytes, 1, max(1, count)))
+    return RecordSplit(files, parse, **{"count": count, "block": block} | arguments)
+
+
 def _prepared_directory(root: Path, spec: str) -> Path | None:
     """The newest prepared `NAME/VERSION` or `NAME/CONFIG/VERSION` that fits `spec`."""
     name, _, version = spec.partition(":")
     name, _, config = name.partition("/")
     found: dict[str, list[Path]] = {}
-    for file in [
-        *(root / name).glob("*/dataset_info.json"),
-        *(root / name).glob("*/*/dataset_info.json"),
-    ]:
-        parts = file.parent.relative_to(root / name).parts
-        its_config = parts[0] if len(parts) == 2 else ""
-        if config in ("", its_config) and version in ("", parts[-1]):
-            found.setdefault(its_config, []).append(file.parent)
+    for pattern in ("*/dataset_info.json", "*/*/dataset_info.json"):
+        for file in (root / name).glob(pattern):
+            *configs, its_version = file.parent.relative_to(root / name).parts
+            its_config = "".join(configs)
+            if config in ("", its_config) and version in ("", its_version):
+                found.setdefault(its_config, []).append(file.parent)
     if len(found) > 1:
         raise ValueError(
             f"{root / name} contains several configurations; name one of them: "
@@ -116,7 +138,7 @@ def _has_network() -> bool:
         return False
 
 
-def _image_and_label(info: Any, spec: str) -> tuple[str, str]:
+def _image_and_label(info: tfds.core.DatasetInfo, spec: str) -> tuple[str, str]:
     """The names of the features that contain the picture and its label."""
     features = dict(info.features.items())
     images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
@@ -133,12 +155,13 @@ def _image_and_label(info: Any, spec: str) -> tuple[str, str]:
     )
 
 
-def _split_names(info: Any, spec: str, validation_share: float) -> tuple[str, str]:
+def _split_names(
+    info: tfds.core.DatasetInfo, spec: str, validation_share: float
+) -> tuple[str, str]:
     if "train" not in info.splits:
-        raise ValueError(
-            f"tfds:{spec} has no split 'train', only {', '.join(info.splits)}."
-        )
-    for name in _VALIDATION_SPLITS:
+        existing = ", ".join(info.splits)
+        raise ValueError(f"tfds:{spec} has no split 'train', only {existing}.")
+    for name in ("validation", "val", "test"):
         if name in info.splits:
             return "train", name
     percent = 100 - round(100 * validation_share)

@@ -15,10 +15,9 @@ class Crop(NamedTuple):
 
     Attributes:
         picture: Height and width that the picture is resized to first.
-        top: First row of the square in the resized picture.
-        left: First column of the square in the resized picture.
-        size: Side of the square in the resized picture; the square is resized once
-            more if this is not the input size.
+        top, left: First row and column of the square in the resized picture.
+        size: Side of the square there; if this is not the input size, the square is
+            resized once more.
         mirrored: Whether left and right are exchanged.
     """
 
@@ -43,14 +42,8 @@ def crop_geometry(
 
     These sizes are the paper's, for an input size of 224; other input sizes scale them.
 
-    Args:
-        height: Height of the picture in pixels.
-        width: Width of the picture in pixels.
-        crops: 1, 10 or 144.
-        input_size: The side in pixels that the model takes. Defaults to 224.
-
     Raises:
-        ValueError: If `crops` is none of these numbers.
+        ValueError: If `crops` is another number.
 
     Example:
     >>> for crop in crop_geometry(480, 640, 10)[:3]:
@@ -60,8 +53,7 @@ def crop_geometry(
     Crop(picture=(256, 341), top=0, left=74, size=224, mirrored=False)
     """
     if crops not in CROP_COUNTS:
-        counts = ", ".join(map(str, CROP_COUNTS))
-        raise ValueError(f"crops must be one of {counts}. Received: {crops}")
+        raise ValueError(f"crops must be one of 1, 10, 144. Received: {crops}")
     short = min(height, width)
     if crops == 1:
         corner = (height - short) // 2, (width - short) // 2
@@ -69,21 +61,13 @@ def crop_geometry(
     found = []
     for paper_size in _SHORT_SIDES[:1] if crops == 10 else _SHORT_SIDES:
         size = round(paper_size * input_size / _PAPER_SIZE)
-        resized = (
-            max(size, round(height * size / short)),
-            max(size, round(width * size / short)),
-        )
+        resized = round(height * size / short), round(width * size / short)
         slack = max(resized) - size
         for offset in (slack // 2,) if crops == 10 else (0, slack // 2, slack):
             top, left = (0, offset) if width >= height else (offset, 0)
             far, middle = size - input_size, (size - input_size) // 2
-            squares = [
-                (top, left, input_size),
-                (top, left + far, input_size),
-                (top + far, left, input_size),
-                (top + far, left + far, input_size),
-                (top + middle, left + middle, input_size),
-            ]
+            corners = (0, 0), (0, far), (far, 0), (far, far), (middle, middle)
+            squares = [(top + y, left + x, input_size) for y, x in corners]
             if crops == 144:
                 squares.append((top, left, size))
             found += [
@@ -100,14 +84,13 @@ def take_crops(picture: np.ndarray, crops: int, input_size: int = 224) -> np.nda
     Args:
         picture: Pixels 0..255, `(height, width, 3)`, of any number type.
         crops: 1, 10 or 144.
-        input_size: The side in pixels that the model takes. Defaults to 224.
+        input_size: Input size in pixels. Defaults to 224.
 
     Returns:
-        float32 `(crops, input_size, input_size, 3)`, 0..255, in the order of
-        `crop_geometry`.
+        float32 `(crops, input_size, input_size, 3)`, 0..255, as `crop_geometry` orders.
 
     Raises:
-        ValueError: If `crops` is none of these numbers, or `picture` is not RGB.
+        ValueError: If `crops` is another number, or `picture` is not RGB.
     """
     picture = np.asarray(picture, "float32")
     if picture.ndim != 3 or picture.shape[-1] != 3:
@@ -115,18 +98,17 @@ def take_crops(picture: np.ndarray, crops: int, input_size: int = 224) -> np.nda
             f"A picture has the shape (height, width, 3). Received: {picture.shape}"
         )
     resized: dict[tuple[int, int], np.ndarray] = {}
-    height, width, _ = picture.shape
-    geometry = crop_geometry(height, width, crops, input_size)
     taken = np.empty((crops, input_size, input_size, 3), "float32")
-    for number, crop in enumerate(geometry):
+    height, width, _ = picture.shape
+    for number, crop in enumerate(crop_geometry(height, width, crops, input_size)):
         if crop.mirrored:  # directly follows its mirror image
             taken[number] = taken[number - 1, :, ::-1]
             continue
         if crop.picture not in resized:
             resized[crop.picture] = _resize(picture, crop.picture)
-        rows = slice(crop.top, crop.top + crop.size)
-        columns = slice(crop.left, crop.left + crop.size)
-        square = resized[crop.picture][rows, columns]
+        square = resized[crop.picture][crop.top :, crop.left :][
+            : crop.size, : crop.size
+        ]
         taken[number] = _resize(square, (input_size, input_size))
     return taken
 
@@ -136,10 +118,6 @@ def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if picture.shape[:2] == size:
         return picture
     resized = keras.ops.image.resize(
-        picture,
-        size,
-        interpolation="bilinear",
-        antialias=True,
-        data_format="channels_last",
+        picture, size, "bilinear", antialias=True, data_format="channels_last"
     )
     return keras.ops.convert_to_numpy(resized)

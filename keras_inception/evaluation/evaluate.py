@@ -1,10 +1,8 @@
 """`evaluate`: the predictions of a model, or of several, beside the true classes."""
 
 import dataclasses
-import heapq
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, tee
 
 import keras
 import numpy as np
@@ -21,11 +19,9 @@ class Mistake:
 
     Attributes:
         index: The picture's number, in the order of evaluation.
-        picture: The centered square that the model takes, uint8
-            `(input_size, input_size, 3)`.
+        picture: The square that the model takes, uint8 `(input_size, input_size, 3)`.
         label: The true class.
-        predicted: The class with the highest probability.
-        probability: That probability.
+        predicted, probability: The most probable class, and its probability.
     """
 
     index: int
@@ -79,9 +75,7 @@ class Evaluation:
     @property
     def per_class_accuracy(self) -> np.ndarray:
         """Recall of each class, `(classes,)`; NaN for a class without pictures."""
-        table = self.confusion
-        with np.errstate(invalid="ignore"):
-            return table.diagonal() / table.sum(axis=1)
+        return self.per_class["recall"]
 
     @property
     def per_class(self) -> dict[str, np.ndarray]:
@@ -89,22 +83,21 @@ class Evaluation:
 
         Arrays `(classes,)`, by scikit-learn. The precision of a class that was never
         predicted is 0; recall and F1 of a class without pictures are NaN.
-
-        Example:
-        >>> probabilities = np.array([[0.2, 0.8], [0.6, 0.4], [0.9, 0.1]])
-        >>> scores = Evaluation(probabilities, np.array([0, 0, 1]), ["a", "b"])
-        >>> scores.per_class["precision"].tolist()
-        [0.5, 0.0]
         """
         from sklearn.metrics import precision_recall_fscore_support
 
         classes = range(len(self.class_names))
-        precision, recall, f1, pictures = precision_recall_fscore_support(
+        figures = precision_recall_fscore_support(
             self.labels, self.predicted, labels=classes, zero_division=0
         )
+        precision, recall, f1, pictures = figures
         recall[pictures == 0] = f1[pictures == 0] = np.nan
-        names = ("precision", "recall", "f1", "pictures")
-        return dict(zip(names, (precision, recall, f1, pictures), strict=True))
+        return {
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "pictures": pictures,
+        }
 
     @property
     def macro_averages(self) -> dict[str, float]:
@@ -126,8 +119,8 @@ def predict_crops(
         models: Models that take raw RGB pixels in squares, each of its own input size,
             and return probabilities, or a dict whose `main` is used.
         pictures: Pixels 0..255, each `(height, width, 3)` of its own size.
-        crops: 1, 10 or 144 for each picture. Defaults to 1.
-        batch_size: Crops in a batch of a model. Defaults to 32.
+        crops: 1, 10 or 144 crops of each picture. Defaults to 1.
+        batch_size: Crops per batch. Defaults to 32.
 
     Yields:
         float32 `(classes,)` for each picture.
@@ -138,21 +131,16 @@ def predict_crops(
     if not models:
         raise ValueError("At least one model is needed to predict.")
     # without the heads, which would be computed in vain
-    mains = [
-        keras.Model(model.input, main_of(model.output), name=model.name)
-        for model in models
-    ]
+    mains = [keras.Model(m.input, main_of(m.output), name=m.name) for m in models]
     sizes = [model.input.shape[1] for model in models]
     pictures = iter(pictures)
     while chunk := list(islice(pictures, max(1, batch_size // crops))):
         inputs = {
-            size: np.concatenate(
-                [take_crops(picture, crops, size) for picture in chunk]
-            )
-            for size in dict.fromkeys(sizes)
+            size: np.concatenate([take_crops(p, crops, size) for p in chunk])
+            for size in set(sizes)
         }
         scores = [
-            _probabilities(main, inputs[size], batch_size)
+            _scores(main, inputs[size], batch_size)
             for main, size in zip(mains, sizes, strict=True)
         ]
         mean_over_models = np.mean(scores, axis=0).reshape(len(chunk), crops, -1)
@@ -169,16 +157,13 @@ def evaluate(
     """Predicts labeled pictures and keeps the most confident mistakes.
 
     Args:
-        models: As in `predict_crops`.
+        models, crops, batch_size: As in `predict_crops`.
         pictures: Pairs of pixels 0..255 `(height, width, 3)` and class index; read
             once, one batch at a time.
         class_names: Names in label order.
-        crops: 1, 10 or 144 for each picture. Defaults to 1.
-        batch_size: Crops in a batch of a model. Defaults to 32.
 
     Raises:
-        ValueError: If there is no picture or no model, or one does not return
-            probabilities.
+        ValueError: If there is no picture, or as `predict_crops` does.
 
     Example:
     >>> model = ki.GoogLeNet((64, 64, 3), classes=2, width=0.125)
@@ -187,50 +172,35 @@ def evaluate(
     >>> evaluate([model], pictures, ["cat", "dog"], crops=10).probabilities.shape
     (2, 2)
     """
-    pending: deque[np.ndarray] = deque()
-    labels: list[int] = []
-    probabilities: list[np.ndarray] = []
-    worst: list[tuple[float, int, Mistake]] = []  # a heap, the least confident first
-
-    def without_labels() -> Iterator[np.ndarray]:
-        for picture, label in pictures:
-            pending.append(picture)
-            labels.append(int(label))
-            yield picture
-
-    input_size = models[0].input.shape[1] if models else 0
-    for scores in predict_crops(models, without_labels(), crops, batch_size):
-        picture, index = pending.popleft(), len(probabilities)
+    pairs, copies = tee(pictures)
+    inputs = (picture for picture, _ in copies)
+    predictions = predict_crops(models, inputs, crops, batch_size)
+    labels, probabilities = [], []
+    worst: list[Mistake] = []
+    for scores, (picture, label) in zip(predictions, pairs, strict=True):
+        labels.append(int(label))
         probabilities.append(scores)
-        predicted, label = int(scores.argmax()), labels[index]
-        probability = float(scores[predicted])
-        # of equal probabilities the earlier picture is the worse mistake
-        rank = (probability, -index)
+        predicted, probability = int(scores.argmax()), float(scores.max())
         full = len(worst) == MISTAKES_KEPT
-        if predicted == label or (full and rank < worst[0][:2]):
+        if predicted == label or (full and probability <= worst[-1].probability):
             continue
-        square = take_crops(picture, 1, input_size)[0].round().astype("uint8")
-        mistake = Mistake(index, square, label, predicted, probability)
-        (heapq.heappushpop if full else heapq.heappush)(worst, (*rank, mistake))
+        square = take_crops(picture, 1, models[0].input.shape[1])[0]
+        square, index = square.round().astype("uint8"), len(labels) - 1
+        worst.append(Mistake(index, square, int(label), predicted, probability))
+        worst.sort(
+            key=lambda mistake: -mistake.probability
+        )  # keeps the order of equals
+        del worst[MISTAKES_KEPT:]
     if not labels:
         raise ValueError("There is no picture to evaluate on.")
-    return Evaluation(
-        np.stack(probabilities),
-        np.array(labels),
-        [str(name) for name in class_names],
-        [mistake for *_, mistake in sorted(worst, key=lambda x: x[:2], reverse=True)],
-    )
+    names = [str(name) for name in class_names]
+    return Evaluation(np.stack(probabilities), np.array(labels), names, worst)
 
 
-def _probabilities(
-    model: keras.Model, crops: np.ndarray, batch_size: int
-) -> np.ndarray:
-    scores = np.concatenate(
-        [
-            np.asarray(model.predict_on_batch(crops[start : start + batch_size]))
-            for start in range(0, len(crops), batch_size)
-        ]
-    )
+def _scores(model: keras.Model, crops: np.ndarray, batch_size: int) -> np.ndarray:
+    starts = range(0, len(crops), batch_size)
+    batches = [crops[start : start + batch_size] for start in starts]
+    scores = np.concatenate([np.asarray(model.predict_on_batch(b)) for b in batches])
     if (scores < 0).any() or not np.allclose(scores.sum(axis=1), 1, atol=1e-2):
         raise ValueError(
             f"{model.name} does not return probabilities: its outputs do not add up to "
