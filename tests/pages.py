@@ -85,6 +85,7 @@ ALIKE = {
     ),
     r"googlenet(_small)? at #x#": "NETWORK at #x#",
     r"\((?:SETTING|no heads)\)": "(SETTING)",
+    r"(?:paper|no heads)? +(?:SETTING|no heads), # s$": " SETTING, # s",
     r"(?:not )?more than that": "MORE than that",
     r"\baux_#[a-e]\b": "aux_#",
     r"^(aux_#) +(?:# +)?(?=#%)": "aux_# ",
@@ -322,7 +323,8 @@ def smaller(words: list[str]) -> list[str]:
 def form(text: str) -> list[str]:
     """The lines of an output without what differs from run to run.
 
-    Numbers and such become placeholders; equal lines in succession become one.
+    Numbers and such become placeholders; equal lines in succession become one, also
+    around `...`.
     """
     lines = []
     for line in text.splitlines():
@@ -330,7 +332,11 @@ def form(text: str) -> list[str]:
             line = re.sub(pattern, placeholder, line)
         if line.strip():
             lines.append(line.strip())
-    return [line for line, _ in itertools.groupby(lines)]
+    lines = [line for line, _ in itertools.groupby(lines)]
+    for index in reversed(range(1, len(lines) - 1)):
+        if lines[index] == "..." and lines[index - 1] == lines[index + 1]:
+            del lines[index : index + 2]
+    return lines
 
 
 def agrees(shown: str, printed: str) -> bool:
