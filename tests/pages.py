@@ -162,7 +162,8 @@ def inline_commands(page: Path) -> list[str]:
     found = []
     for code in re.findall(r"`([^`\n]+)`", prose):
         if code.startswith(OURS):
-            found.append(code)
+            # `keras-inception serve` alone is the command's name
+            found += [code] if len(code.split()) > 2 else []
         elif code.split()[0] in COMMANDS and " " in code:
             found.append(f"keras-inception {code}")
     return found
