@@ -1,10 +1,10 @@
-"""Words for people: lists in messages."""
+"""Lists of names in messages."""
 
 from collections.abc import Iterable
 
 
 def list_names(names: Iterable[object], most: int = 10) -> str:
-    """Names in quotes for a message, shortened with the count where there are many.
+    """Quotes names for a message; of more than `most` it gives the first and the count.
 
     Example:
     >>> list_names(["ant", "bee"])

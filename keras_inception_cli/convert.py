@@ -1,4 +1,4 @@
-"""Turn trained weights of torchvision, Caffe or TF-Slim into a .keras model."""
+"""Convert trained weights of torchvision, Caffe or TF-Slim to a .keras model."""
 
 import argparse
 from pathlib import Path
@@ -8,16 +8,16 @@ from keras_inception_cli.console import quiet_start
 KINDS = {
     "torchvision": "a .pth or .safetensors file with a googlenet's state dict",
     "caffe": "a .caffemodel file with BVLC's layer names",
-    "slim": "an inception_v1.ckpt, or the prefix of .index and .data files",
+    "slim": "inception_v1.ckpt, or the prefix of .index and .data files",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `convert` takes."""
+    """Adds the arguments of `convert` to its parser."""
     listed = "; ".join(f"{kind}: {file}" for kind, file in KINDS.items())
     parser.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
     parser.add_argument("file", metavar="FILE", help=listed)
-    parser.add_argument("out", metavar="OUT.keras", type=Path, help="the model's file")
+    parser.add_argument("out", metavar="OUT.keras", type=Path, help="the file to write")
     parser.add_argument(
         "--no-transform-input",
         action="store_true",
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drop-background",
         action="store_true",
-        help="slim: leave class 0 of 1001, 'background', out",
+        help="slim: drop class 0 of 1001, 'background'",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace OUT.keras if it exists"
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"OUT.keras must end in .keras. Received: {options.out}")
     if options.out.exists() and not options.overwrite:
         raise FileExistsError(
-            f"{options.out} is there already; --overwrite it, or not."
+            f"{options.out} already exists; pass --overwrite to replace it."
         )
     for option, kind in (
         ("no_transform_input", "torchvision"),
@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> None:
     ):
         if getattr(options, option) and options.kind != kind:
             raise ValueError(
-                f"--{option.replace('_', '-')} belongs to {kind}, not {options.kind}."
+                f"--{option.replace('_', '-')} is an option for {kind} files. "
+                f"Received: {options.kind}"
             )
     with quiet_start():
         from keras_inception import weights

@@ -1,8 +1,12 @@
 """DATA on the command line: its options, finding it, and its classes."""
 
 import argparse
-import json
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_inception.data import Data, Source
 
 DATA_HELP = (
     "'digits' (embedded handwritten digits); a folder with one folder of pictures per "
@@ -11,12 +15,19 @@ DATA_HELP = (
 )
 
 
-def add_data_arguments(parser: argparse._ActionsContainer) -> None:
-    """Declares how DATA is found, for the commands that take it."""
+def add_data_arguments(
+    parser: argparse._ActionsContainer, max_bad_fraction: float | str = 0.01
+) -> None:
+    """Declares how DATA is found, for the commands that take it.
+
+    Args:
+        parser: The command's parser, or a group of it.
+        max_bad_fraction: Default of that option; `argparse.SUPPRESS` for none.
+    """
     parser.add_argument(
         "--max-bad-fraction",
         type=float,
-        default=0.01,
+        default=max_bad_fraction,
         metavar="FRACTION",
         help="largest fraction of a folder's files that may be damaged or no pictures; "
         "they are skipped and named (default: 0.01)",
@@ -46,9 +57,10 @@ def add_seed_argument(parser: argparse._ActionsContainer) -> None:
 def settle_seed(options: argparse.Namespace, model_path: str) -> None:
     """Without `--seed`, takes the seed of the run that the model lies in, else 0."""
     if options.seed is None:
-        config = Path(model_path).resolve().with_name("config.json")
-        run = json.loads(config.read_text()) if config.is_file() else {}
-        options.seed = run.get("seed", 0)
+        from keras_inception.training import RunDirectory
+
+        run = RunDirectory.of_model(model_path)
+        options.seed = run.read_config().seed if run else 0
 
 
 def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
@@ -67,23 +79,39 @@ def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def find_data(options: argparse.Namespace, *, report_bad: bool = True):
-    """The checked `data.Source` that DATA names; prints the bad files it skips."""
+def find_data(options: Any, *, max_bad_fraction: float | None = None) -> "Source":
+    """Finds the `data.Source` that DATA names and prints the bad files it skips.
+
+    Args:
+        options: The parsed options of `add_data_arguments`, with `data` and `seed`.
+        max_bad_fraction: Replaces the option; bad files are not printed then.
+    """
     from keras_inception import data
 
     source = data.find(
         options.data,
         seed=options.seed,
-        max_bad_fraction=options.max_bad_fraction,
+        max_bad_fraction=(
+            options.max_bad_fraction if max_bad_fraction is None else max_bad_fraction
+        ),
         data_dir=options.data_dir,
         cache=options.cache,
+        log=print,
     )
-    if report_bad and source.bad:
+    if max_bad_fraction is None and source.bad:
         print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
     return source
 
 
-def check_class_names(model, data) -> None:
+def describe_data(source: "Source") -> str:
+    """Name, number of pictures and classes in one line."""
+    return (
+        f"{source.name}: {len(source.train)} training and {len(source.validation)} "
+        f"validation pictures, {len(source.class_names)} classes"
+    )
+
+
+def check_class_names(model: "keras.Model", data: "Data | Source") -> None:
     """Raises a `ValueError` if a model and data have different classes."""
     from keras_inception.outputs import main_of
     from keras_inception.text import list_names

@@ -2,27 +2,28 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from keras_inception_cli import common, console, remote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `predict` takes."""
+    """Declares the arguments of `predict`."""
     parser.add_argument(
         "model",
         metavar="MODEL",
         help="a .keras file, an exported version, or the directory of its versions; "
-        "left out with --url",
+        "omitted with --url",
     )
     parser.add_argument("images", metavar="IMAGE", nargs="*", help="picture files")
     parser.add_argument(
         "--url",
-        help="ask a running server instead, TF Serving or keras-inception serve: "
+        help="use a running server instead, TF Serving or keras-inception serve: "
         "http://HOST:PORT/v1/models/NAME",
     )
     parser.add_argument(
-        "--top", type=int, default=3, help="classes shown for each (default: 3)"
+        "--top", type=int, default=3, help="classes per picture (default: 3)"
     )
     parser.add_argument(
         "--json", action="store_true", help="print a JSON object per picture instead"
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the likeliest classes of each picture, best first."""
+    """Prints the most probable classes of each picture, best first."""
     common.check_at_least(options, {"top": 1})
     images = options.images
     if options.url:
@@ -45,32 +46,29 @@ def run(options: argparse.Namespace) -> None:
         if options.json:
             print(json.dumps({"image": image, "classes": dict(ranked)}))
         else:
-            listed = ", ".join(f"{name} {score:.3f}" for name, score in ranked)
-            print(f"{image}: {listed}")
+            answer = ", ".join(f"{name} {score:.3f}" for name, score in ranked)
+            print(f"{image}: {answer}")
 
 
-def _local_classifier(path):
+def _local_classifier(path: str) -> Callable[[str], list[tuple[str, float]]]:
+    """Makes a function from a picture file to its classes and scores, best first."""
     with console.quiet_start():
+        import numpy as np
+
         from keras_inception import data, export
+        from keras_inception.defaults import input_size_of
+        from keras_inception.supervision import plain_classifier
 
     if Path(path).is_dir():
         return export.load_classifier(path)
-    return _classifier(common.load_model(path), data.load_picture)
+    model = common.load_model(path)
+    input_size, main = input_size_of(model), plain_classifier(model)
 
-
-def _classifier(model, load_picture):
-    import numpy as np
-
-    from keras_inception.defaults import input_size_of
-    from keras_inception.supervision import plain_classifier
-
-    side = input_size_of(model)
-    main = plain_classifier(model)
-
-    def classify(image):
-        scores = main.predict(load_picture(image, side)[None], verbose=0)
-        names = getattr(model, "class_names", None) or range(scores.shape[-1])
-        order = np.argsort(-scores[0])
-        return [(str(names[index]), float(scores[0, index])) for index in order]
+    def classify(image: str) -> list[tuple[str, float]]:
+        pixels = data.load_picture(image, input_size)
+        scores = main.predict(pixels[None], verbose=0)[0]
+        names = getattr(model, "class_names", None) or range(len(scores))
+        best_first = np.argsort(-scores)
+        return [(str(names[index]), float(scores[index])) for index in best_first]
 
     return classify

@@ -1,6 +1,6 @@
-"""Asks a running server, TF Serving or `keras-inception serve`, about picture files.
+"""Classifies picture files with a running TF Serving or `keras-inception serve`.
 
-The standard library alone, so that the answer does not wait for TensorFlow's import.
+Uses only the standard library, so that nobody waits for the import of TensorFlow.
 """
 
 import base64
@@ -15,25 +15,27 @@ _PATH = re.compile(
 )
 
 
-def remote_classifier(url: str, seconds: float = 60) -> Callable:
-    """A served model as a function from a picture file to ranked classes.
+def remote_classifier(
+    url: str, seconds: float = 60
+) -> Callable[[str], list[tuple[str, float]]]:
+    """Makes a function from a picture file to its classes and scores, best first.
 
     Args:
-        url: `http://HOST:PORT/v1/models/NAME`, which may go on with `/versions/N` or
-            `/labels/LABEL`; a `:predict` at the end is taken off.
-        seconds: How long to wait for an answer.
+        url: `http://HOST:PORT/v1/models/NAME`, optionally followed by `/versions/N` or
+            `/labels/LABEL`; a final `:predict` is ignored.
+        seconds: Time limit for an answer. Defaults to 60.
 
     Raises:
-        ValueError: If the address has another form.
+        ValueError: If `url` has another form.
     """
     model = url.strip().rstrip("/").removesuffix(":predict")
     if not _PATH.fullmatch(model):
         raise ValueError(
-            f"--url takes http://HOST:PORT/v1/models/NAME, and /versions/N or "
-            f"/labels/LABEL after it. Received: {url}"
+            "--url takes http://HOST:PORT/v1/models/NAME, optionally followed by "
+            f"/versions/N or /labels/LABEL. Received: {url}"
         )
 
-    def classify(image):
+    def classify(image: str) -> list[tuple[str, float]]:
         with open(image, "rb") as file:
             contents = base64.b64encode(file.read()).decode()
         request = {
@@ -47,8 +49,8 @@ def remote_classifier(url: str, seconds: float = 60) -> Callable:
             return list(zip(classes, map(float, scores), strict=True))
         except (KeyError, TypeError, IndexError, ValueError):
             raise ValueError(
-                f"{model} answers, but not with classes and scores; is it a model "
-                f"that keras-inception exported? It said: {json.dumps(answer)[:200]}"
+                f"{model} did not answer with classes and scores. Only models exported "
+                f"by keras-inception do. It answered: {json.dumps(answer)[:200]}"
             ) from None
 
     return classify
@@ -64,15 +66,15 @@ def _post(url: str, content: dict, seconds: float, image: str) -> dict:
         with urllib.request.urlopen(request, timeout=seconds) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
-        told = error.read().decode("utf-8", "replace")
+        reason = error.read().decode("utf-8", "replace")
         try:
-            told = json.loads(told)["error"]
+            reason = json.loads(reason)["error"]
         except (ValueError, KeyError, TypeError):
-            told = told[:200] or error.reason
-        raise ValueError(f"{image}: {url} answers {error.code}: {told}") from None
+            reason = reason[:200] or error.reason
+        raise ValueError(f"{image}: {url} answers {error.code}: {reason}") from None
     except urllib.error.URLError as error:
         raise ConnectionError(f"No server at {url}: {error.reason}") from None
     except TimeoutError:
         raise TimeoutError(f"No answer from {url} within {seconds:g} s") from None
     except ValueError:
-        raise ValueError(f"{url} answers, but not with JSON") from None
+        raise ValueError(f"{url} did not answer with JSON") from None

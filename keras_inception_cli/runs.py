@@ -1,27 +1,29 @@
-"""List the training runs, or hold some of them side by side.
+"""List the training runs, or compare some of them.
 
-`runs` prints a line for each run directory: what it was, how far it is, its best
+`runs` prints a line for each run directory: its recipe, heads, progress and best
 accuracy. `runs compare A B` prints the settings that differ and every output's
-accuracy, and draws the curves of both.
+accuracy, and draws the curves of the runs.
 """
 
 import argparse
 import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from keras_inception_cli import common, console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `runs` and `runs compare` take."""
+    """Declares the arguments of `runs` and `runs compare`."""
     _add_shared(parser)
-    what = parser.add_subparsers(metavar="compare")
+    subparsers = parser.add_subparsers(metavar="compare")
     parser.set_defaults(compared=None, output=None)
-    compare = what.add_parser(
+    compare = subparsers.add_parser(
         "compare",
-        help="hold runs side by side",
-        description="Hold runs side by side: the settings that differ, every output's "
-        "final and best accuracy on held-out pictures.",
+        help="compare runs side by side",
+        description="Compare runs side by side: the settings that differ, and every "
+        "output's final and best accuracy on the validation split.",
     )
     compare.add_argument(
         "compared",
@@ -30,126 +32,120 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name of a run, or its directory; two or more",
     )
     compare.add_argument(
-        "--output", type=Path, metavar="FILE.png", help="draw their curves there"
+        "--output", type=Path, metavar="FILE.png", help="draw the curves into FILE.png"
     )
     _add_shared(compare)
 
 
-def _add_shared(parser) -> None:
+def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
         type=Path,
         default=argparse.SUPPRESS,
-        help="the folder that they are in (default: runs)",
+        help="the folder that contains the runs (default: runs)",
     )
     parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
         default=argparse.SUPPRESS,
-        help="write the figures there as well",
+        help="also write the figures as JSON",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the table, or the comparison."""
+    """Prints the list of runs, or the comparison."""
     options.runs = getattr(options, "runs", Path("runs"))
     options.json = getattr(options, "json", None)
     common.check_folders(options, "json", "output")
     with console.quiet_start():
         from keras_inception.training import past_runs
 
-    written = _compare if options.compared else _list
-    figures = written(options, past_runs)
+    command = _compare if options.compared else _list
+    figures = command(options, past_runs)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
         print(f"wrote {options.json}")
 
 
-def _list(options, past_runs) -> dict:
+def _list(options: argparse.Namespace, past_runs: ModuleType) -> dict[str, Any]:
     runs, faults = past_runs.read_runs(options.runs)
     if not runs and not faults:
         print(f"There are no runs in {options.runs}.")
     if runs:
-        titles = ("run", "recipe", "epochs", "best", "heads", "time", "state")
-        _print_table([titles, *map(_row, runs)])
+        columns = ("run", "recipe", "epochs", "best", "heads", "time", "state")
+        console.print_table(list(map(_row, runs)), columns, left=range(len(columns)))
     for name, fault in faults.items():
         print(f"{name}: {fault}")
-    return {"runs": [past_runs.as_json(run) for run in runs], "unreadable": faults}
+    return {"runs": [run.as_json() for run in runs], "unreadable": faults}
 
 
-def _row(run) -> tuple[str, ...]:
+def _row(past) -> tuple[str, ...]:
     return (
-        run.name,
-        str(run.config.get("recipe", "")),
-        _epochs(run),
-        _best(run, "main"),
-        _words(run.config.get("heads")),
-        _time(run.seconds),
-        run.state,
+        past.name,
+        past.config.recipe or "",
+        _epochs(past),
+        _best(past, "main"),
+        _as_text(list(past.config.heads)),
+        _time(past.seconds),
+        past.state,
     )
 
 
-def _compare(options, past_runs) -> dict:
+def _compare(options: argparse.Namespace, past_runs: ModuleType) -> dict[str, Any]:
     if len(options.compared) < 2:
         raise ValueError(
-            f"runs compare takes two runs or more. Received: {options.compared[0]}"
+            f"runs compare needs two runs or more. Received: {options.compared[0]}"
         )
-    runs = [past_runs.read_run(_path(options.runs, name)) for name in options.compared]
-    if len({run.name for run in runs}) < len(runs):  # of two folders
-        runs = [run._replace(name=str(run.path)) for run in runs]
-    outputs = dict.fromkeys(name for run in runs for name in run.outputs)
+    paths = [
+        options.runs / name if (options.runs / name).is_dir() else Path(name)
+        for name in options.compared
+    ]
+    runs = [past_runs.read_run(path) for path in paths]
+    names = [past.name for past in runs]
+    if len(set(names)) < len(names):  # runs of the same name in different folders
+        names = [str(past.path) for past in runs]
+        runs = [
+            past._replace(name=name) for past, name in zip(runs, names, strict=True)
+        ]
     settings = past_runs.differing_settings(runs)
     empty = [""] * len(runs)
-
-    def line(title, cell):
-        return (title, *map(cell, runs))
-
     rows = [
-        line("", lambda run: run.name),
-        line("state", lambda run: run.state),
-        line("epochs", _epochs),
-        line("time", lambda run: _time(run.seconds)),
-        ("settings that differ" if settings else "no setting differs", *empty),
-        *((f"  {name}", *map(_words, values)) for name, values in settings.items()),
-        ("accuracy on held-out pictures", *empty),
+        ["state", *(past.state for past in runs)],
+        ["epochs", *map(_epochs, runs)],
+        ["time", *(_time(past.seconds) for past in runs)],
+        ["settings that differ" if settings else "no setting differs", *empty],
+        *([f"  {name}", *map(_as_text, values)] for name, values in settings.items()),
+        ["accuracy on validation pictures", *empty],
     ]
-    for output in outputs:
-        rows.append(line(f"  {output}, best", lambda run, of=output: _best(run, of)))
-        rows.append(line(f"  {output}, last", lambda run, of=output: _last(run, of)))
-    _print_table(rows)
+    for output in dict.fromkeys(output for past in runs for output in past.outputs):
+        rows.append([f"  {output}, best", *(_best(past, output) for past in runs)])
+        rows.append([f"  {output}, last", *(_last(past, output) for past in runs)])
+    console.print_table(rows, ["", *names], left=range(len(runs) + 1))
     if options.output:
-        past_runs.draw_runs(runs, options.output)
+        from keras_inception.training import plots
+
+        plots.draw_runs(runs, options.output)
         print(f"wrote {options.output}")
-    return {"runs": [past_runs.as_json(run) for run in runs], "settings": settings}
+    return {"runs": [past.as_json() for past in runs], "settings": settings}
 
 
-def _path(runs: Path, name: str) -> Path:
-    return runs / name if (runs / name).is_dir() else Path(name)
+def _epochs(past) -> str:
+    return f"{past.epochs}/{past.config.epochs}"
 
 
-def _print_table(rows) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
-
-
-def _epochs(run) -> str:
-    return f"{run.epochs}/{run.config.get('epochs', '?')}"
-
-
-def _best(run, output: str) -> str:
-    best = run.best(output)
+def _best(past, output: str) -> str:
+    best = past.best(output)
     return f"{best[0]:.4f} in {best[1]}" if best else ""
 
 
-def _last(run, output: str) -> str:
-    accuracies = run.accuracies(output)
+def _last(past, output: str) -> str:
+    accuracies = past.accuracies(output)
     return f"{accuracies[-1]:.4f}" if accuracies else ""
 
 
-def _words(value) -> str:
+def _as_text(value: object) -> str:
+    """A setting's value for people."""
     if value is None or value == []:
         return "none"
     if isinstance(value, bool):
@@ -157,7 +153,7 @@ def _words(value) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_as_text(one)}" for key, one in value.items())
     return str(value)
 
 

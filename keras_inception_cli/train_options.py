@@ -1,137 +1,119 @@
-"""What `train` can be told, and what it settles on.
-
-A choice comes from the command line, else from `--hyperparameters FILE`, else from
-`--config FILE` (or, with `--resume`, from the run itself), else from the recipe, else
-from the default shown by `--help`.
-"""
+"""The options of `train`, as the command line declares them."""
 
 import argparse
-import json
 from pathlib import Path
 
-from keras_inception_cli import coarse, found
-from keras_inception_cli.common import check_at_least
 from keras_inception_cli.data_options import (
     DATA_HELP,
     add_augmentation_arguments,
     add_data_arguments,
 )
 
-# Option and field of the recipe that it stands for.
-FROM_RECIPE = {
-    "epochs": "epochs",
-    "batch_size": "batch_size",
-    "learning_rate": "learning_rate",
-    "batch_norm": "batch_norm",
-    "layer_decay": "layer_decay",
-    "aux_weight": "aux_weight",
-    "aux_schedule": "aux_schedule",
-    "augment": "augment",
-}
-# What belongs to one call and not to the run that it makes.
-OF_THE_CALL = (
-    "run",
-    "not_given",
-    "name",
-    "runs",
-    "overwrite",
-    "resume",
-    "config",
-    "devices",
-    "hyperparameters",
-)
-# What the network of `--weights FILE` has of its own.
-OF_THE_NETWORK = ("architecture", "width", "batch_norm")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `train` takes."""
+    """Declares the options of `train`.
+
+    Options that are not typed are absent from the result: their values come from
+    elsewhere.
+    """
+    parser.argument_default = argparse.SUPPRESS
+    parser.set_defaults(
+        name=None,
+        runs=Path("runs"),
+        overwrite=False,
+        resume=False,
+        config=None,
+        hyperparameters=None,
+        devices=None,
+    )
     parser.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
     run = parser.add_argument_group("the run")
     run.add_argument("--name", help="name of the run (default: the data's)")
-    run.add_argument("--runs", type=Path, default=Path("runs"), help="(default: runs)")
+    run.add_argument("--runs", type=Path, help="folder of all runs (default: runs)")
     run.add_argument(
         "--overwrite", action="store_true", help="delete an earlier run of this name"
     )
     run.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the run --name, killed or interrupted, at the beginning of "
-        "the epoch it was in; its choices are its own",
+        help="continue the interrupted run --name, at the beginning of the epoch it "
+        "was in and with its own choices",
     )
     run.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="the choices of another run's config.json; what is given beside it wins",
+        help="take the choices in another run's config.json; typed options win",
     )
     run.add_argument(
         "--hyperparameters",
         type=Path,
         metavar="FILE",
-        help="the heads, their weights and the rest that a search found, its best.json "
-        "(tuning/README.md); what is given beside it wins",
+        help="take the heads and weights in a search's best.json (tuning/README.md); "
+        "typed options win",
     )
-    run.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    run.add_argument("--seed", type=int, help="(default: 0)")
     run.add_argument(
         "--devices",
         type=_devices,
         metavar="N",
-        help="GPUs of this machine to share each batch among, or 'all' (default: 1); "
-        "several machines: docs/several-devices.md",
+        help="GPUs of this machine that share each batch, or 'all' (default: 1); for "
+        "several machines see docs/several-devices.md",
     )
-    how = parser.add_argument_group("how it is trained")
-    how.add_argument(
+    training = parser.add_argument_group("training")
+    training.add_argument(
         "--recipe",
-        default="small",
-        help="paper, caffe-quick, small or finetune: what the options below are where "
-        "they are not given (default: small)",
+        help="paper, caffe-quick, small or finetune: defaults for the options below "
+        "(default: small)",
     )
-    how.add_argument("--epochs", type=int, help="(small: 10)")
-    how.add_argument("--batch-size", type=int, help="(small: 32)")
-    how.add_argument(
-        "--learning-rate", type=float, help="at the start (small: 0.02, to 0 by cosine)"
+    training.add_argument("--epochs", type=int, help="(small: 10)")
+    training.add_argument("--batch-size", type=int, help="(small: 32)")
+    training.add_argument(
+        "--learning-rate",
+        type=float,
+        help="in the first step (small: 0.02, decayed to 0 by a cosine)",
     )
-    how.add_argument(
-        "--clip-norm", type=float, help="of all gradients together (default: none)"
+    training.add_argument(
+        "--clip-norm",
+        type=float,
+        help="largest norm of all gradients together (default: none)",
     )
-    how.add_argument(
+    training.add_argument(
         "--accumulate",
         type=int,
-        default=1,
         metavar="STEPS",
-        help="gradients of so many steps make one update (default: 1)",
+        help="steps whose gradients make one update (default: 1)",
     )
-    how.add_argument(
+    training.add_argument(
         "--mixed-precision", choices=("float16", "bfloat16"), help="(default: none)"
     )
-    how.add_argument(
+    training.add_argument(
         "--jit-compile",
         action=argparse.BooleanOptionalAction,
-        help="XLA (default: Keras decides)",
+        help="compile with XLA (default: Keras decides)",
     )
     board = parser.add_argument_group("TensorBoard, in RUNS/NAME/tensorboard")
     board.add_argument(
         "--gradients",
         action="store_true",
-        help="log after each epoch how much gradient each stage gets from each loss",
+        help="log each stage's gradient from each loss after each epoch",
     )
     board.add_argument(
         "--profile",
         nargs=2,
         type=int,
         metavar=("FIRST", "LAST"),
-        help="profile these training steps (needs tensorboard-plugin-profile to view)",
+        help="profile these training steps (the tab needs tensorboard-plugin-profile)",
     )
-    pictures = parser.add_argument_group("the pictures")
+    pictures = parser.add_argument_group("pictures")
     add_augmentation_arguments(pictures)
     pictures.add_argument(
         "--class-weights",
         choices=("balanced",),
-        help="let every class count alike, however many pictures it has",
+        help="give every class the same weight, however many pictures it has",
     )
-    add_data_arguments(pictures)
-    network = parser.add_argument_group("the network")
+    add_data_arguments(pictures, max_bad_fraction=argparse.SUPPRESS)
+    network = parser.add_argument_group("network")
     network.add_argument(
         "--architecture",
         choices=(
@@ -145,109 +127,94 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--image-size",
         type=int,
-        help="side in pixels (default: 32 or 64 for small pictures, else 224)",
+        help="input size in pixels (default: 32 or 64 for small pictures, else 224)",
     )
     network.add_argument(
-        "--width", type=float, default=1.0, help="times the filters (default: 1)"
+        "--width", type=float, help="multiplies the number of filters (default: 1)"
     )
     network.add_argument(
         "--batch-norm",
         action=argparse.BooleanOptionalAction,
-        help="batch normalisation, which the paper's network has not (small: on)",
+        help="batch normalization, which the paper's network does not have (small: on)",
     )
     tuning = parser.add_argument_group("fine-tuning a trained network")
     tuning.add_argument(
         "--weights",
         metavar="FILE",
-        help="start from this .keras file (as train and convert write), or from "
-        "'imagenet'; the network is the file's",
+        help="start from this .keras file (from train or convert) or from 'imagenet'; "
+        "the network is the file's",
     )
     tuning.add_argument(
         "--freeze",
         metavar="STAGE",
-        help="this stage and all before it don't learn; inception_5b is the whole "
-        "trunk",
+        help="do not train this stage and those before it; inception_5b freezes the "
+        "whole trunk",
     )
     tuning.add_argument(
         "--layer-decay",
         type=float,
-        metavar="SHARE",
-        help="each stage learns at this share of the next one's rate (small: 1, "
+        metavar="FACTOR",
+        help="learning rate of each stage as a fraction of the next stage's (small: 1, "
         "finetune: 0.8)",
     )
-    heads = parser.add_argument_group("the auxiliary heads")
-    heads.add_argument(
+    add_head_arguments(parser.add_argument_group("auxiliary heads"))
+
+
+def add_head_arguments(group: argparse._ActionsContainer) -> None:
+    """Declares where the heads are, how they are built, and what they learn."""
+    group.add_argument(
         "--heads",
         nargs="*",
-        default=["inception_4a", "inception_4d"],
-        metavar="ENDPOINT",
-        help="where they hang; nothing after --heads for none "
+        metavar="HEAD",
+        help="endpoints of the heads; nothing after --heads for none "
         "(default: inception_4a inception_4d)",
     )
-    heads.add_argument(
+    group.add_argument(
+        "--aux-weight",
+        type=_weights,
+        metavar="WEIGHT",
+        help="loss weight of every head, or one for each, as in aux_4a=0.3,aux_4d=0.1 "
+        "(small: 0.3)",
+    )
+    group.add_argument(
         "--aux-schedule",
         nargs="+",
         metavar="SCHEDULE",
-        help="constant, linear or cosine: how the weights fall to 0 over the run; or "
-        "for some heads, as in aux_4a=linear (small: constant)",
+        help="constant, linear or cosine: how the loss weights fall to 0 over the run; "
+        "or for some heads, as in aux_4a=linear (small: constant)",
     )
-    found.add_arguments(heads)
-    coarse.add_arguments(heads)
-    # None stands for what was not typed, until `settle` knows all that may fill it in.
-    defaults = vars(parser.parse_args([]))
-    parser.set_defaults(
-        not_given=defaults,
-        **{option: None for option in defaults if option not in OF_THE_CALL},
+    group.add_argument(
+        "--head-dropout",
+        type=float,
+        metavar="FRACTION",
+        help="dropout before each head's last layer (default: 0.7)",
+    )
+    group.add_argument(
+        "--head-width",
+        type=float,
+        help="multiplies the filters and units of each head (default: 1)",
+    )
+    group.add_argument(
+        "--head-batch-norm",
+        action=argparse.BooleanOptionalAction,
+        help="batch normalization in the heads (default: as in the network)",
+    )
+    group.add_argument(
+        "--superclasses",
+        metavar="FILE",
+        help="a CSV with lines class,superclass for --coarse-heads",
+    )
+    group.add_argument(
+        "--coarse-heads",
+        nargs="+",
+        metavar="HEAD",
+        help="heads that learn the superclasses instead of the classes",
     )
 
 
-def settle(options: argparse.Namespace) -> None:
-    """Fills in, in place, what was not given on the command line.
-
-    Raises:
-        FileNotFoundError: If there is no such config, or no run to resume.
-        ValueError: If a choice is out of its range, unknown, or missing.
-    """
-    typed = [n for n in OF_THE_NETWORK if getattr(options, n) is not None]
-    if options.resume:
-        _check_resume(options)
-        options.config = run_path(options) / "config.json"
-    if options.hyperparameters:
-        found.take(options.hyperparameters, options)
-    if options.config:
-        _take_from(options.config, options)
-    if options.weights and typed and not options.resume:
-        known = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
-        raise ValueError(
-            f"--weights {options.weights} brings its network: leave out {known}, or "
-            "--weights, to begin with a new one."
-        )
-    typed_or_taken = options.recipe or options.not_given["recipe"]
-    if options.data is None:
-        raise ValueError(
-            "train needs DATA, the pictures to learn from, for example: "
-            "keras-inception train digits"
-        )
-    from keras_inception.training import RECIPES
-
-    if typed_or_taken not in RECIPES:
-        raise ValueError(
-            f"--recipe must be one of {', '.join(RECIPES)}. Received: {typed_or_taken}"
-        )
-    recipe = RECIPES[typed_or_taken]
-    fallback = options.not_given | {
-        option: getattr(recipe, field) for option, field in FROM_RECIPE.items()
-    }
-    for option, value in fallback.items():
-        if getattr(options, option) is None:
-            setattr(options, option, value)
-    if isinstance(options.aux_schedule, str):
-        options.aux_schedule = [options.aux_schedule]
-    check_at_least(options, {"epochs": 1, "batch_size": 1, "accumulate": 1})
-    if not options.learning_rate > 0:
-        raise ValueError(
-            f"--learning-rate must be above 0. Received: {options.learning_rate}"
-        )
+def run_path(options: argparse.Namespace, name: str | None = None) -> Path:
+    """The run's directory: `--runs`, and `--name` or the data's name."""
+    return options.runs / (options.name or name or Path(str(options.data)).name)
 
 
 def _devices(text: str) -> int | str:
@@ -260,66 +227,15 @@ def _devices(text: str) -> int | str:
     return int(text)
 
 
-def run_path(options: argparse.Namespace, name: str | None = None) -> Path:
-    """The run's directory."""
-    return options.runs / (options.name or name or Path(str(options.data)).name)
-
-
-def schedule(options: argparse.Namespace) -> str | dict[str, str]:
-    """`--aux-schedule` as `training.AuxiliarySchedule` takes it."""
-    by_head = dict(word.split("=", 1) for word in options.aux_schedule if "=" in word)
-    for_all = [word for word in options.aux_schedule if "=" not in word]
-    if len(for_all) + bool(by_head) != 1:
-        raise ValueError(
-            "--aux-schedule takes one schedule for every head, or HEAD=SCHEDULE for "
-            f"some. Received: {' '.join(options.aux_schedule)}"
-        )
-    return by_head or for_all[0]
-
-
-def as_config(options: argparse.Namespace) -> dict:
-    """The settled choices as JSON, for `config.json`."""
-    return {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in vars(options).items()
-        if key not in OF_THE_CALL
-    }
-
-
-def _check_resume(options: argparse.Namespace) -> None:
-    if options.overwrite or options.config or options.hyperparameters:
-        raise ValueError(
-            "--resume goes with neither --overwrite, --config nor --hyperparameters."
-        )
-    if options.name is None and options.data is None:
-        raise ValueError("--resume needs the --name of the run to go on with.")
-    path = run_path(options) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no run to resume in {path.parent}: it has no config.json. Give "
-            "the --name of a run that was begun, or leave --resume out."
-        )
-
-
-def _take_from(config: Path, options: argparse.Namespace) -> None:
-    """A config's choices, where the command line does not say otherwise."""
+def _weights(text: str) -> float | dict[str, float]:
+    """An argparse type: one number, or HEAD=NUMBER,HEAD=NUMBER as a dict."""
     try:
-        chosen = json.loads(config.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no config {config}") from None
+        if "=" not in text:
+            return float(text)
+        pairs = (pair.split("=", 1) for pair in text.split(","))
+        return {head: float(weight) for head, weight in pairs}
     except ValueError:
-        chosen = None
-    if not isinstance(chosen, dict) or "data" not in chosen:
-        raise ValueError(f"{config} is no config.json of a run.")
-    for option in options.not_given:
-        if option in OF_THE_CALL or option not in chosen:
-            continue
-        value, typed = chosen[option], getattr(options, option)
-        if typed is None:
-            setattr(options, option, value)
-        elif options.resume and str(typed) != str(value):
-            raise ValueError(
-                f"--resume goes on with the run's own choices: its {option} is "
-                f"{value!r}, not {typed!r}. Begin a new run with --config {config} to "
-                "change it."
-            )
+        raise argparse.ArgumentTypeError(
+            "takes one number for every head, or HEAD=NUMBER,HEAD=NUMBER. Received: "
+            f"{text}"
+        ) from None

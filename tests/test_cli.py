@@ -21,6 +21,7 @@ from PIL import Image
 import keras_inception_cli
 from keras_inception import training
 from keras_inception_cli import train_options
+from keras_inception_cli.train_config import TrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_an_interrupted_run_is_resumed_by_its_name(
     assert command("train", *words, "--resume", "--epochs", 50) == 1
     assert "its epochs is 3, not 50" in capsys.readouterr().err
     assert command("train", *words, "--resume") == 0
-    assert "going on after epoch 2 of 3" in capsys.readouterr().out
+    assert "resuming after epoch 2 of 3" in capsys.readouterr().out
     ours, theirs = tmp_path / "colours", workplace / "runs/colours"
     assert (ours / "history.csv").read_text() == (theirs / "history.csv").read_text()
     weights = [
@@ -156,50 +157,64 @@ def test_xla_compiles_on_request(colours, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "doesn't support" not in done.stderr
-    assert "going on after epoch" in done.stdout
+    assert "resuming after epoch" in done.stdout
     model = keras.saving.load_model(tmp_path / "fast/latest.keras")
     assert model.get_compile_config()["jit_compile"] is True
     assert command("evaluate", tmp_path / "fast/model.keras", colours) == 0
 
 
-def settled(*words):
+def resolved(*words) -> TrainConfig:
     parser = argparse.ArgumentParser()
     train_options.add_arguments(parser)
-    options = parser.parse_args([str(word) for word in words])
-    train_options.settle(options)
-    return options
+    return TrainConfig.resolve(parser.parse_args([str(word) for word in words]))
 
 
 def test_a_recipe_fills_in_what_was_not_given():
-    options = settled("digits", "--recipe", "caffe-quick", "--epochs", 7)
+    options = resolved("digits", "--recipe", "caffe-quick", "--epochs", 7)
     recipe = training.RECIPES["caffe-quick"]
     assert (options.epochs, options.batch_norm) == (7, False)
     assert options.learning_rate == recipe.learning_rate
-    assert train_options.schedule(options) == "constant"
-    options = settled("digits", "--aux-schedule", "aux_4a=linear", "aux_4d=cosine")
-    assert train_options.schedule(options) == {"aux_4a": "linear", "aux_4d": "cosine"}
+    assert options.aux_schedule == "constant"
+    options = resolved("digits", "--aux-schedule", "aux_4a=linear", "aux_4d=cosine")
+    assert options.aux_schedule == {"aux_4a": "linear", "aux_4d": "cosine"}
     with pytest.raises(ValueError, match="paper, caffe-quick, small, finetune"):
-        settled("digits", "--recipe", "soup")
+        resolved("digits", "--recipe", "soup")
     parser = argparse.ArgumentParser()
     train_options.add_arguments(parser)
     for name in training.RECIPES:  # the help knows them without importing Keras
         assert name in parser.format_help()
 
 
+def test_heads_are_named_by_endpoint_or_by_output(tmp_path):
+    table = tmp_path / "superclasses.csv"
+    words = ["digits", "--aux-schedule", "{}=linear", "--coarse-heads", "{}"]
+    words += ["--superclasses", table, "--aux-weight", "{}=0.2,aux_4d=0.1"]
+    for names in (["aux_4a", "aux_4d"], ["inception_4a", "inception_4d"]):
+        for head in ("aux_4a", "inception_4a"):
+            typed = [str(word).format(head) for word in words]
+            config = resolved(*typed, "--heads", *names)
+            assert config.heads == ("inception_4a", "inception_4d")
+            assert config.aux_weight == {"aux_4a": 0.2, "aux_4d": 0.1}
+            assert config.aux_schedule == {"aux_4a": "linear"}
+            assert config.coarse_heads == ("aux_4a",)
+    with pytest.raises(ValueError, match=r"'aux_4b'.*aux_4a \(inception_4a\)"):
+        resolved("digits", "--aux-weight", "aux_4b=1")
+
+
 def test_a_config_repeats_a_run(workplace, colours, tmp_path):
     config = workplace / "runs/colours/config.json"
-    options = settled("--config", config, "--name", "again", "--epochs", 1)
+    options = resolved("--config", config, "--epochs", 1)
     assert options.data == str(colours)
     assert (options.width, options.batch_size, options.epochs) == (0.125, 8, 1)
-    assert options.name == "again"
     kept = json.loads(config.read_text())
-    assert train_options.as_config(options).items() <= (kept | {"epochs": 1}).items()
+    again = json.loads(json.dumps(options.as_json()))
+    assert again.items() <= (kept | {"epochs": 1}).items()
     # what is typed wins, also where it is the default
-    options = settled("--config", config, "--width", 1.0, "--seed", 0)
+    options = resolved("--config", config, "--width", 1.0, "--seed", 0)
     assert (options.width, options.batch_size) == (1.0, 8)
     (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"is no config\.json of a run"):
-        settled("--config", tmp_path / "x.json")
+    with pytest.raises(ValueError, match=r"is not the config\.json of a run"):
+        resolved("--config", tmp_path / "x.json")
 
 
 def test_progress_shows_every_output(workplace):
@@ -214,7 +229,7 @@ def test_evaluate_prints_and_writes_every_output(workplace, colours, capsys, tmp
     model = workplace / "runs/colours/model.keras"
     assert command("evaluate", model, colours, "--json", tmp_path / "out.json") == 0
     out = capsys.readouterr().out
-    assert "8 held-out pictures" in out
+    assert "8 validation pictures" in out
     for name in ("main", "aux_4a", "aux_4d"):
         assert name in out
     figures = json.loads((tmp_path / "out.json").read_text())
@@ -236,7 +251,7 @@ def test_gradients_of_a_trained_file(workplace, colours, capsys, tmp_path):
         "report.html",
     }
     assert command(*words) == 1
-    assert "report.html is there already; --overwrite it" in capsys.readouterr().err
+    assert "report.html already exists; pass --overwrite" in capsys.readouterr().err
 
 
 def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
@@ -246,7 +261,7 @@ def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
     words += ["--compare", "--steps", 3, "--batch-size", 4, "--pictures", 4]
     assert command(*words, "--init", "gaussian") == 0
     out = capsys.readouterr().out
-    assert "learnt from the same 3 batches" in out
+    assert "trained on the same 3 batches" in out
     assert (tmp_path / "comparison.png").exists()
     assert "The weights are new: normal" in (tmp_path / "report.html").read_text()
 
@@ -276,7 +291,14 @@ def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
     assert ten["top_1"] == right
     assert all(row["true"] in row["picture"] for row in rows)  # the class's folder
     with (tmp_path / "look/per_class.csv").open() as file:
-        assert [row["pictures"] for row in csv.DictReader(file)] == ["4", "4"]
+        per_class = list(csv.DictReader(file))
+    assert [row["pictures"] for row in per_class] == ["4", "4"]
+    assert all(row["accuracy"] == row["recall"] for row in per_class)
+    for name in ("precision", "recall", "f1"):
+        mean = np.mean([float(row[name]) for row in per_class])
+        assert ten[f"macro_{name}"] == pytest.approx(mean, abs=1e-6)
+    averages = "precision {macro_precision:.4f}  recall {macro_recall:.4f}"
+    assert averages.format(**ten) in out
     words = ["evaluate", model, model, colours, "--json", tmp_path / "out.json"]
     assert command(*words) == 0
     assert "1 crop, 2 models together" in capsys.readouterr().out
@@ -302,7 +324,7 @@ def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
     assert command(*words, "--max-bad-fraction", 0.05) == 1
     error = capsys.readouterr().err
     # training stops as soon as three are known, of the four that there are
-    assert re.search("[34] of 40 files are no pictures or damaged", error)
+    assert re.search("[34] of 40 files are damaged or not pictures", error)
     assert error.count("\n") == 1
     assert not (tmp_path / "runs/some/result.json").exists()
     assert command(*words, "--max-bad-fraction", 0.1, "--overwrite") == 0
@@ -316,7 +338,7 @@ def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
     assert config["augment"] == "basic"
 
 
-def test_data_tells_and_draws(colours, tmp_path, capsys):
+def test_data_prints_and_draws(colours, tmp_path, capsys):
     shutil.copytree(colours, tmp_path / "some")
     for index in range(3, 20):
         (tmp_path / f"some/red/{index}.png").unlink()
@@ -324,8 +346,8 @@ def test_data_tells_and_draws(colours, tmp_path, capsys):
     words = ["data", tmp_path / "some", "--output", tmp_path / "sheet.png"]
     assert command(*words, "--json", tmp_path / "out.json") == 1  # 1 of 23 is too many
     captured = capsys.readouterr()
-    assert "17 pictures to learn from, 5 held out" in captured.out
-    assert "blue/0.png: its contents are no picture" in captured.out
+    assert "17 training and 5 validation pictures, 2 classes" in captured.out
+    assert "blue/0.png: its contents are not a picture" in captured.out
     assert "7.5 times" in captured.out
     assert "--class-weights balanced" in captured.out
     assert "width: 24 to 24 pixels, median 24" in captured.out
@@ -379,7 +401,7 @@ def test_calibrate_writes_exits_that_export_serves(workplace, colours, capsys):
     out = workplace / "exits.json"
     assert command("calibrate", model, colours, "--max-drop", 0.5, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "8 held-out pictures: 4 to choose with, 4 to check with" in printed
+    assert "8 validation pictures: 4 choose the thresholds, 4 check them" in printed
     assert "times as fast in batches of 1 and 32" in printed
     assert f"wrote {out} and {workplace / 'exits.png'}" in printed
     thresholds = json.loads(out.read_text())["thresholds"]
@@ -428,7 +450,7 @@ def test_the_model_card_knows_the_run(workplace, colours):
     card = (workplace / "saved/colours/1/model_card.md").read_text()
     result = json.loads((workplace / "runs/colours/result.json").read_text())
     assert f"| data | {colours} |" in card
-    assert f"| accuracy | {result['val_main_accuracy']:.4f} on held-out" in card
+    assert f"| accuracy | {result['val_main_accuracy']:.4f} on validation" in card
 
 
 def test_export_goes_back_and_prunes(tmp_path, workplace, capsys):
@@ -481,40 +503,43 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, cap
         (["export", "x.keras", "--keep", "0"], "--keep must be at least 1"),
         (
             ["export", "x.keras", "--format", "onnx", "--top", "1"],
-            "--top is of answers",
+            "--top applies to a SavedModel only",
         ),
         (
             ["export", "x.keras", "--format", "onnx", "--dtype", "bfloat16"],
-            "--dtype is of the SavedModel",
+            "--dtype applies to a SavedModel only",
         ),
         (
             ["export", "x.keras", "--early-exit", "x", "--dtype", "bfloat16"],
-            "--early-exit has thresholds",
+            "thresholds of --early-exit",
         ),
         (["export", "x.keras", "--int8", "digits"], "--int8 needs --format onnx or"),
         (["predict", "x.keras"], "predict needs a MODEL and at least one IMAGE"),
         (["train", "{tmp}/nothing"], "There is no folder"),
         (["train", "{tmp}/single"], "at least two classes"),
         (["train", "{tmp}/empty"], "class 'b' has no pictures"),
-        (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are no picture"),
+        (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are not a picture"),
         (["train", "digits", "--heads", "inception_7x"], "no endpoint 'inception_7x'"),
         (["train", "digits", "--image-size", "8"], "at least 16x16"),
         (
             ["train", "digits", "--weights", "x.keras", "--no-batch-norm"],
-            "--weights x.keras brings its network: leave out --batch-norm",
+            "--weights x.keras brings its own network: leave out --batch-norm",
         ),
-        (["train", "digits", "--devices", "9"], "not 9 devices to train on, but 1"),
+        (
+            ["train", "digits", "--devices", "9"],
+            "Requested 9 devices; only 1 available",
+        ),
         (["evaluate", "x.keras", "digits", "--json", "{tmp}/no/x.json"], "Make it fi"),
         (["data", "digits", "--json", "{tmp}/no/x.json"], "Make it first"),
         (["train"], "train needs DATA"),
-        (["train", "--name", "x", "--resume"], "no run to resume in {tmp}/runs/x"),
+        (["train", "--name", "x", "--resume"], "There is no run in {tmp}/runs/x"),
         (["train", "digits", "--aux-schedule", "steep"], "constant, linear, cosine"),
         (["train", "digits", "--epochs", "0"], "--epochs must be at least 1"),
         (["train", "digits", "--aux-weight", "-1"], "at least 0"),
         (["train", "digits", "--width", "0"], "greater than 0"),
         (["train", "digits", "--learning-rate", "0"], "--learning-rate must be above"),
         (["evaluate", "{tmp}/none.keras", "digits"], "There is no model"),
-        (["evaluate", "{tmp}/bad/a/x.jpg", "digits"], "is no .keras model"),
+        (["evaluate", "{tmp}/bad/a/x.jpg", "digits"], "is not a .keras model"),
         (["predict", "{tmp}/empty", "x.png"], "no exported model"),
         (["export", "{tmp}/none.keras"], "There is no model"),
     ],
@@ -550,14 +575,14 @@ def test_a_folder_that_is_no_run_is_never_deleted(tmp_path, colours, capsys):
     (tmp_path / "precious/thesis.tex").write_text("years")
     words = ["train", colours, "--runs", tmp_path, "--name", "precious", "--overwrite"]
     assert command(*words) == 1
-    assert "is no training run" in capsys.readouterr().err
+    assert "is not a training run" in capsys.readouterr().err
     assert (tmp_path / "precious/thesis.tex").exists()
 
 
 def test_other_classes_are_refused(workplace, capsys):
     model = workplace / "runs/colours/model.keras"
     assert command("evaluate", model, "digits") == 1
-    assert "must be the same" in capsys.readouterr().err
+    assert "differ from the data's" in capsys.readouterr().err
 
 
 def test_help_comes_without_keras():

@@ -1,4 +1,4 @@
-"""Several devices and several workers learn what one learns from the same batches."""
+"""Training on several devices or workers equals training on one device."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).with_name("train_together.py")
 
 
 class OneDevice:
-    """Stands for a strategy, in this process."""
+    """In place of a strategy: this process."""
 
     from contextlib import nullcontext as scope
 
@@ -43,12 +43,12 @@ def free_addresses(count):
 
 
 def run_together(backend, *workers, **environment):
-    """What the script prints, run by as many workers side by side.
+    """Runs the script in parallel workers and returns what each prints.
 
     Args:
-        backend: Keras's.
-        *workers: For each its words and its own environment.
-        **environment: That of all.
+        backend: The Keras backend.
+        *workers: Arguments and environment of each worker.
+        **environment: Environment of all workers.
     """
     processes = [
         subprocess.Popen(
@@ -82,7 +82,7 @@ def test_two_devices_of_a_machine_learn_as_one(alone):
     assert alone["after"]["loss"] < 0.95 * alone["history"]["loss"][0]
     (found,) = run_together("tensorflow", (["mirrored"], {}))
     assert_equal_figures(found, alone)
-    # batch normalisation's, which Keras lets each device keep for itself
+    # of batch normalization; Keras alone would let them differ between devices
     assert found["statistics"] == {"apart": [0.0, 0.0], "resumed": True}
 
 
@@ -125,7 +125,7 @@ sys.exit(keras_inception_cli.main(sys.argv[1:]))
 
 @contextlib.contextmanager
 def commands(*words, workers=1):
-    """`train` as typed on two machines, or on one with two devices."""
+    """Runs `train` on one machine with two devices, or on several workers."""
     script = (
         [sys.executable, "-c", COMMAND]
         if workers == 1
@@ -154,7 +154,7 @@ def commands(*words, workers=1):
 
 
 def output_of(*words, workers):
-    """What the chief prints."""
+    """Returns what the chief prints."""
     with commands(*words, workers=workers) as processes:
         outputs = [process.communicate(timeout=400) for process in processes]
         for process, (_, error) in zip(processes, outputs, strict=True):
@@ -185,12 +185,14 @@ def test_the_command_trains_on_both_and_resumes_exactly(workers, tmp_path):
         if workers > 1:
             _, error = chief.communicate(timeout=120)
             assert chief.returncode == 1
-            # TensorFlow says so as well, before
-            assert "error: Another of the 2 workers is gone" in error.splitlines()[-1]
+            # the last line, after TensorFlow's own messages
+            assert (
+                "error: Another of the 2 workers has stopped" in error.splitlines()[-1]
+            )
     assert not (tmp_path / "killed/result.json").exists()
     words = ["--name", "killed", "--resume", "--runs", tmp_path]
     words += ["--devices", 2] if workers == 1 else []
-    assert "going on after epoch" in output_of(*words, workers=workers)
+    assert "resuming after epoch" in output_of(*words, workers=workers)
     expected, found = (weights_and_history(tmp_path / n) for n in ("whole", "killed"))
     assert found[1] == expected[1]
     for one, other in zip(expected[0], found[0], strict=True):
@@ -201,17 +203,17 @@ def test_the_command_trains_on_both_and_resumes_exactly(workers, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"data", "whole", "killed"}
 
 
-def test_what_is_mended_belongs_to_a_version_of_keras(monkeypatch):
+def test_the_patch_belongs_to_a_version_of_keras(monkeypatch):
     monkeypatch.setattr(multi_worker.keras, "__version__", "3.99.0")
-    with pytest.raises(RuntimeError, match=r"is a part of Keras 3\.15\.1; this is 3"):
+    with pytest.raises(RuntimeError, match=r"tested with Keras 3\.15\.1; this is 3"):
         training.multi_worker_strategy()
-    # a new version of Keras among the constraints must be looked at
+    # a new version in constraints.txt must be tested with the patch
     monkeypatch.undo()
-    assert multi_worker.keras.__version__ in multi_worker.SEEN_WITH
+    assert multi_worker.keras.__version__ in multi_worker.TESTED_VERSIONS
 
 
 def test_no_device_is_left_without_pictures():
-    """TensorFlow's pieces of a batch are equal, rounded up, as far as they go."""
+    """TensorFlow cuts a batch into equal pieces, rounded up, until none is left."""
     for replicas, batch_size in ((2, 2), (2, 8), (3, 9), (4, 32), (8, 64)):
         for examples in range(replicas * replicas, 300):
             if batch_size < replicas * replicas and examples % replicas:
@@ -221,14 +223,14 @@ def test_no_device_is_left_without_pictures():
             for size in sizes:
                 assert size <= batch_size
                 assert (replicas - 1) * -(-size // replicas) < size
-    with pytest.raises(ValueError, match="30 can't be shared evenly among 4 devices"):
+    with pytest.raises(ValueError, match="30 cannot be divided evenly among 4 devices"):
         training.devices.shareable_batches(100, 30, 4)
-    with pytest.raises(ValueError, match="try --batch-size 64 or more, or fewer dev"):
+    with pytest.raises(ValueError, match="use --batch-size 64 or more, or fewer dev"):
         training.devices.shareable_batches(97, 8, 8)
 
 
-def test_devices_that_are_not_there_are_refused(monkeypatch):
-    with pytest.raises(ValueError, match="There are not 64 devices to train on, but 1"):
+def test_missing_devices_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="Requested 64 devices; only 1 available"):
         training.Devices(64)
     assert training.Devices("all").replicas == 1
     monkeypatch.setenv("TF_CONFIG", '{"cluster": ["host0:2222"]}')
@@ -236,8 +238,8 @@ def test_devices_that_are_not_there_are_refused(monkeypatch):
         training.Devices()
     two = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "%s", "index": 1}}'
     monkeypatch.setenv("TF_CONFIG", two % "worker")
-    with pytest.raises(ValueError, match="a number of them can't be chosen"):
+    with pytest.raises(ValueError, match="do not choose a number of them"):
         training.Devices(2)
     monkeypatch.setenv("TF_CONFIG", two % "chief")
-    with pytest.raises(ValueError, match="every task is a worker"):
+    with pytest.raises(ValueError, match="must name only workers"):
         training.Devices()

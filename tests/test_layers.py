@@ -1,4 +1,4 @@
-"""The building blocks, each against its definition."""
+"""Compares each building block with its definition."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_inception.outputs import Output
 
 
 def slow_lrn(x, size, alpha, beta, bias):
-    """Caffe's lrn_layer.cpp, ACROSS_CHANNELS, one value at a time."""
+    """Computes Caffe's lrn_layer.cpp, ACROSS_CHANNELS, one value at a time."""
     out = np.empty_like(x)
     channels = x.shape[-1]
     for position in np.ndindex(x.shape):
@@ -34,7 +34,7 @@ def test_lrn_equals_a_slow_loop(size, alpha, beta, bias):
     )
 
 
-def test_lrn_round_trips_and_refuses_even_windows():
+def test_lrn_round_trips_and_rejects_even_windows():
     layer = LocalResponseNormalization(3, 0.2, 0.5, 2.0)
     again = LocalResponseNormalization.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
@@ -68,7 +68,7 @@ def test_heads_take_vectors_and_sequences(shape):
     assert not any("conv" in layer.name for layer in model.layers)
 
 
-def test_heads_refuse_volumes():
+def test_heads_reject_volumes():
     with pytest.raises(ValueError, match="feature maps"):
         head_logits(keras.Input((4, 4, 4, 8)), "aux", 3)
 

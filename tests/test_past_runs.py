@@ -1,4 +1,4 @@
-"""Runs listed and held side by side, by the command, from real run directories."""
+"""`runs` and `runs compare` on real run directories."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def command(*words):
 
 
 class Watch(keras.callbacks.Callback):
-    """Reads the run while it is being trained, and kills it if asked to."""
+    """Reads the run while it trains, and interrupts it if asked to."""
 
     def __init__(self, path, killed):
         super().__init__()
@@ -28,9 +28,9 @@ class Watch(keras.callbacks.Callback):
         if epoch == 1:
             self.state = past_runs.read_run(self.path).state
             with pytest.raises(RuntimeError, match="another process is training"):
-                training.RunDirectory(self.path, overwrite=True)
+                training.RunDirectory.create(self.path, overwrite=True)
             with pytest.raises(RuntimeError, match="another process is training"):
-                training.RunDirectory(self.path, resume=True)
+                training.RunDirectory.open(self.path).check_resumable()
             if self.killed:
                 raise KeyboardInterrupt
 
@@ -39,10 +39,12 @@ def train(path, killed=False, **settings):
     data = small_pictures()
     model = small_supervised(loss_weights=settings["aux_weight"])
     batches = keras_data(*data)
-    config = {"data": "small", "recipe": "small", "epochs": 3, "heads": ["first"]}
-    run = training.RunDirectory(path)
+    config = training.RunConfig(
+        "small", 3, ("first",), recipe="small", settings=settings
+    )
+    run = training.RunDirectory.create(path)
     watch = Watch(path, killed)
-    arguments = {"epochs": 3, "config": config | settings, "callbacks": [watch]}
+    arguments = {"config": config, "callbacks": [watch]}
     if killed:
         with pytest.raises(KeyboardInterrupt):
             training.train(model, batches, batches, run, **arguments)
@@ -60,8 +62,8 @@ def keras_data(images, labels):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    assert train(root / "with-heads", aux_weight=0.3) == "going on"
-    assert train(root / "killed", killed=True, aux_weight=0.1) == "going on"
+    assert train(root / "with-heads", aux_weight=0.3) == "running"
+    assert train(root / "killed", killed=True, aux_weight=0.1) == "running"
     (root / "broken").mkdir()
     (root / "broken/config.json").write_text("words")
     (root / "no-run").mkdir()
@@ -77,16 +79,16 @@ def test_runs_are_listed(runs, tmp_path, capsys):
     killed, finished = (re.split("  +", line) for line in out[1:3])
     assert [finished[0], finished[-1]] == ["with-heads", "finished"]
     assert {"small", "3/3", best, "first"} <= set(finished)
-    assert [killed[0], killed[-1]] == ["killed", "killed"]
+    assert [killed[0], killed[-1]] == ["killed", "interrupted"]
     assert "2/3" in killed
     assert out[3].startswith("broken: ")
-    assert "is no JSON" in out[3]
+    assert "is not a JSON file" in out[3]
     written = json.loads((tmp_path / "runs.json").read_text())
-    assert [run["state"] for run in written["runs"]] == ["killed", "finished"]
+    assert [run["state"] for run in written["runs"]] == ["interrupted", "finished"]
     assert written["runs"][1]["outputs"].keys() == {"main", "aux"}
 
 
-def test_runs_are_held_side_by_side(runs, tmp_path, capsys):
+def test_runs_are_compared(runs, tmp_path, capsys):
     words = ["runs", "compare", "with-heads", runs / "killed", "--runs", runs]
     picture = tmp_path / "both.png"
     words += ["--output", picture, "--json", tmp_path / "both.json"]
@@ -94,7 +96,7 @@ def test_runs_are_held_side_by_side(runs, tmp_path, capsys):
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
     assert rows[0] == ["with-heads", "killed"]
-    assert ["state", "finished", "killed"] in rows
+    assert ["state", "finished", "interrupted"] in rows
     assert ["aux_weight", "0.3", "0.1"] in rows
     assert not any(row[0] == "heads" for row in rows)  # they are the same
     history = past_runs.read_run(runs / "with-heads").history
@@ -107,22 +109,22 @@ def test_runs_are_held_side_by_side(runs, tmp_path, capsys):
     assert final == history["val_main_accuracy"][-1]
     with Image.open(picture) as image:
         assert image.format == "PNG"
-        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
-    # matplotlib's first two colours: a line for each run
-    assert {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)} <= colours
+        colors = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
+    # matplotlib's first two colors: a line for each run
+    assert {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)} <= colors
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["runs", "--runs", "{tmp}/none"], "There is no folder"),
-        (["runs", "compare", "one", "--runs", "{tmp}"], "takes two runs or more"),
+        (["runs", "compare", "one", "--runs", "{tmp}"], "needs two runs or more"),
         (["runs", "compare", "one", "two", "--runs", "{tmp}"], "There is no run in"),
         (["runs", "--runs", "{tmp}", "--json", "{tmp}/no/x.json"], "Make it first"),
         (["runs", "--runs", "{tmp}", "--json", "{tmp}"], "is a folder"),
     ],
 )
-def test_what_is_not_there_is_one_line(words, message, tmp_path, capsys):
+def test_bad_input_is_one_line(words, message, tmp_path, capsys):
     assert command(*(word.format(tmp=tmp_path) for word in words)) == 1
     captured = capsys.readouterr()
     assert message in captured.err

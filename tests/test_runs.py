@@ -1,4 +1,4 @@
-"""Runs that are left alone: alarms, checkpoints, kills, full disks."""
+"""Unattended runs: alarms, checkpoints, kills, full disks."""
 
 import csv
 import io
@@ -21,7 +21,11 @@ from conftest import logged, small_pictures, small_supervised
 import keras_inception as ki
 from keras_inception import training
 from keras_inception.training.alarms import Alarms, DivergenceError
-from keras_inception.training.tracing import make_variables
+from keras_inception.training.run import make_variables
+
+
+def config(epochs: int) -> training.RunConfig:
+    return training.RunConfig("small", epochs, ("first",), recipe="paper")
 
 
 def observe(alarms, epochs, model=None):
@@ -33,7 +37,7 @@ def observe(alarms, epochs, model=None):
     return alarms.stream.getvalue()
 
 
-def test_the_first_output_that_is_no_number_ends_the_run(tmp_path):
+def test_a_nan_loss_ends_the_run_and_names_the_output(tmp_path):
     alarms = Alarms()
     alarms.set_model(small_supervised())
     alarms.on_epoch_begin(4)
@@ -42,12 +46,12 @@ def test_the_first_output_that_is_no_number_ends_the_run(tmp_path):
         alarms.on_train_batch_end(
             6, {"loss": math.inf, "main_loss": 1.0, "aux_loss": math.inf}
         )
-    # and for real: the run ends, and what was saved is what it was
+    # and in a real run, which is left unfinished
     model = small_supervised()
     model.compile(keras.optimizers.SGD(1e30))
-    run = training.RunDirectory(tmp_path / "run")
+    run = training.RunDirectory.create(tmp_path / "run")
     with pytest.raises(DivergenceError, match="The loss of main"):
-        training.train(model, Batches(), Batches(), run, epochs=3, config={})
+        training.train(model, Batches(), Batches(), run, config=config(3))
     assert not run.result.exists()
 
 
@@ -55,7 +59,7 @@ def test_a_head_that_stays_at_chance_is_named():
     chance = math.log(3)
     logs = {"main_loss": chance * 1.001, "aux_loss": 0.5}
     text = observe(Alarms(stream=io.StringIO()), [logs] * 5)
-    assert text.count("main has not learnt anything in 3 epochs") == 1
+    assert text.count("main has not learned anything in 3 epochs") == 1
     assert "while aux learns" in text
     learning = [{"main_loss": 0.9, "aux_loss": 0.5}] * 5
     assert observe(Alarms(stream=io.StringIO()), learning) == ""
@@ -63,7 +67,7 @@ def test_a_head_that_stays_at_chance_is_named():
     assert observe(Alarms(stream=io.StringIO()), nobody) == ""
 
 
-def test_main_behind_a_head_is_told_once():
+def test_main_behind_a_head_is_reported_once():
     behind = {"val_main_accuracy": 0.5, "val_aux_accuracy": 0.6}
     ahead = {"val_main_accuracy": 0.6, "val_aux_accuracy": 0.5}
     text = observe(Alarms(stream=io.StringIO()), [behind, ahead, *[behind] * 6])
@@ -78,7 +82,7 @@ def test_main_behind_a_head_is_told_once():
 
 
 class Batches(keras.utils.PyDataset):
-    """Three batches an epoch, in an order that is the epoch's own."""
+    """Three batches per epoch, in an order that depends on the epoch."""
 
     def __init__(self, epoch=0):
         super().__init__()
@@ -97,7 +101,7 @@ class Batches(keras.utils.PyDataset):
 
 
 class Slow(keras.callbacks.Callback):
-    """Leaves time to be killed in, and says when training goes on."""
+    """Slows training down so that it can be killed, and prints each step."""
 
     def __init__(self, seconds, stop_in=None):
         super().__init__()
@@ -110,15 +114,18 @@ class Slow(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def go_on(directory, epochs=6, seconds=0.0, stop_in=None, file_size=None):
-    """Begins or resumes a run with all that must survive.
+def train_on(directory, epochs=6, seconds=0.0, stop_in=None, file_size=None):
+    """Starts or resumes a run with everything that must survive a kill.
 
-    Dropout, momentum, averaged weights, a falling weight for the head, another order in
-    each epoch, curves and gradients.
+    Dropout, momentum, averaged weights, a decaying head weight, a new order in each
+    epoch, curves and gradients.
     """
     tf.config.experimental.enable_op_determinism()  # as the command does
-    resume = (Path(directory) / "config.json").exists()
-    run = training.RunDirectory(directory, resume=resume)
+    run = training.RunDirectory(directory)
+    if run.config.exists():
+        run.check_resumable()
+    else:
+        run = training.RunDirectory.create(directory)
     model, state = run.checkpoint() or (None, None)
     if model is None:
         keras.utils.set_random_seed(3)
@@ -133,8 +140,7 @@ def go_on(directory, epochs=6, seconds=0.0, stop_in=None, file_size=None):
         Batches(state["epochs"] if state else 0),
         tf.data.Dataset.from_tensor_slices(small_pictures()).batch(6),
         run,
-        epochs=epochs,
-        config={"recipe": "paper"},
+        config=config(epochs),
         callbacks=[
             training.AuxiliarySchedule("linear", {"aux": 0.4}),
             training.TensorBoard(run.tensorboard, *pictures, {"seed": 3}),
@@ -148,7 +154,7 @@ def go_on(directory, epochs=6, seconds=0.0, stop_in=None, file_size=None):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    return go_on(tmp_path_factory.mktemp("runs") / "uninterrupted")
+    return train_on(tmp_path_factory.mktemp("runs") / "uninterrupted")
 
 
 def assert_equal_runs(one, other):
@@ -175,28 +181,28 @@ def assert_equal_runs(one, other):
     assert results[0] == results[1]
 
 
-def test_an_interrupted_run_goes_on_exactly(uninterrupted, tmp_path):
+def test_an_interrupted_run_resumes_exactly(uninterrupted, tmp_path):
     for stop_in in (2, 7, 8, 16):  # in the first epoch, and later
         with pytest.raises(KeyboardInterrupt):
-            go_on(tmp_path / "run", stop_in=stop_in)
-    run = go_on(tmp_path / "run")
+            train_on(tmp_path / "run", stop_in=stop_in)
+    run = train_on(tmp_path / "run")
     assert_equal_runs(uninterrupted, run)
     with run.history.open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == list("012345")
     with pytest.raises(FileExistsError, match="finished run; there is nothing to"):
-        go_on(tmp_path / "run")
+        train_on(tmp_path / "run")
 
 
-def test_nothing_to_validate_on_is_refused(tmp_path):
-    run = training.RunDirectory(tmp_path / "run")
+def test_an_empty_validation_split_is_refused(tmp_path):
+    run = training.RunDirectory.create(tmp_path / "run")
     nothing = tf.data.Dataset.from_tensor_slices(small_pictures()).batch(6).take(0)
     with pytest.raises(ValueError, match="validation_data has no batch"):
-        training.train(small_supervised(), Batches(), nothing, run, epochs=1, config={})
+        training.train(small_supervised(), Batches(), nothing, run, config=config(1))
     assert not run.config.exists()
 
 
 def test_a_step_is_traced_once():
-    """Each trace of the step asks for its loss, each step after it does not."""
+    """Each trace of the step calls `compute_loss`; the compiled steps do not."""
     traces = []
 
     class Counted(ki.DeeplySupervised):
@@ -213,7 +219,7 @@ def test_a_step_is_traced_once():
         traces.clear()
         model.fit(Batches(), epochs=2, verbose=0)
         counts.append(len(traces))
-    assert counts == [2, 1]  # TensorFlow's, and ours
+    assert counts == [2, 1]  # without and with make_variables
 
 
 def test_averaged_weights_are_what_is_validated_and_kept(uninterrupted):
@@ -235,7 +241,7 @@ def test_averaged_weights_are_what_is_validated_and_kept(uninterrupted):
 def in_a_process(directory, **arguments):
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        f"import test_runs\ntest_runs.go_on({str(directory)!r}, **{arguments!r})\n"
+        f"import test_runs\ntest_runs.train_on({str(directory)!r}, **{arguments!r})\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -245,7 +251,7 @@ def in_a_process(directory, **arguments):
     )
 
 
-def test_a_killed_run_goes_on_exactly(uninterrupted, tmp_path):
+def test_a_killed_run_resumes_exactly(uninterrupted, tmp_path):
     random = np.random.default_rng(int.from_bytes(os.urandom(4)))
     kills = 0
     for steps in (int(random.integers(1, 8)), int(random.integers(1, 8))):
@@ -257,23 +263,23 @@ def test_a_killed_run_goes_on_exactly(uninterrupted, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert kills == 2
-    assert_equal_runs(uninterrupted, go_on(tmp_path / "run"))
+    assert_equal_runs(uninterrupted, train_on(tmp_path / "run"))
 
 
 def test_a_full_disk_costs_no_checkpoint(uninterrupted, tmp_path):
-    """The file size is limited, so that writing fails as on a full disk."""
+    """A limit on the file size makes writing fail as on a full disk."""
     with pytest.raises(KeyboardInterrupt):
-        go_on(tmp_path / "run", stop_in=7)
+        train_on(tmp_path / "run", stop_in=7)
     size = (tmp_path / "run/latest.keras").stat().st_size
     before = (tmp_path / "run/latest.keras").read_bytes()
     process = in_a_process(tmp_path / "run", file_size=size // 2)
     _, error = process.communicate()
     assert process.returncode != 0
     assert "could not be written" in error
-    assert "go on with --resume" in error
+    assert "continue with --resume" in error
     assert (tmp_path / "run/latest.keras").read_bytes() == before
     assert not list((tmp_path / "run").glob(".partial-*"))
-    assert_equal_runs(uninterrupted, go_on(tmp_path / "run"))
+    assert_equal_runs(uninterrupted, train_on(tmp_path / "run"))
 
 
 def test_too_small_a_disk_is_refused_before_training(tmp_path, monkeypatch):
@@ -281,17 +287,17 @@ def test_too_small_a_disk_is_refused_before_training(tmp_path, monkeypatch):
         "shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})()
     )
     with pytest.raises(OSError, match="needs about"):
-        go_on(tmp_path / "run")
+        train_on(tmp_path / "run")
     assert not (tmp_path / "run/history.csv").exists()
 
 
-def test_a_model_that_is_no_checkpoint_is_refused(tmp_path):
+def test_a_model_that_is_not_a_checkpoint_is_refused(tmp_path):
     small_supervised().save(tmp_path / "m.keras")
-    with pytest.raises(ValueError, match="is a model but no checkpoint"):
+    with pytest.raises(ValueError, match="is a model but not a checkpoint"):
         training.load_checkpoint(tmp_path / "m.keras")
     (tmp_path / "x.keras").write_text("words")
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="is not a checkpoint"):
         training.load_checkpoint(tmp_path / "x.keras")
-    with pytest.raises(FileNotFoundError, match="no run to resume"):
-        training.RunDirectory(tmp_path / "nothing", resume=True)
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        training.RunDirectory.open(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()

@@ -1,12 +1,14 @@
-"""What TensorBoard gets of a run, read back with TensorBoard's own reader."""
+"""The TensorBoard callback, read back with TensorBoard's own reader."""
 
+import keras
 import numpy as np
 import pytest
 from conftest import hparams, logged, small_pictures, small_supervised
 
+import keras_inception as ki
 from keras_inception import GradientFlow
 from keras_inception.training import TensorBoard
-from keras_inception.training.tensorboard import draw_predictions
+from keras_inception.training.plots import draw_predictions
 
 CURVES = {
     "loss/total",
@@ -77,7 +79,7 @@ def test_curves_hold_what_keras_logs(tmp_path):
     assert float(tensor_util.make_ndarray(weight)) == pytest.approx(0.125)
 
 
-def test_the_picture_of_predictions_tells_right_from_wrong():
+def test_wrong_predictions_are_red():
     model = small_supervised()
     model.class_names = ["ant", "bee", "cat"]
     images, labels = small_pictures(3)
@@ -86,22 +88,49 @@ def test_the_picture_of_predictions_tells_right_from_wrong():
     picture = draw_predictions(model, images, labels)
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
-    # with the labels that the outputs give, nothing is drawn in the colour of mistakes
+    # with the labels that the outputs give, nothing is drawn in the color of mistakes
     agreeing = draw_predictions(model, images, right["main"])
     wrong = right["aux"] != right["main"]
-    assert _has_colour(agreeing, (192, 57, 43)) == wrong.any()
+    assert _has_color(agreeing, (192, 57, 43)) == wrong.any()
     others = (right["main"] + 1) % 3
-    assert _has_colour(draw_predictions(model, images, others), (192, 57, 43))
+    assert _has_color(draw_predictions(model, images, others), (192, 57, 43))
 
 
-def _has_colour(picture, colour):
-    return bool((np.abs(picture.astype(int) - colour).max(-1) < 3).any())
+def _has_color(picture, color):
+    return bool((np.abs(picture.astype(int) - color).max(-1) < 3).any())
 
 
-def test_coarse_heads_are_held_to_the_coarser_class():
+def test_coarse_heads_are_compared_with_the_superclass():
+    """A prediction is red if it is wrong, and only then."""
     model = small_supervised(superclasses=["insect", "insect", "mammal"])
-    images, labels = small_pictures(2)
-    assert draw_predictions(model, images, labels).ndim == 3
+    images, _ = small_pictures(1)
+    classes = model.predict(images, verbose=0)["main"].shape[-1]
+    head = model.get_layer("aux_classifier")
+    head.set_weights([np.zeros_like(w) for w in head.get_weights()])
+    head.bias.assign([5.0, 0.0])  # always "insect", whose classes are 0 and 1
+    main = model.get_layer("main")
+    for label in range(classes):
+        main.set_weights([np.zeros_like(w) for w in main.get_weights()])
+        main.bias.assign(5.0 * np.eye(classes)[label])  # main is always right
+        picture = draw_predictions(model, images, [label])
+        assert _has_color(picture, (192, 57, 43)) == (label == 2)
+        assert _has_color(picture, (0, 122, 83))
+
+
+def test_outputs_whose_names_share_a_beginning_have_tags_of_their_own(tmp_path):
+    """Keras's default layer names give heads such as `aux_lstm` and `aux_lstm_1`."""
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(images)
+    first = keras.layers.Dense(4, activation="relu", name="lstm")(x)
+    second = keras.layers.Dense(4, activation="relu", name="lstm_1")(first)
+    main = keras.layers.Dense(3, activation="softmax")(second)
+    model = ki.attach_auxiliary(keras.Model(images, main), ["lstm", "lstm_1"])
+    model.compile("sgd")
+    model.fit(*small_pictures(), callbacks=[TensorBoard(tmp_path)], verbose=0)
+    tags = set(logged(tmp_path)["train"])
+    outputs = ("main", "aux_lstm", "aux_lstm_1")
+    assert {f"{log}/{o}" for log in ("loss", "accuracy") for o in outputs} <= tags
+    assert not any(tag.startswith("1_") for tag in tags)
 
 
 def test_a_profile_is_written_on_request(tmp_path):
@@ -120,7 +149,7 @@ def test_steps_to_profile_are_in_order(tmp_path):
     assert list(tmp_path.rglob("*.xplane.pb"))
 
 
-def test_a_run_that_goes_on_has_every_point_once(tmp_path):
+def test_a_resumed_run_logs_every_point_once(tmp_path):
     """Curves by epoch and curves by step, after a kill behind the checkpoint."""
     data, model = small_pictures(), small_supervised()
     for first, steps_done in ((0, 0), (1, 3)):

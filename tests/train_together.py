@@ -1,7 +1,7 @@
-"""A small training whose figures are the same however many devices share its batches.
+"""Trains a small model on one or more devices; the figures must not depend on them.
 
-A script of its own: TensorFlow and JAX want to know of devices and of other workers
-before they compute anything. It prints the history and the figures after 20 steps.
+A script, since TensorFlow and JAX must know all devices and workers before they compute
+anything. Prints the history and the figures after 20 steps.
 
     python train_together.py {one,mirrored,workers} [ADDRESS WORKER]
 """
@@ -16,7 +16,7 @@ STEPS, BATCH = 20, 8
 
 
 def tensorflow_devices(how):
-    """The devices, and the data: batches for all of them together."""
+    """The devices, and batches for all of them together."""
     import tensorflow as tf
     from conftest import small_pictures
 
@@ -37,7 +37,7 @@ def tensorflow_devices(how):
 
 
 def jax_distribution(how, address, worker):
-    """The distribution, and the data: this process's share of each batch."""
+    """The distribution, and this process's part of each batch."""
     import keras
     from conftest import small_pictures
 
@@ -55,19 +55,19 @@ def jax_distribution(how, address, worker):
     distribution = keras.distribution.DataParallel(
         devices=devices, auto_shard_dataset=False
     )
-    keras.distribution.set_distribution(distribution)  # fit asks for it as well
+    keras.distribution.set_distribution(distribution)  # fit reads it too
     return distribution, {"x": images, "y": labels, "batch_size": batch}
 
 
 def train(place, data) -> dict:
-    """What 20 steps bring, and an evaluation after them."""
+    """The history of 20 steps, and an evaluation after them."""
     import keras
     import numpy as np
     from conftest import small_supervised
 
     random = np.random.default_rng(0)
     with place.scope():
-        model = small_supervised(dropout=0.0)  # whose draws would be each device's own
+        model = small_supervised(dropout=0.0)  # every device would draw its own
         model.set_weights([random.normal(0, 0.3, w.shape) for w in model.get_weights()])
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss_weights=0.5)
     epochs = STEPS * BATCH // 40
@@ -76,8 +76,8 @@ def train(place, data) -> dict:
     return {"history": history, "after": after}
 
 
-def normalise_and_resume(devices) -> dict:
-    """How far the statistics of batch normalisation are apart, and after a resume."""
+def normalize_and_resume(devices) -> dict:
+    """The spread of batch normalization's statistics over devices; exact resume."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -128,5 +128,5 @@ if __name__ == "__main__":
         place, data = tensorflow_devices(how)
     found = train(place, data)
     if how == "mirrored" and keras.backend.backend() == "tensorflow":
-        found["statistics"] = normalise_and_resume(place)
+        found["statistics"] = normalize_and_resume(place)
     print(json.dumps(found))

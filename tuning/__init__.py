@@ -1,4 +1,20 @@
-"""Where should the heads sit, and how much should they weigh? KerasTuner looks.
+"""A KerasTuner search for the endpoints and weights of the auxiliary heads.
 
-An application of the library: `python -m tuning.search DATA`. See `tuning/README.md`.
+`python -m tuning.search DATA` runs it, `python -m tuning.report DIR` writes its report
+again; `hypermodel.HeadsHyperModel` works with any KerasTuner tuner. See
+`tuning/README.md`.
+
+    search              the command: runs a search and prints its result
+    options             its command line
+    plan                data, network, space and choices, from the options
+    directory           the search's directory: one search, one process at a time
+    settings            one setting of the heads, for people, KerasTuner and `train`
+    space               the settings that a search may try
+    hypermodel          a setting as a compiled model
+    crash_safe_oracles  KerasTuner's oracles, which choose the settings
+    tuner               trains the chosen settings, each with every seed
+    workers             a chief and several workers on one machine
+    progress            the heading, a line for each trial, the progress bar
+    results             the trials, their noise, trials.csv and best.json
+    report, plots       report.html with its conclusions, and report.png
 """

@@ -1,70 +1,64 @@
-"""The directory of a search: one search's, and one process's at a time."""
+"""The directory of a search, held by one process at a time."""
 
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from keras_inception.files import write_json
+from keras_inception.files import locked, write_json
 from tuning.results import CHOICES, TRIALS
 
-KEPT = {"logs", TRIALS}  # what workers may make before the chief comes here
+FROM_WORKERS = {"logs", TRIALS}  # workers may create these before the chief starts
 
 
 @contextlib.contextmanager
-def kept(directory: Path, choices: dict, *, overwrite: bool) -> Iterator[None]:
-    """Within the block the search's directory is this process's, its choices written.
+def hold_directory(
+    directory: Path, choices: Mapping[str, Any], *, overwrite: bool
+) -> Iterator[None]:
+    """Holds a search's directory for this process, its choices written to it.
 
     Args:
-        directory: Made if it is not there.
-        choices: What makes the search: those that are kept must be the same, but for
-            the number of trials.
+        directory: Created if it does not exist.
+        choices: The arguments of the search. A resumed search must have the same ones,
+            except for the number of trials.
         overwrite: Whether to delete an earlier search.
 
     Raises:
-        ValueError: If the directory holds another search.
-        FileExistsError: If it holds something else, or a process searches there.
+        ValueError: If the directory holds a search with other choices.
+        FileExistsError: If it holds something other than a search, or another process
+            searches in it.
     """
     file = directory / CHOICES
     entries = {path.name for path in directory.glob("[!.]*")}
-    if not file.is_file() and entries - KEPT:
+    if not file.is_file() and entries - FROM_WORKERS:
         raise FileExistsError(
-            f"{directory} is there already and is no search; choose another "
+            f"{directory} already exists and is not a search's directory. Use another "
             "--directory."
         )
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
-        _lock(lock, directory)
+    with locked(directory / ".lock") as free:
+        if not free:
+            raise FileExistsError(
+                f"Another process is searching in {directory}. Wait for it, or stop it."
+            )
         if overwrite and file.is_file():
             for entry in directory.glob("[!.]*"):
-                if entry.name != "logs":
+                if entry.name != "logs":  # the workers of this search write there
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         if file.is_file():
             before = json.loads(file.read_text())
-            differs = [
-                f"{name} {before.get(name)!r}, not {value!r}"
+            differences = [
+                f"{name} was {before.get(name)!r}, is {value!r}"
                 for name, value in json.loads(json.dumps(choices)).items()
                 if name != "trials" and before.get(name) != value
             ]
-            if differs:
+            if differences:
                 raise ValueError(
                     f"{directory} holds a search with other choices: "
-                    f"{'; '.join(differs)}. Give the same ones to go on with it, "
+                    f"{'; '.join(differences)}. Use the same ones to resume it, "
                     "--overwrite to delete it, or another --directory."
                 )
-        write_json(file, choices)
+        write_json(file, dict(choices))
         yield
-
-
-def _lock(file, directory: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise FileExistsError(
-            f"Another process searches in {directory}; let it end, or end it."
-        ) from None

@@ -1,22 +1,21 @@
-"""Labelled pictures, found and checked, before they are read."""
+"""The parts of a dataset: `Split`, and dividing examples into training and validation.
+
+A `records.RecordSplit` has the same methods and is accepted wherever a `Split` is.
+"""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.bad_pictures import BadPictures
-
-SHIFT = 1 / 8  # of the side: 4 of 32 pixels, as is usual for small pictures
-
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Examples before they are read.
+    """The examples of one part of a dataset (training or validation), not read yet.
 
     Attributes:
-        elements: Arrays of equal length; `read` turns one row of them into a picture.
+        elements: Arrays of equal length. One row of them, such as a path, is an
+            element, which `Source.read` turns into a picture.
         labels: Class index of each example, int32 `(examples,)`.
     """
 
@@ -27,21 +26,21 @@ class Split:
         return len(self.labels)
 
     def take(self, index: np.ndarray) -> "Split":
-        """The examples at these positions."""
+        """Selects the examples at these positions."""
         return Split(tuple(part[index] for part in self.elements), self.labels[index])
 
     def name_of(self, position: int) -> str:
-        """The file at a position, or the position if pictures come from no files."""
+        """The file at a position, or the position itself if there are no files."""
         first = self.elements[0]
         return str(first[position] if first.dtype.kind == "U" else position)
 
     def examples(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
-        """`(position, *element, label)` of every example.
+        """Yields `(position, *element, label)` of every example.
 
         Args:
-            key: Two integers that the order is a function of; `None`: as they come.
+            key: Two integers that determine the order; `None` for the stored order.
         """
-        # by reference: a graph can't hold more than 2 GB of constants
+        # captured as tensors, since constants of a graph are limited to 2 GB
         rows = [tf.constant(part) for part in (*self.elements, self.labels)]
         positions = order(len(self), key)
         return tf.data.Dataset.from_tensor_slices(positions).map(
@@ -50,92 +49,60 @@ class Split:
 
 
 def order(count: int, key: tf.Tensor | None) -> tf.Tensor:
-    """The positions 0..count-1, as they come or shuffled by a key of two integers."""
+    """The positions 0..count-1, shuffled by a key of two integers unless it is None."""
     positions = tf.range(count, dtype=tf.int64)
     if key is None:
         return positions
     return tf.random.experimental.stateless_shuffle(positions, key, alg="philox")
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Labelled pictures, found and checked, not yet read.
-
-    Attributes:
-        name: For run directories and reports.
-        class_names: Names in label order.
-        train: Examples to learn from.
-        validation: Examples held out.
-        read: Turns one element into uint8 RGB pixels, in TensorFlow operations.
-        read_window: The same for the part that a `Window` chooses: takes an element,
-            the window and the side in pixels that the part will be resized to.
-        picture_size: Median of the pictures' shorter sides in pixels.
-        sizes: Width and height of the pictures that were measured, `(pictures, 2)`.
-        mirror: Whether a mirrored picture still shows its class; not so for digits.
-        shift: How far `basic` augmentation may shift them, in parts of the side.
-        bad: The files that were skipped because they can't be decoded.
-        may_be_damaged: Whether a picture may turn out to be damaged when it is read.
-    """
-
-    name: str
-    class_names: list[str]
-    train: Split
-    validation: Split
-    read: Callable[..., tf.Tensor]
-    read_window: Callable[..., tf.Tensor]
-    sizes: np.ndarray
-    mirror: bool = True
-    shift: float = SHIFT
-    bad: BadPictures = dataclasses.field(default_factory=BadPictures)
-    may_be_damaged: bool = False
-
-    @property
-    def picture_size(self) -> int:
-        return int(np.median(self.sizes.min(axis=1)))
-
-
 def stratified(
-    split: Split, class_names: list[str], *, seed: int, share: float
+    split: Split, class_names: list[str], seed: int, validation_share: float
 ) -> tuple[Split, Split]:
-    """Parts examples in two, the same share of every class in the second part.
-
-    Raises:
-        ValueError: If a class has a single example, which can't be on both sides.
-    """
-    held_out = stratified_mask(split.labels, class_names, seed=seed, share=share)
-    return split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
+    """Divides examples into training and validation by `validation_mask`."""
+    mask = validation_mask(split.labels, class_names, seed, validation_share)
+    return split.take(np.flatnonzero(~mask)), split.take(np.flatnonzero(mask))
 
 
-def stratified_mask(
-    labels: np.ndarray, class_names: list[str], *, seed: int, share: float
+def validation_mask(
+    labels: np.ndarray, class_names: list[str], seed: int, validation_share: float
 ) -> np.ndarray:
-    """Which examples are held out: the same share of every class, at least one.
+    """Chooses the validation examples: the same share of every class, at least one.
+
+    Args:
+        labels: Class index of each example, `(examples,)`.
+        class_names: Names in label order.
+        seed: Determines the choice.
+        validation_share: Fraction of each class, 0 to 1.
+
+    Returns:
+        bool `(examples,)`, true for validation.
 
     Raises:
-        ValueError: If a class has a single example, which can't be on both sides.
+        ValueError: If a class has a single example, which can't be in both parts.
     """
     random = np.random.default_rng(seed)
-    held_out = np.zeros(len(labels), bool)
+    chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == label))
         if len(members) < 2:
             raise ValueError(
-                "Every class needs at least two pictures, one to learn from and one "
-                f"to hold out. {class_names[label]!r} has a single good one."
+                "Every class needs at least two pictures, one for training and one "
+                f"for validation. {class_names[label]!r} has only one usable picture."
             )
-        count = min(max(1, round(len(members) * share)), len(members) - 1)
-        held_out[members[:count]] = True
-    return held_out
+        count = min(max(1, round(len(members) * validation_share)), len(members) - 1)
+        chosen[members[:count]] = True
+    return chosen
 
 
 def balanced_class_weights(labels: np.ndarray) -> dict[int, float]:
-    """Weights that let every class count alike, however many pictures it has.
+    """Weights with which every class counts alike, however many pictures it has.
 
     Args:
         labels: Class index of each picture, `(pictures,)`.
 
     Returns:
-        For each class that occurs, pictures / (classes * pictures of the class): the
+        For each class that occurs, pictures / (classes * pictures of the class). The
         mean over the pictures is 1.
 
     Example:

@@ -1,9 +1,9 @@
-"""The network as runtimes like it: the same answers from other steps.
+"""Rewrites a network for inference: the same answers from other operations.
 
-The model that people read has a layer for each row of its table. What is exported for
-other runtimes, or in fewer bits, is derived from it: batch normalisation becomes part
-of the convolution before it, and response normalisation is written as each runtime
-computes it fastest.
+The model that people read has a layer for each row of its table. The exports for other
+runtimes, or in fewer bits, are derived from it: batch normalization is folded into the
+convolution before it, and response normalization is written as each runtime computes it
+fastest.
 """
 
 from collections import Counter
@@ -21,22 +21,22 @@ Conv2D = keras.layers.Conv2D
 _SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
-class OneOperation(LocalResponseNormalization):
-    """Response normalisation as the one operation that OpenVINO and LiteRT know."""
+class FusedNormalization(LocalResponseNormalization):
+    """Response normalization as TensorFlow's operation, for OpenVINO and LiteRT."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.nn.local_response_normalization(
             inputs, self.size // 2, self.bias, self.alpha / self.size, self.beta
         )
 
 
-class Convolved(LocalResponseNormalization):
-    """Response normalisation whose sum is a 1x1 convolution, in the layout of others.
+class ConvolutionNormalization(LocalResponseNormalization):
+    """Response normalization whose sum is a 1x1 convolution, for ONNX Runtime.
 
-    ONNX Runtime has the one operation as well, but is slow at it: docs/performance.md.
+    ONNX Runtime has the operation as well, but is slow at it: docs/performance.md.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         band = self.band(inputs.shape[-1], self.alpha / self.size)
         kernel = tf.constant(band[None, None], inputs.dtype)
         energy = tf.nn.conv2d(tf.square(inputs), kernel, 1, "SAME")
@@ -44,88 +44,88 @@ class Convolved(LocalResponseNormalization):
         return inputs * self.power(tf.nn.bias_add(energy, bias))
 
 
-def for_runtimes(
+def inference_model(
     model: keras.Model,
-    normalization: type[LocalResponseNormalization] = OneOperation,
+    normalization: type[LocalResponseNormalization] = FusedNormalization,
     dtype: str | None = None,
 ) -> keras.Model:
-    """A new model with the same inputs, outputs and answers, made for inference.
+    """Copies a model with its batch normalization folded, for inference only.
 
-    The weights are copies, and the model itself is left as it is.
+    The weights are copied; `model` is not changed.
 
     Args:
         model: A functional model.
-        normalization: What takes the place of `LocalResponseNormalization`.
-        dtype: What is computed and held in between the scaled pixels and the layers
-            that make the outputs or, where these are a softmax alone, their logits:
-            those stay as they are. Defaults to the layers' own.
+        normalization: The layer that replaces `LocalResponseNormalization`.
+        dtype: The dtype between the scaled pixels and the layers that make the outputs.
+            Those stay as they are, and so do the logits below a softmax. Defaults to
+            the layers' own dtypes.
 
     Returns:
-        A functional model whose inputs and outputs have the shapes and names of
-        `model`'s.
+        A functional model with inputs and outputs of the same shapes and names.
 
     Raises:
-        ValueError: If there is a dtype, and a model within the model that it would not
-            reach.
+        ValueError: If `dtype` is given and the model contains another model, whose
+            layers it would not reach.
 
     Example:
     >>> import keras_inception as ki
     >>> model = ki.GoogLeNet((64, 64, 3), 3, (), width=0.125, batch_norm=True)
-    >>> len(model.layers), len(for_runtimes(model).layers)
+    >>> len(model.layers), len(inference_model(model).layers)
     (202, 88)
     """
     if dtype is not None:
         _check_flat(model, dtype)
-    next_of = _only_readers(model)
+    only_reader = _only_readers(model)
     exact = _makers_of_outputs(model)
-    folds, absorbed = {}, set()  # by the ids of layers
+    folds: dict[int, tuple] = {}  # convolution's id: its normalization and activation
+    absorbed: set[int] = set()  # ids of the layers that became part of a convolution
     for step in steps_to(*_outputs(model)):
         layer = step.operation
-        norm = next_of.get(id(layer))
+        norm = only_reader.get(id(layer))
         if _is_convolution(layer) and _is_linear(layer) and _normalizes_channels(norm):
-            relu = next_of.get(id(norm))
+            relu = only_reader.get(id(norm))
             relu = relu if _is_plain_relu(relu) else None
             folds[id(layer)] = (norm, relu)
             absorbed.update((id(norm), id(relu)))
 
-    def config(layer) -> dict:
-        own = layer.get_config()
+    def config_of(layer: keras.layers.Layer) -> dict:
+        config = layer.get_config()
         keeps = dtype is None or id(layer) in exact or isinstance(layer, _SCALING)
-        return own if keeps else own | {"dtype": dtype}
+        return config if keeps else config | {"dtype": dtype}
 
-    def call(layer, inputs):
+    def replace(layer, inputs):
         if id(layer) in absorbed:
             return inputs
         if id(layer) in folds:
             norm, relu = folds[id(layer)]
-            weights = _normalized(layer, norm)
-            return _convolve(inputs, config(layer), weights, relu and "relu")
+            weights = _folded_weights(layer, norm)
+            return _convolve(inputs, config_of(layer), weights, relu and "relu")
         if type(layer) is LocalResponseNormalization:
-            return normalization.from_config(config(layer))(inputs)
+            return normalization.from_config(config_of(layer))(inputs)
         return None
 
-    return _rebuilt(model, call, config)
+    return _rebuild(model, replace, config_of)
 
 
-def _rebuilt(model: keras.Model, call: Callable, config: Callable) -> keras.Model:
-    """A copy of a model, some of whose layers are called otherwise.
+def _rebuild(model: keras.Model, replace: Callable, config_of: Callable) -> keras.Model:
+    """Copies a model, with other calls in place of some layers.
 
     Args:
         model: A functional model.
-        call: From a layer and what it reads to what takes its result's place, or to
-            `None` where the layer itself is copied.
-        config: From a layer to the configuration of its copy.
+        replace: From a layer and its input to the output that replaces the layer's, or
+            `None` to copy the layer.
+        config_of: From a layer to the configuration of its copy.
     """
-    copies = {}
+    copies: dict[int, keras.layers.Layer] = {}
 
     def call_or_copy(layer, *arguments, **keywords):
-        result = call(layer, arguments[0] if arguments else None)
+        result = replace(layer, arguments[0] if arguments else None)
         if result is not None:
             return result
         if not isinstance(layer, keras.layers.Layer):
             return layer(*arguments, **keywords)
         if id(layer) not in copies:
-            copies[id(layer)] = layer.__class__.from_config(config(layer))
+            copies[id(layer)] = layer.__class__.from_config(config_of(layer))
         result = copies[id(layer)](*arguments, **keywords)
         copies[id(layer)].set_weights(layer.get_weights())
         return result
@@ -137,8 +137,8 @@ def _rebuilt(model: keras.Model, call: Callable, config: Callable) -> keras.Mode
     )
 
 
-def _convolve(inputs, config, weights, activation):
-    """What a convolution of such a configuration returns that has these weights."""
+def _convolve(inputs, config: dict, weights: tuple, activation: str | None):
+    """Applies a new convolution with a bias and these weights."""
     config = config | {"use_bias": True, "activation": activation}
     layer = Conv2D.from_config(config)
     outputs = layer(inputs)
@@ -146,8 +146,8 @@ def _convolve(inputs, config, weights, activation):
     return outputs
 
 
-def _normalized(convolution, norm) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a convolution that normalises as well."""
+def _folded_weights(convolution, norm) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a convolution that includes its batch normalization."""
     array = ops.convert_to_numpy
     scale = 1 / np.sqrt(array(norm.moving_variance) + norm.epsilon)
     if norm.scale:
@@ -163,14 +163,14 @@ def _check_flat(model: keras.Model, dtype: str) -> None:
     inner = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
     if inner:
         raise ValueError(
-            f"{dtype} reaches no layer of a model within the model. Received one "
-            f"called {inner[0]!r}. Build the classifier on its output (`base.output`) "
-            "instead of calling it (`base(inputs)`), or leave out the dtype."
+            f"The model contains a model called {inner[0]!r}, whose layers {dtype} "
+            "would not reach. Build the classifier on its output (`base.output`) "
+            "instead of calling it (`base(inputs)`), or leave out dtype."
         )
 
 
 def _makers_of_outputs(model: keras.Model) -> set[int]:
-    """The ids of the layers that make the outputs, and the logits of a softmax."""
+    """The ids of the layers that make the outputs, and the logits below a softmax."""
     makers = set()
     for tensor in _outputs(model):
         step = step_of(tensor)
@@ -199,10 +199,10 @@ def _is_plain_relu(layer) -> bool:
 
 
 def _only_readers(model: keras.Model) -> dict[int, keras.layers.Layer]:
-    """By the id of a layer, the one layer that reads it; where both are called once."""
+    """Maps a layer's id to the only layer that reads it, if both are called once."""
     steps = steps_to(*_outputs(model))
     calls = Counter(id(step.operation) for step in steps)
-    readers = {}
+    readers: dict[int, list] = {}
     for step in steps:
         for tensor in step.input_tensors:
             maker = layer_of(tensor)

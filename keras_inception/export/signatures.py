@@ -1,7 +1,7 @@
-"""What an exported model can be asked: its signatures, gathered in one list.
+"""The signatures of a SavedModel, built as one list.
 
-A signature brings all that the writing of a model needs of it: the function, a request
-to warm it up with, and its line on the model card. One more is one more in `gather`.
+A `Signature` has all that the export needs of it: the function, a warm-up request, and
+its row on the model card. To add a signature, add it to `build_signatures`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,57 +14,57 @@ import tensorflow as tf
 from keras_inception.data.pictures import decode, fit_square
 from keras_inception.defaults import input_size_of
 from keras_inception.early_exit import EarlyExit
-from keras_inception.early_exit.serving import answer_early
-from keras_inception.outputs import MAIN
+from keras_inception.early_exit.serving import serving_function
+from keras_inception.outputs import MAIN, main_of
 
-DEFAULT = "serving_default"  # what TF Serving takes where a request names none
+DEFAULT = "serving_default"  # TF Serving's, for requests that name none
 CLASSIFY = "classify"
 IMAGE_BYTES = "image_bytes"
 
 
 class Signature(NamedTuple):
-    """One way to ask an exported model.
+    """A named function of a SavedModel.
 
     Attributes:
-        name: As requests give it.
+        name: The name in requests.
         function: A `tf.function` from the named tensors of its `input_signature` to a
-            dict of named tensors, batch first in all of them. The variables that it
-            uses are exported with it.
-        example: A request to warm it up with: a batch of one, by input name.
-        takes: What goes in, for the model card.
-        returns: What comes out, for the model card.
+            dict of named tensors, all batch first. The variables it uses are exported
+            with it.
+        example: The warm-up request: a batch of one, by input name.
+        takes: Describes the inputs on the model card.
+        returns: Describes the outputs on the model card.
     """
 
     name: str
-    function: Callable[..., dict[str, tf.Tensor]]
+    function: tf.types.experimental.GenericFunction
     example: dict[str, np.ndarray]
     takes: str
     returns: str
 
 
-def gather(
-    main: keras.Model,
+def build_signatures(
+    classifier: keras.Model,
     class_names: Sequence[str],
     top: int | None,
     early_exit: EarlyExit | None = None,
 ) -> list[Signature]:
-    """The signatures of a classifier of square pictures.
+    """Builds the signatures of a classifier of square pictures.
 
     Args:
-        main: A model with one input of pictures and one output of probabilities.
+        classifier: A model with one input of pictures and one output of probabilities.
         class_names: In label order.
-        top: How many classes the answers by name hold; `None` for all.
-        early_exit: Exits of the same network, for one signature more.
+        top: How many classes `serving_bytes` and `classify` return; `None` for all.
+        early_exit: Exits of the same network; adds `serving_early_exit`.
     """
-    side = input_size_of(main)
-    probabilities = _probabilities(main, side)
+    size = input_size_of(classifier)
+    probabilities = _probabilities(classifier, size)
     count = len(class_names) if top is None else top
 
-    def ranked(image_bytes):
+    def ranked(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.map_fn(
-            lambda contents: fit_square(decode(contents), side),
+            lambda contents: fit_square(decode(contents), size),
             image_bytes,
-            fn_output_signature=tf.TensorSpec((side, side, 3), tf.float32),
+            fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
         )
         scores, order = tf.math.top_k(probabilities(images), count)
         return {"classes": tf.gather(tf.constant(class_names), order), "scores": scores}
@@ -78,10 +78,10 @@ def gather(
         feature = tf.io.FixedLenFeature((), tf.string)
         return ranked(tf.io.parse_example(inputs, {IMAGE_BYTES: feature})[IMAGE_BYTES])
 
-    def main_of(images):
+    def main_output(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {MAIN: probabilities(tf.cast(images, tf.float32))}
 
-    picture = _grey_png(side)
+    picture = _gray_png(size)
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))
     example = tf.train.Example(
         features=tf.train.Features(feature={IMAGE_BYTES: feature})
@@ -91,16 +91,16 @@ def gather(
         exits = [
             on_images(
                 "serving_early_exit",
-                _of_any_batch(answer_early(early_exit)),
-                side,
+                _allow_empty_batch(serving_function(early_exit)),
+                size,
                 "float32",
                 "`main`: probabilities; `exit`: name of the output that answered",
             )
         ]
     classes = f"`classes` (strings), `scores` `(batch, {count})`, best first"
     return [
-        on_images(DEFAULT, main_of, side, "float32", "`main`: probabilities"),
-        on_images("serving_uint8", main_of, side, "uint8", "`main`: probabilities"),
+        on_images(DEFAULT, main_output, size, "float32", "`main`: probabilities"),
+        on_images("serving_uint8", main_output, size, "uint8", "`main`: probabilities"),
         Signature(
             "serving_bytes",
             serving_bytes,
@@ -122,44 +122,45 @@ def gather(
 def on_images(
     name: str,
     function: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-    side: int,
+    size: int,
     dtype: str,
     returns: str,
 ) -> Signature:
-    """A signature whose one input is `images`, `(batch, side, side, 3)` pixels 0..255.
+    """A signature whose one input is `images`, `(batch, size, size, 3)` pixels 0..255.
 
     Args:
-        name: As requests give it.
+        name: The name in requests.
         function: From such a tensor to a dict of named tensors.
-        side: Of the pictures in pixels.
-        dtype: Of the pixels.
-        returns: What comes out, for the model card.
+        size: The input size in pixels.
+        dtype: The pixels' type, `"float32"` or `"uint8"`.
+        returns: Describes the outputs on the model card.
     """
-    specification = tf.TensorSpec((None, side, side, 3), dtype, "images")
+    specification = tf.TensorSpec((None, size, size, 3), dtype, "images")
     return Signature(
         name,
         tf.function(function, input_signature=[specification]),
-        {"images": np.full((1, side, side, 3), 128, dtype)},
-        f"`images`: {dtype} RGB pixels 0..255 `(batch, {side}, {side}, 3)`",
+        {"images": np.full((1, size, size, 3), 128, dtype)},
+        f"`images`: {dtype} RGB pixels 0..255 `(batch, {size}, {size}, 3)`",
         returns,
     )
 
 
-def _probabilities(main: keras.Model, side: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    @_of_any_batch
-    def main_output(images):
-        outputs = main(images, training=False)
-        return outputs[MAIN] if isinstance(outputs, dict) else outputs
+def _probabilities(
+    classifier: keras.Model, size: int
+) -> tf.types.experimental.GenericFunction:
+    @_allow_empty_batch
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        return main_of(classifier(images, training=False))
 
-    # A function of its own: the network is in the file once, and not per signature.
-    specification = tf.TensorSpec((None, side, side, 3), tf.float32)
-    return tf.function(main_output, input_signature=[specification])
+    # A tf.function within the signatures, so that the file holds the network once.
+    specification = tf.TensorSpec((None, size, size, 3), tf.float32)
+    return tf.function(probabilities, input_signature=[specification])
 
 
-def _of_any_batch(function: Callable) -> Callable:
-    """oneDNN's convolutions fail on an empty batch: it gets one picture for a while."""
+def _allow_empty_batch(function: Callable) -> Callable:
+    """Adds a picture to an empty batch, on which oneDNN's convolutions fail."""
 
-    def padded(images):
+    def padded(images: tf.Tensor):
         batch = tf.shape(images)[0]
         missing = tf.cast(tf.equal(batch, 0), tf.int32)
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
@@ -168,6 +169,6 @@ def _of_any_batch(function: Callable) -> Callable:
     return padded
 
 
-def _grey_png(side: int) -> bytes:
-    pixels = np.full((side, side, 3), 128, "uint8")
+def _gray_png(size: int) -> bytes:
+    pixels = np.full((size, size, 3), 128, "uint8")
     return tf.io.encode_png(pixels).numpy()

@@ -1,21 +1,27 @@
 """A model's trainable weights, grouped into stages that a person can name."""
 
-import re
-
 import keras
 
 from keras_inception.architecture import ARCHITECTURES, stage_of
 from keras_inception.outputs import MAIN, outputs_by_name
+
+# Those with weights; classes and not their names, so that a rename cannot go unnoticed.
+NORMALIZATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+)
 
 
 def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
     """The trainable weights of every stage, in network order.
 
     In a GoogLeNet the stages are the endpoints of its table, each head, and `main` (the
-    classifier). In any other model layers are joined whose names share their beginning
-    up to the first part with a number (`block2a_expand_conv` and `block2a_project_bn`
-    are `block2a`); a layer with the name that Keras gave it stands alone, and a
-    normalisation belongs to what it normalises.
+    classifier). In any other model, layers are joined whose names begin alike up to the
+    first part with a digit (`block2a_expand_conv` and `block2a_project_bn` are
+    `block2a`); a layer with the name that Keras gave it is its own stage, and a
+    normalization belongs to the layer before it.
 
     Args:
         model: A functional model.
@@ -25,19 +31,18 @@ def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
     ['conv1_7x7_s2', 'conv2_3x3_reduce']
     """
     heads = [name for name in outputs_by_name(model) if name != MAIN]
-    tables = {stage for table in ARCHITECTURES.values() for stage in table.rows}
-    known = [*heads, MAIN, *tables]
+    endpoints = {stage for table in ARCHITECTURES.values() for stage in table.rows}
+    known = [*heads, MAIN, *endpoints]
     stages: dict[str, list[keras.Variable]] = {}
-    previous = None
+    stage: str | None = None
     for layer in _layers_with_weights(model):
-        stage = stage_of(layer.name, known)
-        if stage is None:
-            norm = type(layer).__name__.endswith("Normalization")
-            joined = previous is not None and norm
-            stage = previous if joined else _group(layer)
+        known_stage = stage_of(layer.name, known)
+        if known_stage is not None:
+            stage = known_stage
+        elif stage is None or not isinstance(layer, NORMALIZATIONS):
+            stage = _stage_from_name(layer)
         if layer.trainable_weights:
             stages.setdefault(stage, []).extend(layer.trainable_weights)
-        previous = stage
     in_heads = {head: stages.pop(head) for head in heads if head in stages}
     return stages | in_heads
 
@@ -52,13 +57,12 @@ def _layers_with_weights(model: keras.Model) -> list[keras.layers.Layer]:
     return layers
 
 
-def _group(layer: keras.layers.Layer) -> str:
+def _stage_from_name(layer: keras.layers.Layer) -> str:
+    # Keras names layers after their class: `dense_1`, `conv2d_transpose`
+    class_name = type(layer).__name__.replace("_", "").lower()
+    if layer.name.replace("_", "").startswith(class_name):
+        return layer.name
     parts = layer.name.split("_")
-    default = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
-    if re.fullmatch(rf"{default}(_\d+)?", re.sub(r"2_d", "2d", layer.name)):
-        return layer.name
-    if layer.name.replace("_", "").startswith(default.replace("_", "")):
-        return layer.name
     for count, part in enumerate(parts, start=1):
         if any(character.isdigit() for character in part):
             return "_".join(parts[:count])

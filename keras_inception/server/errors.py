@@ -1,11 +1,11 @@
 """Errors with the HTTP status that TF Serving gives them.
 
-tensorflow_serving/model_servers/http_server.cc maps TensorFlow's codes to statuses.
+tensorflow_serving/model_servers/http_server.cc maps TensorFlow's error codes.
 """
 
 import tensorflow as tf
 
-_STATUS = {
+_STATUS_BY_CODE = {
     tf.errors.INVALID_ARGUMENT: 400,
     tf.errors.FAILED_PRECONDITION: 400,
     tf.errors.OUT_OF_RANGE: 400,
@@ -23,11 +23,11 @@ _STATUS = {
 
 
 class ServingError(Exception):
-    """A request that can't be answered.
+    """Raised for a request that can't be answered.
 
     Args:
-        message: For the client.
-        status: HTTP status. Defaults to 400, a fault of the request.
+        message: The message for the client.
+        status: The HTTP status. Defaults to 400, a fault of the request.
     """
 
     def __init__(self, message: str, status: int = 400):
@@ -35,16 +35,17 @@ class ServingError(Exception):
         self.status = status
 
 
-def of_tensorflow(error: tf.errors.OpError) -> ServingError:
-    """TensorFlow's error as one for the client, without the trace through the graph."""
+def from_tensorflow(error: tf.errors.OpError) -> ServingError:
+    """Turns TensorFlow's error into one for the client, without the graph's trace."""
     lines = [line.strip() for line in error.message.splitlines()]
-    told = [
+    trace = ("File ", "Graph execution error", "Detected at node")
+    kept = [
         line
         for line in lines
         if line
-        and not line.startswith(("File ", "Graph execution error", "Detected at node"))
+        and not line.startswith(trace)
         and "[[{{node" not in line
         and "[Op:" not in line
     ]
-    message = told[-1] if told else error.message.split("\n")[0]
-    return ServingError(message, _STATUS.get(error.error_code, 500))
+    message = kept[-1] if kept else error.message.split("\n")[0]
+    return ServingError(message, _STATUS_BY_CODE.get(error.error_code, 500))

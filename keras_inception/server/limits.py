@@ -1,18 +1,19 @@
-"""What one request may cost, and how requests are batched."""
+"""Limits on one request, and how requests are batched."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Bounds on requests; each has a status of its own.
+    """Limits on requests; exceeding each one has its own HTTP status.
 
     Attributes:
-        body_bytes: Of a request's body; beyond: 413.
-        picture_pixels: Width times height of a picture, read from its header before it
-            is decoded; beyond: 413.
-        queue: Requests being answered or waiting; beyond: 503.
-        seconds: For a body to arrive (then 408), and from there to the answer (504).
+        body_bytes: Largest body of a request; beyond it 413.
+        picture_pixels: Largest width times height of a picture, read from its header
+            before it is decoded; beyond it 413.
+        queue: Most requests that are in progress or waiting; beyond it 503.
+        seconds: Time for a body to arrive (then 408), and from there to the answer
+            (then 504).
     """
 
     body_bytes: int = 32 * 2**20
@@ -23,13 +24,13 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
-    """How rows of concurrent requests are put together.
+    """How rows of concurrent requests are combined into batches.
 
     Attributes:
-        rows: At most so many in a batch. A request with more is answered alone.
-        micros: Wait for company at most so long where nothing is running. While a batch
+        rows: Most rows in a batch. A request with more is answered alone.
+        micros: Microseconds that an idle server waits for more requests. While a batch
             runs, the next one gathers in any case.
-        threads: Batches running at once. With two, one's pictures are decoded while the
+        threads: Batches that run at once. With two, one decodes its pictures while the
             other computes.
     """
 

@@ -1,11 +1,13 @@
-"""Describing auxiliary classifiers: where they hang and how they are built."""
+"""Auxiliary classifiers as data: their endpoints, sizes, names and superclasses."""
 
 import csv
 import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
+from keras_inception.architecture import ARCHITECTURES
 from keras_inception.layers import scaled
 from keras_inception.outputs import MAIN
 from keras_inception.text import list_names
@@ -15,27 +17,29 @@ AUXILIARY_WEIGHT = 0.3  # the paper, section 5
 
 @dataclasses.dataclass(frozen=True)
 class AuxiliaryHead:
-    """One auxiliary classifier: where it hangs and how it is built.
+    """One auxiliary classifier: the endpoint it reads and how it is built.
 
     Paper, section 5: average pool 5x5/3, 1x1 convolution, dense, dropout, dense,
     softmax. On maps smaller than 5x5 the pool covers the whole map; on maps larger than
-    16x16 its windows grow and the grid stays 4x4. On vectors and sequences pool and
-    convolution are left out.
+    16x16 its windows grow and the grid stays 4x4. Vectors and sequences skip the pool
+    and the convolution.
 
     Args:
-        at: Endpoint (layer) whose output the head reads, `"inception_4a"`.
+        at: The endpoint, a layer whose output the head reads: `"inception_4a"`.
         name: Name of the output and prefix of the head's layers. Defaults to `aux_`
             and `at` without `inception_`: `"aux_4a"`.
-        filters: Width of the 1x1 convolution. Defaults to 128.
-        units: Width of the dense layer. Defaults to 1024.
-        dropout: Share dropped before the last dense layer, in [0, 1). Defaults to 0.7.
-        batch_norm: Whether the convolution is followed by batch normalisation.
-        superclasses: For each class, in order, the coarser class that this head learns
-            (all names or all numbers); `None` (default): the classes themselves.
+        filters: Filters of the 1x1 convolution. Defaults to 128.
+        units: Units of the dense layer. Defaults to 1024.
+        dropout: Dropout rate before the last dense layer, in [0, 1). Defaults to 0.7.
+        batch_norm: Whether batch normalization follows the convolution. Defaults to
+            False.
+        superclasses: The superclass of each class, in label order (all names or all
+            numbers), for a head that predicts superclasses; `None` (default) for a
+            head that predicts the classes.
 
     Raises:
         ValueError: If a number is out of its range, or `superclasses` names fewer than
-            two coarse classes or mixes names with numbers.
+            two superclasses or mixes names with numbers.
 
     Example:
     >>> AuxiliaryHead("inception_4a").name
@@ -45,21 +49,20 @@ class AuxiliaryHead:
     """
 
     at: str
-    name: str | None = None
+    name: str = cast(str, None)  # `__post_init__` puts the default in its place
     filters: int = 128
     units: int = 1024
     dropout: float = 0.7
     batch_norm: bool = False
     superclasses: Sequence[str | int] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name is None:
-            name = f"aux_{self.at.removeprefix('inception_')}"
-            object.__setattr__(self, "name", name)
+            object.__setattr__(self, "name", _default_name(self.at))
         if self.name == MAIN or "/" in self.name:
             raise ValueError(
-                f"A head needs a name of its own without '/'; {MAIN!r} is the model's "
-                f"own output. Received: name={self.name!r}"
+                f"{self.name!r} can't be the name of a head: {MAIN!r} is the model's "
+                "own output, and '/' is not allowed. Choose another `name`."
             )
         for field in ("filters", "units"):
             if getattr(self, field) < 1:
@@ -69,23 +72,25 @@ class AuxiliaryHead:
                 )
         if not 0 <= self.dropout < 1:
             raise ValueError(
-                f"Head {self.name!r}: `dropout` is the share of values dropped, from "
-                f"0 up to but not 1. Received: {self.dropout}"
+                f"Head {self.name!r}: `dropout` is a rate of at least 0 and below 1. "
+                f"Received: {self.dropout}"
             )
         if self.superclasses is not None:
             names = tuple(self.superclasses)
             object.__setattr__(self, "superclasses", names)
-            if len({isinstance(name, str) for name in names}) != 1 or len(
-                set(names)
-            ) in (0, 1):
+            kinds = {isinstance(name, str) for name in names}
+            if len(kinds) != 1 or len(set(names)) < 2:
                 raise ValueError(
-                    f"Head {self.name!r}: `superclasses` gives every class the name "
-                    "(or the number) of its coarser class, at least two different "
-                    f"ones, all names or all numbers. Received: {list(names)}"
+                    f"Head {self.name!r}: `superclasses` gives each class the name or "
+                    "the number of its superclass: at least two different ones, all "
+                    f"names or all numbers. Received: {list_names(names)}"
                 )
 
     def widened(self, factor: float) -> "AuxiliaryHead":
-        """The same head with `factor` times the filters and units.
+        """Returns the same head with `factor` times the filters and units.
+
+        Raises:
+            ValueError: If `factor` is not above 0.
 
         Example:
         >>> AuxiliaryHead("inception_4a").widened(0.25).units
@@ -102,8 +107,12 @@ class AuxiliaryHead:
         )
 
 
-def as_head(head: "str | AuxiliaryHead", **defaults) -> AuxiliaryHead:
-    """An endpoint's name as a head with `defaults`; a head as it is."""
+def as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
+    """Returns a head as it is, and an endpoint's name as a head with `defaults`.
+
+    Raises:
+        ValueError: If `head` is neither.
+    """
     if isinstance(head, AuxiliaryHead):
         return head
     if isinstance(head, str):
@@ -114,10 +123,55 @@ def as_head(head: "str | AuxiliaryHead", **defaults) -> AuxiliaryHead:
     )
 
 
-def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> list[str]:
-    """Each class's superclass from a CSV file, for `AuxiliaryHead(superclasses=...)`.
+def output_name(endpoint_or_output: str, outputs: Sequence[str]) -> str:
+    """Returns the output that is meant by its own name or by its head's endpoint.
 
-    The file's first line is `class,superclass`; a line per class follows, in any order.
+    Args:
+        endpoint_or_output: `"aux_4a"`, or `"inception_4a"` for a head whose output has
+            the default name.
+        outputs: The names of the outputs to choose from.
+
+    Raises:
+        ValueError: If neither form names one of `outputs`; lists both forms of each.
+
+    Example:
+    >>> output_name("inception_4a", ["main", "aux_4a", "aux_4d"])
+    'aux_4a'
+    >>> output_name("aux_4d", ["main", "aux_4a", "aux_4d"])
+    'aux_4d'
+    """
+    for name in (endpoint_or_output, _default_name(endpoint_or_output)):
+        if name in outputs:
+            return name
+    known = [
+        f"{output} ({endpoint})" if (endpoint := _default_endpoint(output)) else output
+        for output in outputs
+    ]
+    raise ValueError(
+        f"There is no output or endpoint {endpoint_or_output!r} among these outputs "
+        f"(endpoints in brackets): {', '.join(known) or 'none'}"
+    )
+
+
+def _default_name(endpoint: str) -> str:
+    return f"aux_{endpoint.removeprefix('inception_')}"
+
+
+def _default_endpoint(output: str) -> str | None:
+    """Returns the endpoint whose head has this name by default, if it has the form."""
+    if not output.startswith("aux_"):
+        return None
+    endpoint = output.removeprefix("aux_")
+    module = f"inception_{endpoint}"
+    is_module = any(module in table.rows for table in ARCHITECTURES.values())
+    return module if is_module else endpoint
+
+
+def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> list[str]:
+    """Reads each class's superclass from a CSV file, for `AuxiliaryHead`.
+
+    The first line of the file is `class,superclass`; a line for each class follows, in
+    any order.
 
     Args:
         path: The file.
@@ -127,9 +181,9 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
         The superclasses' names in label order.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file has another form, or its classes are not these: each
-            once, none missing, none unknown.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file has another form, or does not name exactly these
+            classes, each once.
 
     Example:
     >>> import tempfile
@@ -160,7 +214,7 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
     unknown = [name for name in superclasses if name not in class_names]
     if missing or unknown:
         faults = [f"has no line for {list_names(missing)}"] if missing else []
-        faults += [f"names what is no class: {list_names(unknown)}"] if unknown else []
+        faults += [f"names unknown classes: {list_names(unknown)}"] if unknown else []
         raise ValueError(
             f"{path} {', and '.join(faults)}. It must name each of these once: "
             f"{list_names(class_names)}"

@@ -1,14 +1,33 @@
-"""Training runs: recipes, their directory and checkpoints, what watches and shows."""
+"""Training runs: a run directory, a loop that survives kills, and what it reports.
+
+run.py                 train(): fit inside a run directory
+run_directory.py       RunDirectory and RunConfig: a run's files and choices
+checkpoint.py          latest.keras, from which a run resumes to the bit
+recipes.py             recipes as data; learning rate and optimizer from them
+callbacks.py           history, best and latest model, progress
+alarms.py              losses that become NaN, outputs that do not learn
+auxiliary_schedule.py  the heads' loss weights over the epochs
+tensorboard.py         curves, settings, graph and predictions in TensorBoard
+past_runs.py           reading finished and interrupted runs
+plots.py               predictions and curves as pictures
+devices.py             several devices; multi_worker.py: several machines
+"""
 
 from keras_inception.training.alarms import Alarms, DivergenceError
 from keras_inception.training.auxiliary_schedule import AuxiliarySchedule
-from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progress
+from keras_inception.training.callbacks import (
+    MONITOR,
+    History,
+    KeepBest,
+    KeepLatest,
+    Progress,
+)
 from keras_inception.training.checkpoint import load_checkpoint, save_checkpoint
 from keras_inception.training.devices import Devices
 from keras_inception.training.multi_worker import multi_worker_strategy
 from keras_inception.training.recipes import RECIPES, Recipe, learning_rate, optimizer
 from keras_inception.training.run import train
-from keras_inception.training.run_directory import RunDirectory, RunFiles
+from keras_inception.training.run_directory import RunConfig, RunDirectory
 from keras_inception.training.tensorboard import TensorBoard
 
 __all__ = [
@@ -20,10 +39,11 @@ __all__ = [
     "DivergenceError",
     "History",
     "KeepBest",
+    "KeepLatest",
     "Progress",
     "Recipe",
+    "RunConfig",
     "RunDirectory",
-    "RunFiles",
     "TensorBoard",
     "learning_rate",
     "load_checkpoint",

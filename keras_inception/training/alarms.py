@@ -1,4 +1,4 @@
-"""Saying early that a run is failing."""
+"""Warnings, early, that a run is failing."""
 
 import math
 import sys
@@ -10,24 +10,24 @@ from keras_inception.outputs import MAIN
 
 
 class DivergenceError(RuntimeError):
-    """A loss is no number any more; the message says whose it was first."""
+    """Raised when a loss becomes NaN or infinite; the message names the output."""
 
 
 class Alarms(keras.callbacks.Callback):
-    """Watches every output's loss and accuracy, and speaks up.
+    """Watches every output's loss and accuracy, and warns.
 
-    - A loss that is NaN or infinite ends the run with a `DivergenceError` that names
-      the output; what was saved stays as it is.
-    - An output whose training loss stays at ln(classes), pure chance, while another
-      learns, is named after `patience` epochs. In caffe#1598 that lasted for 2.4
-      million steps.
-    - A main output that stays behind a head's validation accuracy is told once.
+    - A loss that becomes NaN or infinite ends the run with a `DivergenceError` that
+      names the output; saved files stay as they are.
+    - Warns of an output whose training loss stays at ln(classes), the loss of guessing,
+      for `patience` epochs while another output learns. In caffe#1598 that lasted for
+      2.4 million steps.
+    - Warns once if main's validation accuracy stays below a head's.
 
     Args:
-        patience: Epochs before the last two. Defaults to 3.
-        margin: How far, in accuracy, main must be behind. Defaults to 0.02.
+        patience: Epochs before the two warnings. Defaults to 3.
+        margin: Difference in accuracy that counts as below. Defaults to 0.02.
         stream: Where warnings go. Defaults to standard error.
-        state: What `state` was when the run was interrupted.
+        state: The value of `state` when the run was interrupted.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, width=0.125)
@@ -52,15 +52,15 @@ class Alarms(keras.callbacks.Callback):
         self.patience, self.margin = patience, margin
         self.stream = stream or sys.stderr
         state = state or {}
-        self.told: list[str] = list(state.get("told", ()))
+        self.warned: list[str] = list(state.get("told", ()))
         self._epochs_at_chance: dict[str, int] = dict(state.get("at_chance", {}))
         self._epochs_behind: int = state.get("behind", 0)
 
     @property
     def state(self) -> dict:
-        """What it has counted and told so far, as JSON."""
+        """Counts and warnings so far, as JSON."""
         return {
-            "told": self.told,
+            "told": self.warned,  # its name in the checkpoints of earlier versions
             "at_chance": self._epochs_at_chance,
             "behind": self._epochs_behind,
         }
@@ -79,15 +79,15 @@ class Alarms(keras.callbacks.Callback):
             f"The loss of {', '.join(broken) or 'the sum alone'} became {value} in "
             f"epoch {self._epoch + 1}, step {batch + 1}. Checkpoints from before are "
             "kept. Try a smaller learning rate, gradient clipping (global_clipnorm), "
-            "or batch normalisation."
+            "or batch normalization."
         )
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
-        self._look_for_chance(logs)
-        self._look_for_a_better_head(logs)
+        self._check_chance(logs)
+        self._check_better_head(logs)
 
-    def _look_for_chance(self, logs):
+    def _check_chance(self, logs):
         learns = {}
         for name, output in self.model.output.items():
             chance = math.log(output.shape[-1])
@@ -100,16 +100,15 @@ class Alarms(keras.callbacks.Callback):
             others = [other for other, learning in learns.items() if learning]
             if count >= self.patience and others:
                 chance = math.log(self.model.output[name].shape[-1])
-                self._tell(
+                self._warn(
                     f"chance {name}",
-                    f"{name} has not learnt anything in {count} epochs: its loss stays "
-                    f"at {chance:.3f} = ln(classes), while {', '.join(others)} "
+                    f"{name} has not learned anything in {count} epochs: its loss "
+                    f"stays at {chance:.3f} = ln(classes), while {', '.join(others)} "
                     f"learn{'s' if len(others) == 1 else ''}. Try half the learning "
-                    "rate, batch normalisation, or look at `keras-inception "
-                    "gradients`.",
+                    "rate or batch normalization, or see `keras-inception gradients`.",
                 )
 
-    def _look_for_a_better_head(self, logs):
+    def _check_better_head(self, logs):
         heads = {
             name: logs.get(f"val_{name}_accuracy", -np.inf)
             for name, output in self.model.output.items()
@@ -121,15 +120,15 @@ class Alarms(keras.callbacks.Callback):
         behind = logs.get(f"val_{MAIN}_accuracy", np.inf) < heads[best] - self.margin
         self._epochs_behind = self._epochs_behind + 1 if behind else 0
         if self._epochs_behind >= self.patience:
-            self._tell(
+            self._warn(
                 "behind",
                 f"{MAIN} has been less accurate than {best} for {self._epochs_behind} "
                 f"epochs ({logs[f'val_{MAIN}_accuracy']:.3f} against "
-                f"{heads[best]:.3f}). The stages behind {best} may need longer, a "
-                "smaller weight for the head, or may not be needed at all.",
+                f"{heads[best]:.3f}). The stages after {best} may need more epochs or "
+                "a smaller weight for the head, or may not be needed.",
             )
 
-    def _tell(self, key: str, text: str):
-        if key not in self.told:
-            self.told.append(key)
+    def _warn(self, key: str, text: str):
+        if key not in self.warned:
+            self.warned.append(key)
             print(f"keras-inception: warning: {text}", file=self.stream, flush=True)

@@ -1,4 +1,4 @@
-"""The heads' weights in the loss, changed while a model trains."""
+"""The heads' loss weights as a function of the epoch."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -16,27 +16,27 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
 
 
 class AuxiliarySchedule(keras.callbacks.Callback):
-    """Lets the heads' loss weights fall from what they were compiled with towards 0.
+    """Decays the heads' loss weights from their compiled values towards 0.
 
-    The weights are set before each epoch, without tracing the model anew: in epoch `e`
-    of `n`, counted from 0, to `start * schedule(e / n)`.
+    Sets the weights before each epoch, without retracing: in epoch `e` of `n`, counted
+    from 0, to `start * schedule(e / n)`.
 
     Args:
         schedule: `"constant"`, `"linear"` or `"cosine"` for every head, or a dict by
-            head; heads that it leaves out stay constant.
-        start: Each head's weight at the start. Defaults to what it is when training
-            begins; a resumed run gives what the first one began with.
+            output; heads that it does not name stay constant.
+        start: Weight by output in the first epoch. Defaults to the weights when
+            training begins; to resume, give those that the run began with.
 
     Raises:
-        ValueError: If a schedule is unknown, or a head is (without `start` that is
-            known when training begins).
+        ValueError: If a schedule or an output is unknown; the latter only when training
+            begins if `start` is not given.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=("inception_4a",))
     >>> model.compile("sgd", loss_weights=0.3)
     >>> images, labels = np.zeros((2, 64, 64, 3)), np.array([0, 1])
-    >>> fall = AuxiliarySchedule("linear")
-    >>> history = model.fit(images, labels, epochs=3, callbacks=[fall], verbose=0)
+    >>> decay = AuxiliarySchedule("linear")
+    >>> history = model.fit(images, labels, epochs=3, callbacks=[decay], verbose=0)
     >>> round(float(model.auxiliary_weights["aux_4a"]), 3)
     0.1
     """

@@ -1,27 +1,22 @@
-"""What watches a run: the best model kept, a line per epoch."""
+"""Callbacks of every run: its history, best and latest model, and progress."""
 
-import csv
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import keras
 
-from keras_inception.files import write_whole
+from keras_inception.files import write_csv, write_whole
 from keras_inception.outputs import MAIN
-from keras_inception.training.checkpoint import averaged_weights
+from keras_inception.training.checkpoint import averaged_weights, save_checkpoint
 
-MONITOR = f"val_{MAIN}_accuracy"  # never val_loss, which contains the heads
+MONITOR = f"val_{MAIN}_accuracy"  # never val_loss, which contains the heads' losses
 
 
 class History(keras.callbacks.Callback):
-    """Writes what each epoch brought to `history.csv`, a line per epoch.
-
-    Args:
-        path: The file, written anew after each epoch, whole or not at all.
-        rows: The epochs before, if the run is resumed.
-    """
+    """Writes `history.csv`, one line per epoch; `rows` are those of a resumed run."""
 
     def __init__(self, path: str | Path, rows: Sequence[dict] = ()):
         super().__init__()
@@ -29,33 +24,24 @@ class History(keras.callbacks.Callback):
         self.rows = list(rows)
 
     def on_train_begin(self, logs=None):
-        if self.rows:  # without the epochs that a kill left behind the checkpoint
+        if self.rows:  # drops epochs that a killed run wrote after its checkpoint
             self._write()
 
     def on_epoch_end(self, epoch, logs=None):
-        figures = {name: float(value) for name, value in (logs or {}).items()}
-        self.rows.append({"epoch": epoch} | figures)
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        self.rows.append({"epoch": epoch} | values)
         self._write()
 
-    def _write(self):
-        def write(partial):
-            with partial.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self.rows[0])
-                writer.writeheader()
-                writer.writerows(self.rows)
-
-        write_whole(self.path, write)
+    def _write(self) -> None:
+        columns = list(self.rows[0])
+        rows = ([row[name] for name in columns] for row in self.rows)
+        write_csv(self.path, columns, rows)
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Saves the model when `val_main_accuracy` rises, whole or not at all.
+    """Saves the model, or its averaged weights, when `val_main_accuracy` rises.
 
-    With averaged weights (`use_ema`) they are what is saved.
-
-    Args:
-        path: A file that ends in `.keras`.
-        value: The best value so far, if the run is resumed.
-        epoch: The epoch, from 1, that brought it.
+    `value` and its `epoch`, from 1, are the best so far of a resumed run.
     """
 
     def __init__(
@@ -70,41 +56,67 @@ class KeepBest(keras.callbacks.Callback):
         if self.value is not None and value <= self.value:
             return
         self.value, self.epoch = float(value), epoch + 1
-        # ModelCheckpoint writes in place: a kill while it writes costs the old file too
+        # Keras's ModelCheckpoint writes in place: a kill would also cost the old file.
         with averaged_weights(self.model):
             write_whole(self.path, self.model.save)
 
 
-class Progress(keras.callbacks.Callback):
-    """Prints a line per epoch: the loss, and the accuracy of every output.
+class KeepLatest(keras.callbacks.Callback):
+    """Writes the checkpoint after each epoch, with `state(epoch)`."""
 
-    Where the output is a terminal the line counts the steps while an epoch runs.
+    def __init__(self, path: str | Path, state: Callable[[int], dict]):
+        super().__init__()
+        self.path, self.state = Path(path), state
+
+    def on_epoch_end(self, epoch, logs=None):
+        save_checkpoint(self.model, self.path, self.state(epoch))
+
+
+class Progress(keras.callbacks.Callback):
+    """Prints one line per epoch: the loss, and every output's validation accuracy.
+
+    On a terminal a bar below shows the steps, their rate and the time left for the run.
     """
 
-    def __init__(self, stream=None):
+    def __init__(self, stream: TextIO | None = None):
         super().__init__()
         self.stream = stream or sys.stdout
 
     def on_train_begin(self, logs=None):
-        self._print("epoch      loss   validation accuracy")
+        print("epoch      loss   validation accuracy", file=self.stream, flush=True)
+        self._bar = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._label = f"{epoch + 1:>3}/{self.params['epochs']:<4}"
+        from tqdm import tqdm
+
+        steps, epochs = self.params["steps"], self.params["epochs"]
+        if self._bar is None:
+            self._bar = tqdm(
+                total=steps and steps * (epochs - epoch),
+                unit=" step",
+                file=self.stream,
+                disable=not self.stream.isatty(),
+                leave=False,
+                dynamic_ncols=True,
+            )
+        self._bar.set_description(f"epoch {epoch + 1}/{epochs}")
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.stream.isatty():
-            steps = self.params.get("steps") or "?"
-            self._print(f"\r{self._label} step {batch + 1}/{steps}\033[K", end="")
+        self._bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self._started
         accuracies = "  ".join(
             f"{name} {logs[f'val_{name}_accuracy']:.3f}" for name in self.model.output
         )
-        start = "\r\033[K" if self.stream.isatty() else ""
-        loss = f"{logs['loss']:>7.3f}"
-        self._print(f"{start}{self._label} {loss}   {accuracies}  {seconds:5.1f} s")
+        self._bar.write(
+            f"{epoch + 1:>3}/{self.params['epochs']:<4} {logs['loss']:>7.3f}   "
+            f"{accuracies}  {seconds:5.1f} s",
+            file=self.stream,
+        )
+        self.stream.flush()
 
-    def _print(self, text, end="\n"):
-        print(text, end=end, file=self.stream, flush=True)
+    def on_train_end(self, logs=None):
+        if self._bar is not None:
+            self._bar.close()

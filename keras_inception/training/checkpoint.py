@@ -1,4 +1,4 @@
-"""Checkpoints from which a killed run goes on as if nothing had happened."""
+"""Checkpoints from which a killed run resumes to the bit."""
 
 import contextlib
 import io
@@ -16,18 +16,18 @@ STATE, SEEDS = "run_state.json", "run_seeds.npz"
 
 
 def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
-    """Writes a `.keras` file that also holds what training needs to go on.
+    """Writes a `.keras` file that also holds what training needs to resume.
 
-    Keras saves weights, optimizer and compile arguments; the states of dropout's random
-    generators and `state` are added. The file appears by rename, whole or not at all.
+    Keras saves weights, optimizer and compile arguments; this adds the states of
+    dropout's random generators and `state`. Writes the file whole or not at all.
 
     Args:
         model: A compiled model.
         path: A file that ends in `.keras`.
-        state: What else the run must remember; JSON.
+        state: The rest of the run's state; JSON.
 
     Raises:
-        OSError: If the file can't be written; what was there before is intact.
+        OSError: If the file cannot be written; an earlier file stays intact.
     """
     path = Path(path)
     seeds = io.BytesIO()
@@ -43,15 +43,11 @@ def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
     try:
         write_whole(path, write)
     except OSError as error:
-        raise OSError(f"{error} Free some space and go on with --resume.") from error
+        raise OSError(f"{error} Free some space and continue with --resume.") from error
 
 
 def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
-    """A checkpoint's model, compiled as it was, and the run's state.
-
-    Raises:
-        ValueError: If the file is no checkpoint.
-    """
+    """Loads a checkpoint's model, compiled as it was, and the run's state."""
     state = checkpoint_state(path)
     with zipfile.ZipFile(path) as archive:
         seeds = np.load(io.BytesIO(archive.read(SEEDS)))
@@ -62,28 +58,24 @@ def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
 
 
 def checkpoint_state(path: str | Path) -> dict:
-    """The run's state in a checkpoint, without the model.
-
-    Raises:
-        ValueError: If the file is no checkpoint.
-    """
+    """Reads a checkpoint's state; a `ValueError` if the file is not a checkpoint."""
     path = Path(path)
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no checkpoint of a run.")
+        raise ValueError(f"{path} is not a checkpoint of a run.")
     with zipfile.ZipFile(path) as archive:
         if STATE not in archive.namelist():
             raise ValueError(
-                f"{path} is a model but no checkpoint: it does not say where its run "
-                "was. A run's checkpoint is its latest.keras."
+                f"{path} is a model but not a checkpoint: it has no {STATE}. A run's "
+                "checkpoint is its latest.keras."
             )
         return json.loads(archive.read(STATE))
 
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model):
-    """Within the block the model has its averaged weights, if its optimizer has them.
+    """Gives the model its optimizer's averaged weights for the block, if it has them.
 
-    Polyak's average, as the paper's section 6: `use_ema` of Keras's optimizers.
+    Polyak averaging (section 6 of the paper) is `use_ema` of Keras's optimizers.
     """
     if not averages_weights(model):
         yield

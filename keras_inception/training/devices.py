@@ -1,13 +1,14 @@
-"""Training on more than one device, for programs that leave the choice to the user.
+"""Training on several devices or machines, as the command line chooses them.
 
-In a program of your own Keras needs no help on one machine: make the model in the scope
-of `tf.distribute.MirroredStrategy()` (TensorFlow) or of
-`keras.distribution.DataParallel()` (JAX).
+In your own code on one machine, build the model in the scope of
+`tf.distribute.MirroredStrategy()` (TensorFlow) or `keras.distribution.DataParallel()`
+(JAX); nothing here is needed.
 """
 
 import contextlib
 import json
 import os
+from typing import Any
 
 import keras
 
@@ -20,23 +21,23 @@ ALL = "all"
 class Devices:
     """The devices that a model trains on.
 
-    Every device computes its part of each batch with a copy of the weights, and the
-    gradients are averaged. If the environment variable `TF_CONFIG` names several
-    workers (TensorFlow only), they are all devices of all of them, and each worker runs
-    the same program; make this object first then, before TensorFlow computes anything.
+    Every device computes its part of each batch with a copy of the weights; gradients
+    are averaged. If the environment variable `TF_CONFIG` names several workers
+    (TensorFlow only), every worker runs the same program on all of its devices; make
+    this object before TensorFlow computes anything.
 
     Args:
-        count: How many GPUs of this machine (CPUs, if there are none), or `"all"`.
+        count: Number of GPUs of this machine (of CPUs if it has none), or `"all"`.
             Defaults to 1. Must not be given with several workers.
 
     Raises:
-        ValueError: If there are fewer devices, or the backend can't use more than one.
+        ValueError: If there are fewer devices, or the backend supports only one.
         RuntimeError: As `multi_worker_strategy`.
 
     Attributes:
-        replicas: How many devices take part, those of other workers included.
-        workers: How many processes do.
-        worker: Which of them this is, from 0, the chief.
+        replicas: Number of devices, those of other workers included.
+        workers: Number of processes.
+        worker: Index of this process; 0 is the chief.
 
     Example:
     >>> devices = Devices()
@@ -48,18 +49,20 @@ class Devices:
 
     def __init__(self, count: int | str | None = None):
         self.worker, self.workers = _place_among_workers()
-        self._strategy = None
+        self._strategy: Any = None
         if self.workers > 1:
             if count is not None:
                 raise ValueError(
-                    "With TF_CONFIG every worker trains on all of its devices: a "
-                    f"number of them can't be chosen. Received: {count}"
+                    "With TF_CONFIG every worker trains on all of its devices; do not "
+                    f"choose a number of them. Received: {count}"
                 )
             self._strategy = multi_worker_strategy()
             self.replicas = self._strategy.num_replicas_in_sync
             return
-        chosen = _choose(1 if count is None else count)
-        self.replicas = len(chosen)
+        self.replicas = 1
+        if count not in (None, 1):
+            chosen = _choose(count)
+            self.replicas = len(chosen)
         if self.replicas > 1:
             import tensorflow as tf
 
@@ -67,35 +70,23 @@ class Devices:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this worker is the one that writes what is kept."""
+        """Whether this worker writes the run directory."""
         return self.worker == 0
 
     @contextlib.contextmanager
     def scope(self):
-        """Models and optimizers made within the block live on all devices.
-
-        Raises:
-            RuntimeError: If another worker is gone.
-        """
+        """Models and optimizers made in the block live on all devices."""
         if self._strategy is None:
             yield
             return
-        with self._strategy.scope(), self._told_of_lost_workers():
+        with self._strategy.scope(), self._explaining_lost_workers():
             yield
 
     def share(self, dataset, examples: int, batch_size: int):
-        """A `tf.data` dataset whose batches can be shared among the devices.
+        """Rebatches a `tf.data` dataset so that every device gets part of each batch.
 
-        No picture is lost, but the last two batches may be of other sizes. Each worker
+        No example is lost, but the last two batches may have other sizes. Each worker
         reads the whole dataset, in the same order, and takes its part of each batch.
-
-        Args:
-            dataset: Batches.
-            examples: How many examples are in them.
-            batch_size: Of all devices together.
-
-        Raises:
-            ValueError: If the devices can't have about the same share each.
         """
         if self.replicas == 1:
             return dataset
@@ -110,31 +101,27 @@ class Devices:
 
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """What `fit` needs on several devices, before all others."""
+        """Callbacks that `fit` needs on several devices, before all others."""
         return [AveragedStatistics(self._strategy)] if self._strategy else []
 
     def check_agreement(self, number: int, what: str) -> None:
-        """Refuses to go on if the workers don't have the same number.
-
-        Raises:
-            RuntimeError: If they differ.
-        """
+        """Raises a `RuntimeError` unless all workers have the same number."""
         if self.workers == 1:
             return
         import tensorflow as tf
 
-        with self._told_of_lost_workers():
+        with self._explaining_lost_workers():
             run = tf.function(self._strategy.run)
             each = run(lambda: tf.constant([number]))
             numbers = set(self._strategy.gather(each, axis=0).numpy().tolist())
         if len(numbers) > 1:
             raise RuntimeError(
-                f"The workers differ in {what}: {sorted(numbers)}. All of them must "
+                f"The workers differ in {what}: {sorted(numbers)}. Every worker must "
                 "see the chief's files."
             )
 
     @contextlib.contextmanager
-    def _told_of_lost_workers(self):
+    def _explaining_lost_workers(self):
         if self.workers == 1:
             yield
             return
@@ -145,21 +132,18 @@ class Devices:
             yield
         except lost as error:
             raise RuntimeError(
-                f"Another of the {self.workers} workers is gone, and none can go on "
-                "alone. Start all of them again with --resume: the run goes on after "
-                "the last epoch that it finished."
+                f"Another of the {self.workers} workers has stopped, and none can "
+                "continue alone. Start all of them again with --resume: the run "
+                "continues after its last finished epoch."
             ) from error
 
 
 class AveragedStatistics(keras.callbacks.Callback):
-    """Gives all devices the same statistics of batch normalisation before validation.
+    """Averages batch normalization's statistics over the devices before validation.
 
     Keras lets each device keep the moving mean and variance of its own part of the
-    batches, and saves those of the first: what is validated would not be what is kept,
-    and a run that goes on would not be what it was.
-
-    Args:
-        strategy: A `tf.distribute` strategy, in whose scope `fit` is called.
+    batches and saves those of the first: the validated model would differ from the
+    saved one, and a resumed run from an uninterrupted one.
     """
 
     def __init__(self, strategy):
@@ -186,7 +170,7 @@ class AveragedStatistics(keras.callbacks.Callback):
 
 
 def _place_among_workers() -> tuple[int, int]:
-    """This process's number among the workers of `TF_CONFIG`, and how many they are."""
+    """This process's index among the workers of `TF_CONFIG`, and their number."""
     text = os.environ.get("TF_CONFIG")
     if not text or keras.backend.backend() != "tensorflow":
         return 0, 1
@@ -205,20 +189,18 @@ def _place_among_workers() -> tuple[int, int]:
         return 0, 1
     if kind != "worker" or set(config["cluster"]) != {"worker"}:
         raise ValueError(
-            "The TF_CONFIG of a training has workers alone, the first of which is the "
-            f"chief; every task is a worker. Received: {text}"
+            "TF_CONFIG must name only workers, of which the first is the chief. "
+            f"Received: {text}"
         )
     return index, workers
 
 
 def _choose(count: int | str) -> list[str]:
-    """The names of so many devices, GPUs before CPUs."""
-    if count == 1:
-        return ["the default"]
+    """The names of `count` GPUs, or CPUs if there are no GPUs."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "More than one device is for the TensorFlow backend here; this is "
-            f"{keras.backend.backend()}. docs/several-devices.md says what Keras "
+            "Several devices need the TensorFlow backend; this is "
+            f"{keras.backend.backend()}. See docs/several-devices.md for what Keras "
             "offers on it."
         )
     import tensorflow as tf
@@ -226,25 +208,21 @@ def _choose(count: int | str) -> list[str]:
     found = tf.config.list_logical_devices("GPU")
     found = found or tf.config.list_logical_devices("CPU")
     names = [device.name for device in found]
-    if count == ALL:
-        return names
-    if count > len(names):
+    wanted = len(names) if count == ALL else int(count)
+    if wanted > len(names):
         raise ValueError(
-            f"There are not {count} devices to train on, but {len(names)}: "
-            f"{', '.join(names)}."
+            f"Requested {wanted} devices; only {len(names)} available "
+            f"({', '.join(names)}). Use --devices all."
         )
-    return names[:count]
+    return names[:wanted]
 
 
 def shareable_batches(examples: int, batch_size: int, replicas: int) -> list[int]:
-    """Sizes of batches of which TensorFlow gives every device a part.
+    """Batch sizes for which TensorFlow gives every device a part of each batch.
 
-    It cuts a batch into pieces of the same size, rounded up, as far as they go: a small
-    batch leaves the last devices without any, which weighs the gradients wrongly, and
-    on CPUs convolutions of no picture at all fail (oneDNN's).
-
-    Raises:
-        ValueError: If there is no way.
+    TensorFlow cuts a batch into pieces of equal size, rounded up: a small batch leaves
+    the last devices without any picture. That weights the gradients wrongly, and on
+    CPUs oneDNN's convolutions fail on empty batches.
 
     Example:
     >>> shareable_batches(100, 32, 4)
@@ -254,8 +232,8 @@ def shareable_batches(examples: int, batch_size: int, replicas: int) -> list[int
     """
     if batch_size % replicas:
         raise ValueError(
-            f"A batch of {batch_size} can't be shared evenly among {replicas} devices: "
-            "make --batch-size a multiple of it."
+            f"A batch of {batch_size} cannot be divided evenly among {replicas} "
+            "devices: make --batch-size a multiple of their number."
         )
     most = min(batch_size, examples)
     last = most - (most - examples) % replicas if examples % replicas else 0
@@ -263,8 +241,8 @@ def shareable_batches(examples: int, batch_size: int, replicas: int) -> list[int
     if last and (replicas - 1) * piece >= last:
         raise ValueError(
             f"{examples} pictures in batches of {batch_size} leave one of {replicas} "
-            f"devices without any: try --batch-size {replicas * replicas} or more, or "
-            "fewer devices."
+            f"devices without any picture: use --batch-size {replicas * replicas} or "
+            "more, or fewer devices."
         )
     whole, rest = divmod(examples - last, batch_size)
     return [batch_size] * whole + [size for size in (rest, last) if size]

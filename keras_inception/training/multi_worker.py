@@ -1,23 +1,25 @@
-"""Several machines on the TensorFlow backend, until Keras can do it by itself.
+"""Training on several machines with the TensorFlow backend.
 
 Keras 3.15.1 fails under `tf.distribute.MultiWorkerMirroredStrategy` in two places
-(keras#20585), which are mended here.
+(keras#20585), which are patched here.
 """
+
+from typing import Any
 
 import keras
 
 from keras_inception.graph import patch_multi_worker_trainer
 
-SEEN_WITH = ("3.15.1",)
+TESTED_VERSIONS = ("3.15.1",)
 
 
-def multi_worker_strategy():
-    """A `tf.distribute.MultiWorkerMirroredStrategy` under which Keras's `fit` works.
+def multi_worker_strategy() -> Any:
+    """Makes a `tf.distribute.MultiWorkerMirroredStrategy` under which `fit` works.
 
-    Call it first in the program, before TensorFlow computes anything, in a process on
-    each machine whose environment variable `TF_CONFIG` names all of them; it waits
-    until every one has come. `docs/several-devices.md` has the commands. Model and
-    optimizer are made in the strategy's scope, and `fit` is called by all:
+    Call it on every machine before TensorFlow computes anything, with all machines in
+    the environment variable `TF_CONFIG`; it waits until all have started.
+    `docs/several-devices.md` has the commands. Build and compile in the strategy's
+    scope, and call `fit` on every machine:
 
         strategy = multi_worker_strategy()
         with strategy.scope():
@@ -25,26 +27,23 @@ def multi_worker_strategy():
             model.compile("sgd")
         model.fit(dataset)  # batches for all the workers together
 
-    Two methods of Keras are replaced, for this strategy alone, in the whole process:
-    one that averages logs over a dimension that they have not, and one that takes a
-    batch of several devices for a tensor.
+    Patches Keras in this process, see `graph.patch_multi_worker_trainer`.
 
     Raises:
-        RuntimeError: If the backend is not TensorFlow, Keras is of a version that this
-            was not seen to work with, or something was computed before.
+        RuntimeError: If the backend is not TensorFlow, this version of Keras was not
+            tested with the patch, or TensorFlow has already computed something.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            "multi_worker_strategy is of the TensorFlow backend; this is "
-            f"{keras.backend.backend()}. On JAX, keras.distribution.initialize needs "
-            "no help."
+            "multi_worker_strategy needs the TensorFlow backend; this is "
+            f"{keras.backend.backend()}. On JAX use keras.distribution.initialize."
         )
-    if keras.__version__ not in SEEN_WITH:
+    if keras.__version__ not in TESTED_VERSIONS:
         raise RuntimeError(
-            f"What is mended for several machines is a part of Keras "
-            f"{', '.join(SEEN_WITH)}; this is {keras.__version__}. It may not need "
-            "mending any more: try tf.distribute.MultiWorkerMirroredStrategy() as it "
-            f"is, or pip install keras=={SEEN_WITH[-1]}"
+            f"The patch for several machines was tested with Keras "
+            f"{', '.join(TESTED_VERSIONS)}; this is {keras.__version__}. Keras may not "
+            "need it any more: try tf.distribute.MultiWorkerMirroredStrategy(), or pip "
+            f"install keras=={TESTED_VERSIONS[-1]}"
         )
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Recipes: how to train, as data. `--recipe paper` is the row of this name."""
+"""Recipes: how to train, as data. `--recipe paper` names a row of `RECIPES`."""
 
 import dataclasses
 from types import MappingProxyType
@@ -10,22 +10,20 @@ from keras_inception.optimizers import LayerwiseSGD
 
 
 class Steps(NamedTuple):
-    """The rate is multiplied by `factor` every `epochs` epochs, at once."""
+    """Multiplies the rate by `factor` every `epochs` epochs."""
 
     factor: float
     epochs: float
 
 
 class Polynomial(NamedTuple):
-    """The rate falls to 0 as `(1 - done)^power` (Caffe's "poly")."""
+    """Decays the rate to 0 as `(1 - done)^power` (Caffe's "poly")."""
 
     power: float
 
 
 class Cosine(NamedTuple):
-    """The rate falls to 0 along half a cosine, after rising over `warm_up` epochs."""
-
-    warm_up: float = 0.0
+    """Decays the rate to 0 along half a cosine."""
 
 
 Schedule = Steps | Polynomial | Cosine
@@ -33,23 +31,23 @@ Schedule = Steps | Polynomial | Cosine
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. SGD with momentum 0.9 in every one of them.
+    """How to train a network, always by SGD with momentum 0.9.
 
     Attributes:
-        learning_rate: At the start.
-        schedule: How the rate changes.
-        epochs: Passes over the pictures.
+        learning_rate: In the first step.
+        schedule: How the learning rate changes.
+        epochs: Passes over the training pictures.
         batch_size: Pictures per step.
-        batch_norm: Whether the network has batch normalisation.
+        batch_norm: Whether the network has batch normalization.
         nesterov: Whether the momentum is Nesterov's.
-        weight_decay: L2 penalty on kernels, none on biases and batch normalisation.
-        bias_rate: The biases' learning rate in parts of the kernels'.
-        polyak: Momentum of the average of the weights that is validated and kept;
-            `None`: the weights themselves.
+        weight_decay: L2 penalty on kernels; biases and batch normalization have none.
+        bias_rate: The biases' learning rate as a multiple of the kernels'.
+        polyak: Momentum of the averaged weights, which are validated and saved; `None`:
+            no averaging.
         layer_decay: See `optimizers.layer_decay_factors`; 1 for none.
-        aux_weight: Each head's weight in the loss.
-        aux_schedule: What becomes of it: `"constant"`, `"linear"`, `"cosine"`.
-        augment: What training does to the pictures; `None`: what fits their size.
+        aux_weight: Each head's loss weight.
+        aux_schedule: Its schedule: `"constant"`, `"linear"`, `"cosine"`.
+        augment: Augmentation of the pictures; `None`: by their size.
         source: Where the numbers come from.
     """
 
@@ -82,8 +80,8 @@ RECIPES = MappingProxyType(
             polyak=0.9999,
             augment="paper",
             source="arXiv 1409.4842, section 6: momentum 0.9, -4 % every 8 epochs, "
-            "Polyak averaging. It tells neither rate, batch size nor length: the first "
-            "two are Caffe's, the length ends at a third of the rate",
+            "Polyak averaging. It gives no rate, batch size or length: the first two "
+            "are Caffe's, the length ends at a third of the rate",
         ),
         "caffe-quick": Recipe(
             learning_rate=0.01,
@@ -104,7 +102,7 @@ RECIPES = MappingProxyType(
             batch_size=32,
             batch_norm=True,
             nesterov=True,
-            source="what the demo and the studies on small pictures are run with",
+            source="used by the demo and the studies on small pictures",
         ),
         "finetune": Recipe(
             learning_rate=0.002,
@@ -124,13 +122,7 @@ RECIPES = MappingProxyType(
 def learning_rate(
     rate: float, schedule: Schedule, epochs: int, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A recipe's schedule as Keras knows it.
-
-    Args:
-        rate: The rate at the start.
-        schedule: How it changes.
-        epochs: Passes over the pictures, for schedules that end at 0.
-        steps_per_epoch: Batches in a pass.
+    """A recipe's schedule as a Keras schedule that starts at `rate`.
 
     Example:
     >>> rate = learning_rate(0.01, Steps(0.96, 8), epochs=250, steps_per_epoch=100)
@@ -147,13 +139,10 @@ def learning_rate(
         case Polynomial():
             return schedules.PolynomialDecay(rate, total, 0.0, schedule.power)
         case Cosine():
-            warm_up = round(schedule.warm_up * steps_per_epoch)
-            if not warm_up:
-                return schedules.CosineDecay(rate, total)
-            return schedules.CosineDecay(
-                0.0, total - warm_up, warmup_target=rate, warmup_steps=warm_up
-            )
-    raise TypeError(f"Unknown kind of schedule: {schedule!r}")
+            return schedules.CosineDecay(rate, total)
+    raise TypeError(
+        f"A schedule is Steps, Polynomial or Cosine. Received: {schedule!r}"
+    )
 
 
 def optimizer(
@@ -167,12 +156,10 @@ def optimizer(
     """A recipe's optimizer.
 
     Args:
-        recipe: Rate, schedule, decay, averaging.
-        epochs: Passes over the pictures.
-        steps_per_epoch: Batches in a pass.
-        factors: Layer name to a factor on its rate; others have 1.
-        **options: Keras's own, for example `global_clipnorm` or
-            `gradient_accumulation_steps`.
+        recipe: Learning rate, schedule, weight decay, averaging.
+        epochs, steps_per_epoch: Length of the training, for the schedule.
+        factors: Factor on the learning rate by layer name; other layers have 1.
+        **options: More arguments of Keras's SGD, for example `global_clipnorm`.
     """
     rate = learning_rate(recipe.learning_rate, recipe.schedule, epochs, steps_per_epoch)
     return LayerwiseSGD(

@@ -1,85 +1,79 @@
-"""A training run on disk: its directory, and `fit` inside it.
+"""A training run: `fit` inside a run directory, so that a killed run can resume."""
 
-`train` leaves these files behind:
-
-    runs/NAME/config.json   every choice that made the run
-              history.csv   a line per epoch, every output's loss and accuracy
-              model.keras   the epoch with the best `val_main_accuracy`
-              latest.keras  the last finished epoch: where a killed run goes on
-              tensorboard/  for `tensorboard --logdir runs`
-              result.json   written last: the run is complete
-"""
-
-import shutil
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
+from keras import ops
 
 from keras_inception.files import write_json
+from keras_inception.graph import is_distributed
 from keras_inception.supervision import DeeplySupervised
 from keras_inception.training.alarms import Alarms
-from keras_inception.training.callbacks import MONITOR, History, KeepBest, Progress
-from keras_inception.training.checkpoint import averages_weights, save_checkpoint
-from keras_inception.training.run_directory import RunDirectory
-from keras_inception.training.tracing import make_variables
+from keras_inception.training.callbacks import (
+    MONITOR,
+    History,
+    KeepBest,
+    KeepLatest,
+    Progress,
+)
+from keras_inception.training.checkpoint import averages_weights
+from keras_inception.training.run_directory import RunConfig, RunDirectory
 
 
 def train(
     model: DeeplySupervised,
-    train_data,
-    validation_data,
+    train_data: Any,
+    validation_data: Iterable,
     run: RunDirectory,
     *,
-    epochs: int,
-    config: dict,
-    callbacks=(),
+    config: RunConfig,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     class_weight: dict[int, float] | None = None,
     report: Callable[[], dict] = dict,
     state: dict | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Fits a compiled model inside a run directory.
 
-    After each epoch everything that the next one depends on is in `latest.keras`. A run
-    that is killed goes on at the beginning of the epoch it was in: with the model and
-    the state of `run.checkpoint()`, and `train_data` in the order of that epoch.
+    After each epoch `latest.keras` holds everything that the next one depends on. A
+    killed run resumes at the beginning of the epoch it was in: call `train` again with
+    the model and the state of `run.checkpoint()`, and `train_data` in the order of that
+    epoch.
 
     Args:
         model: A compiled `DeeplySupervised` model.
-        train_data: Batches of `(images, labels)` in the order to learn them, as from
+        train_data: Batches of `(images, labels)` in training order, as from
             `data.load`.
-        validation_data: The same, held out.
-        run: Where everything is written.
-        epochs: Passes over `train_data`, those before a kill included.
-        config: What made this run, for `config.json`.
+        validation_data: Batches of the validation split.
+        run: From `RunDirectory.create`, or `RunDirectory.open` to resume.
+        config: The choices that made this run, for `config.json`. `config.epochs`
+            counts all epochs, also those before a kill.
         callbacks: More Keras callbacks, for example `TensorBoard(run.tensorboard)`.
-        class_weight: A weight for the losses of each class, as `fit` takes them.
-        report: Called at the end; what it returns goes into `result.json` as well.
-        state: Of the checkpoint that `model` comes from; `None` (default): a new run.
+        class_weight: A weight for the losses of each class, as in `fit`.
+        report: Called at the end; its result is added to `result.json`.
+        state: The checkpoint's state, to resume; `None` (default) for a new run.
 
     Returns:
-        What `result.json` holds: the best epoch (from 1), its `val_main_accuracy`, the
-        number of epochs and the seconds.
+        The contents of `result.json`: the best epoch (from 1), its `val_main_accuracy`,
+        the number of epochs, the seconds, and `report()`.
 
     Raises:
-        ValueError: If there is nothing to validate on.
-        OSError: If the directory can't hold the run, before anything is trained.
+        ValueError: If `validation_data` is empty.
+        OSError: If the directory cannot hold the run; raised before training.
         RuntimeError: If another process trains in it.
-        DivergenceError: If a loss is no number any more.
+        DivergenceError: If a loss becomes NaN or infinite.
     """
     batch = next(iter(validation_data), None)
     if batch is None:
         raise ValueError(
-            "validation_data has no batch, and a run keeps the model that is best "
-            "on it. Give at least one batch of (pictures, labels)."
+            "validation_data has no batch, but a run keeps the model that is best on "
+            "it. Give at least one batch of (images, labels)."
         )
     run.check_room(model)
     run.check_free()
     if state is None:
-        # of a run that was killed before its first epoch ended
-        shutil.rmtree(run.tensorboard, ignore_errors=True)
-        write_json(run.config, config)
+        run.begin(config)
         state = {"epochs": 0, "history": [], "best": {}, "alarms": {}, "seconds": 0.0}
     history = History(run.history, state["history"])
     best = KeepBest(run.model, **state["best"])
@@ -95,28 +89,25 @@ def train(
             "seconds": time.perf_counter() - started,
         }
 
+    averaging = [keras.callbacks.SwapEMAWeights()] if averages_weights(model) else []
     make_variables(model, batch)
     with run.hold():
         model.fit(
             train_data,
             validation_data=validation_data,
             initial_epoch=state["epochs"],
-            epochs=epochs,
+            epochs=config.epochs,
             verbose=0,
-            shuffle=False,  # the pipeline's matter
+            shuffle=False,  # the pipeline shuffles
             class_weight=class_weight,
             callbacks=[
-                *(
-                    [keras.callbacks.SwapEMAWeights()]
-                    if averages_weights(model)
-                    else []
-                ),
+                *averaging,
                 history,
                 *callbacks,
                 Progress(),
                 alarms,
                 best,
-                # last, so that what it remembers has been written
+                # last, so that the files its state refers to have been written
                 KeepLatest(run.latest, present_state),
             ],
         )
@@ -130,17 +121,22 @@ def train(
     return result
 
 
-class KeepLatest(keras.callbacks.Callback):
-    """Writes the checkpoint after each epoch.
+def make_variables(model: DeeplySupervised, batch: Sequence) -> None:
+    """Creates the variables of optimizer, loss and metrics before `fit` traces a step.
 
-    Args:
-        path: A file that ends in `.keras`.
-        state: Called with the epoch, from 0; what it returns is kept with the model.
+    TensorFlow traces a step that creates variables a second time, and tracing a
+    GoogLeNet takes seconds. On other backends and under a distribution strategy Keras
+    does this itself. Of the batch only the form of the labels counts.
     """
-
-    def __init__(self, path: str | Path, state: Callable[[int], dict]):
-        super().__init__()
-        self.path, self.state = Path(path), state
-
-    def on_epoch_end(self, epoch, logs=None):
-        save_checkpoint(self.model, self.path, self.state(epoch))
+    if keras.backend.backend() != "tensorflow" or is_distributed(model):
+        return
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    _, labels, *_ = batch
+    guesses = {
+        name: ops.full((len(labels), output.shape[-1]), 1 / output.shape[-1])
+        for name, output in model.output.items()
+    }
+    model.compute_loss(None, labels, guesses)
+    model.compute_metrics(None, labels, guesses)
+    model.reset_metrics()

@@ -1,21 +1,75 @@
-"""A run's directory: which files it has, and who may write them."""
+"""The directory of a training run: its files, its settings, and who may write to it."""
 
 import contextlib
+import dataclasses
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Self
 
 import keras
 import numpy as np
 
-from keras_inception.files import write_whole
+from keras_inception.files import locked, read_json, write_json, write_whole
 from keras_inception.training.checkpoint import checkpoint_state, load_checkpoint
 
 
-class RunFiles:
-    """The files of one training run, whether they are there or not.
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The choices that made a run, as `config.json` holds them.
+
+    Attributes:
+        data: DATA as it was named: `digits`, a folder, `tfds:NAME`.
+        epochs: Passes over the training pictures.
+        heads: Endpoints of the auxiliary heads; `()` for none.
+        seed: Chooses the validation split, the order and the augmentation.
+        recipe: Name of the recipe, or `None`.
+        settings: Everything else, by name; JSON.
+    """
+
+    data: str
+    epochs: int
+    heads: tuple[str, ...]
+    seed: int = 0
+    recipe: str | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """All choices in one dict, as they are written."""
+        named = {name: getattr(self, name) for name in _NAMES}
+        return named | {"heads": list(self.heads)} | dict(self.settings)
+
+    @classmethod
+    def from_json(cls, choices: Any, source: Path) -> Self:
+        """Reads what `as_json` wrote; a `ValueError` names `source`, its file."""
+        if not isinstance(choices, dict) or not choices.keys() >= _REQUIRED:
+            raise ValueError(
+                f"{source} is not the config.json of a run: it must be a JSON object "
+                f"with {', '.join(sorted(_REQUIRED))}."
+            )
+        known = {name: choices[name] for name in _NAMES if name in choices}
+        rest = {name: value for name, value in choices.items() if name not in _NAMES}
+        return cls(**known | {"heads": tuple(choices["heads"])}, settings=rest)
+
+
+_NAMES = ("data", "epochs", "heads", "seed", "recipe")
+_REQUIRED = {"data", "epochs", "heads"}
+
+
+class RunDirectory:
+    """The files of one training run.
+
+        runs/NAME/config.json   every choice that made the run
+                  history.csv   one line per epoch: loss and accuracy of every output
+                  model.keras   the epoch with the best `val_main_accuracy`
+                  latest.keras  the last finished epoch, from which a run resumes
+                  tensorboard/  for `tensorboard --logdir runs`
+                  result.json   written last: the run is finished
+
+    `RunDirectory.create` makes one for a new run, `RunDirectory.open` finds one.
 
     Args:
-        path: `runs/NAME`.
+        path: `runs/NAME`. Nothing is read or written yet.
     """
 
     def __init__(self, path: str | Path):
@@ -27,19 +81,90 @@ class RunFiles:
         self.tensorboard = self.path / "tensorboard"
         self.result = self.path / "result.json"
 
+    @classmethod
+    def create(cls, path: str | Path, *, overwrite: bool = False) -> Self:
+        """Makes the directory of a new run.
+
+        Args:
+            path: `runs/NAME`; missing parents are made too.
+            overwrite: Whether to delete an earlier run there.
+
+        Raises:
+            FileExistsError: If the directory holds an earlier run and `overwrite` is
+                False, or holds something else.
+            RuntimeError: If another process trains in it.
+        """
+        run = cls(path)
+        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            if not run.config.is_file():
+                raise FileExistsError(
+                    f"{run.path} already exists and is not a training run; choose "
+                    "another name or directory."
+                )
+            if not overwrite:
+                finished = run.result.is_file()
+                raise FileExistsError(
+                    f"{run.path} holds {'a finished' if finished else 'an unfinished'}"
+                    " run. Choose another --name, or pass --overwrite to replace it"
+                    f"{'.' if finished else ' or --resume to continue it.'}"
+                )
+            run.check_free()
+            shutil.rmtree(run.path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Finds a run that was begun, finished or not; else `FileNotFoundError`."""
+        run = cls(path)
+        if not run.config.is_file():
+            raise FileNotFoundError(
+                f"There is no run in {run.path}: it has no config.json."
+            )
+        return run
+
+    @classmethod
+    def of_model(cls, model: str | Path) -> Self | None:
+        """Finds the run that a model file lies in, `None` if it lies in none."""
+        run = cls(Path(model).resolve().parent)
+        return run if run.config.is_file() else None
+
+    def read_config(self) -> RunConfig:
+        """Reads `config.json`; a `ValueError` if it is damaged or not a run's."""
+        return RunConfig.from_json(read_json(self.config), self.config)
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Reads `result.json`; `None` if the run is not finished."""
+        return read_json(self.result) if self.result.is_file() else None
+
+    def begin(self, config: RunConfig) -> None:
+        """Writes `config.json`, and drops the curves of a start that saved no epoch."""
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
+        write_json(self.config, config.as_json())
+
     def checkpoint(self) -> tuple[keras.Model, dict] | None:
-        """The model and the state to go on from; `None` before the first epoch ends."""
+        """Loads the model and state to resume from, `None` before the first epoch."""
         return load_checkpoint(self.latest) if self.latest.is_file() else None
 
     def epochs_done(self) -> int:
-        """After which epoch the checkpoint was written; 0 before the first."""
+        """The number of epochs in the checkpoint, 0 if there is none."""
         if not self.latest.is_file():
             return 0
         return checkpoint_state(self.latest)["epochs"]
 
+    def check_resumable(self) -> None:
+        """Raises an error if the run is finished, or another process trains in it."""
+        if self.result.is_file():
+            raise FileExistsError(
+                f"{self.path} holds a finished run; there is nothing to resume."
+            )
+        self.check_free()
+
     def is_held(self) -> bool:
         """Whether a process trains here, on any machine that shares the disk."""
-        with self._locked("rb", exclusive=False) as free:
+        if not self.config.is_file():
+            return False
+        with locked(self.config, shared=True) as free:
             return not free
 
     def check_free(self) -> None:
@@ -50,99 +175,18 @@ class RunFiles:
             )
 
     @contextlib.contextmanager
-    def hold(self):
-        """Within the block `is_held` says yes; however the process ends, no longer.
-
-        Raises:
-            RuntimeError: If another process trains here.
-        """
-        with self._locked("r+b", exclusive=True) as free:
+    def hold(self) -> Iterator[None]:
+        """Holds the run for the block; a `RuntimeError` if another process does."""
+        # config.json is written once, so the lock stays on the file that others see
+        with locked(self.config) as free:
             if not free:
                 self.check_free()
             yield
 
-    @contextlib.contextmanager
-    def _locked(self, mode: str, *, exclusive: bool):
-        """Locks `config.json`, which a run writes once; yields whether it was free."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield True
-            return
-        if not self.config.is_file():
-            yield True
-            return
-        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        with self.config.open(mode) as file:
-            try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-
-
-class RunDirectory(RunFiles):
-    """The directory of a training run, made or found fit to go on in.
-
-    Args:
-        path: `runs/NAME`; made if it is not there.
-        overwrite: Whether to delete an earlier run of this name. Defaults to False.
-        resume: Whether to go on with the run that is there. Defaults to False.
-
-    Raises:
-        FileExistsError: If the directory holds a run that is neither to be overwritten
-            nor resumed, is finished though it shall be resumed, or is no run.
-        FileNotFoundError: If there is no run to resume.
-        RuntimeError: If another process trains in it.
-    """
-
-    def __init__(
-        self, path: str | Path, *, overwrite: bool = False, resume: bool = False
-    ):
-        super().__init__(path)
-        if resume:
-            self._check_resumable()
-        elif self.path.exists() and (
-            not self.path.is_dir() or any(self.path.iterdir())
-        ):
-            self._make_way(overwrite)
-        self.path.mkdir(parents=True, exist_ok=True)
-
-    def _check_resumable(self):
-        if not self.config.is_file():
-            raise FileNotFoundError(
-                f"There is no run to resume in {self.path}: it has no config.json. "
-                "Give the --name of a run that was begun, or leave --resume out."
-            )
-        if self.result.is_file():
-            raise FileExistsError(
-                f"{self.path} holds a finished run; there is nothing to resume."
-            )
-        self.check_free()
-
-    def _make_way(self, overwrite: bool):
-        if not self.config.is_file():
-            raise FileExistsError(
-                f"{self.path} is there already and is no training run; choose another "
-                "place."
-            )
-        if not overwrite:
-            finished = self.result.is_file()
-            raise FileExistsError(
-                f"{self.path} holds {'a finished' if finished else 'an unfinished'} "
-                f"run. Give this one another --name, or --overwrite the old one"
-                f"{'.' if finished else ', or --resume it.'}"
-            )
-        self.check_free()
-        shutil.rmtree(self.path)
-
     def check_room(self, model: keras.Model) -> None:
-        """Refuses a disk that can't hold the run's models.
+        """Raises an `OSError` if the disk cannot hold the run's three models.
 
-        Raises:
-            OSError: If the directory can't be written, or there is too little room for
-                the best model, the latest and the one that is being written.
+        They are the best, the latest, and the one being written.
         """
         probe = self.path / ".partial-probe"
         write_whole(probe, lambda partial: partial.write_bytes(b"0" * 4096))
@@ -152,7 +196,7 @@ class RunDirectory(RunFiles):
         free = shutil.disk_usage(self.path).free
         if free < need:
             raise OSError(
-                f"{self.path} has {free / 1e6:,.0f} MB of room, but this run needs "
-                f"about {need / 1e6:,.0f} MB for its models. Free some, or give "
-                "another --runs."
+                f"{self.path} has {free / 1e6:,.0f} MB free; this run needs about "
+                f"{need / 1e6:,.0f} MB for its models. Free some, or choose another "
+                "--runs directory."
             )

@@ -1,46 +1,43 @@
-"""A run in TensorBoard: every output's curves, and what the outputs say of pictures."""
+"""A run in TensorBoard: curves, settings, graph, and predictions of every output."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from keras_inception.architecture import stage_of
 from keras_inception.event_files import EventFiles, cut_back
-from keras_inception.graph import layer_of
-from keras_inception.outputs import MAIN
 from keras_inception.supervision import DeeplySupervised
-
-RIGHT, WRONG = "#007a53", "#c0392b"
+from keras_inception.training.plots import draw_predictions
 
 
 class TensorBoard(keras.callbacks.Callback):
     """Logs a `DeeplySupervised` model's training for TensorBoard.
 
-    The runs `train` and `validation` below the directory share the tags `loss/OUTPUT`
-    and `accuracy/OUTPUT` (any other metric likewise; `loss/total` is the weighted sum),
-    so that all outputs stand in one group and both runs in one chart. `train` also has
-    `loss_weight/HEAD`, `schedule/learning_rate` and, on TensorFlow, the graph.
-    `validation` has the picture `examples/predictions`: some pictures with what every
-    output says of them. The run's settings fill the HParams tab. The horizontal axis
-    counts finished epochs. A run that goes on at a later epoch than the first
-    (`initial_epoch`) loses what was logged behind it, and logs it anew.
+    The subdirectories `train` and `validation` share the tags `loss/OUTPUT` and
+    `accuracy/OUTPUT` (other metrics likewise; `loss/total` is the weighted sum), so
+    that one group holds all outputs and one chart both splits. `train` also has
+    `loss_weight/OUTPUT`, `schedule/learning_rate` and, on TensorFlow, the graph.
+    `validation` has the image `examples/predictions`: some pictures with every output's
+    prediction. The settings fill the HParams tab. The horizontal axis counts finished
+    epochs. A resumed run (`initial_epoch`) drops what was logged after that epoch.
 
     Args:
         log_dir: TensorBoard's directory for this run.
         images: Pictures to show with their predictions, for example 8; `None`
             (default) for none.
         labels: Their class indices.
-        hparams: Settings to compare runs by: name to string, number or truth value, or
-            to `None` for what only other runs have. TensorBoard has columns for the
-            names that the first run it finds gives: give all the same ones.
-        profile_steps: `(first, last)` training steps, from 1, to profile; TensorFlow
-            only. Its tab needs the package `tensorboard-plugin-profile`. Defaults to
-            `None`: no profile.
+        hparams: Settings to compare runs by: name to string, number or bool; `None` for
+            a setting that only other runs have. TensorBoard takes its columns from the
+            first run it finds, so every run should have the same names.
+        profile_steps: `(first, last)` training steps to profile, from 1; TensorFlow
+            only. The profile tab needs the package `tensorboard-plugin-profile`.
+            Defaults to `None`: no profile.
 
     Raises:
         ValueError: If the steps to profile are in the wrong order.
-        ImportError: When training begins, if TensorFlow, which writes the files, is
+        ImportError: When training begins, if TensorFlow, which writes event files, is
             not installed.
 
     Example:
@@ -63,8 +60,8 @@ class TensorBoard(keras.callbacks.Callback):
         super().__init__()
         if profile_steps and not 1 <= profile_steps[0] <= profile_steps[1]:
             raise ValueError(
-                "profile_steps are the first and the last step, from 1. Received: "
-                f"{tuple(profile_steps)}"
+                "profile_steps must be (first, last) with 1 <= first <= last. "
+                f"Received: {tuple(profile_steps)}"
             )
         self.log_dir = Path(log_dir)
         self.images, self.labels = images, labels
@@ -72,12 +69,12 @@ class TensorBoard(keras.callbacks.Callback):
         self.profile_steps = profile_steps
 
     def on_train_begin(self, logs=None):
-        self._summaries = EventFiles(self.log_dir)
+        self._events = EventFiles(self.log_dir)
         self._step, self._profiling, self._begun = 0, False, False
 
     def on_epoch_begin(self, epoch, logs=None):
         begun, self._begun = self._begun, True
-        if epoch > 0:  # a resumed run has the settings and the graph already
+        if epoch > 0:  # a resumed run has already logged its settings and graph
             if not begun:
                 for run in ("", "train", "validation"):
                     cut_back(self.log_dir / run, epoch)
@@ -106,21 +103,21 @@ class TensorBoard(keras.callbacks.Callback):
                 continue
             run = "validation" if name.startswith("val_") else "train"
             tag = self._tag(name.removeprefix("val_"))
-            self._summaries.scalar(run, tag, float(value), done)
+            self._events.scalar(run, tag, float(value), done)
         if isinstance(self.model, DeeplySupervised):
-            for head, weight in self.model.auxiliary_weights.items():
+            for output, weight in self.model.auxiliary_weights.items():
                 value = float(keras.ops.convert_to_numpy(weight))
-                self._summaries.scalar("train", f"loss_weight/{head}", value, done)
+                self._events.scalar("train", f"loss_weight/{output}", value, done)
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self._summaries.scalar("train", "schedule/learning_rate", rate, done)
+        self._events.scalar("train", "schedule/learning_rate", rate, done)
         if self.images is not None:
             picture = draw_predictions(self.model, self.images, self.labels)
-            self._summaries.image("validation", "examples/predictions", picture, done)
-        self._summaries.flush()
+            self._events.image("validation", "examples/predictions", picture, done)
+        self._events.flush()
 
     def on_train_end(self, logs=None):
         self._end_profile()  # if there were fewer steps
-        self._summaries.close()
+        self._events.close()
 
     def _end_profile(self):
         if self._profiling:
@@ -130,23 +127,24 @@ class TensorBoard(keras.callbacks.Callback):
             self._profiling = False
 
     def _tag(self, log: str) -> str:
-        """`main_accuracy` as `accuracy/main`; what no output owns is the total's."""
-        for output in self.model.output:
-            if log.startswith(f"{output}_"):
-                return f"{log.removeprefix(f'{output}_')}/{output}"
-        return f"{log}/total"
+        """`main_accuracy` as `accuracy/main`; a log of no output is the total's."""
+        # the longest match: aux_lstm_1_loss belongs to aux_lstm_1, not to aux_lstm
+        output = stage_of(log, self.model.output)
+        if output is None:
+            return f"{log}/total"
+        return f"{log.removeprefix(f'{output}_')}/{output}"
 
     def _write_hparams(self):
         from tensorboard.plugins.hparams import api
 
-        shown = [("accuracy/main", "validation accuracy"), ("loss/main", "main loss")]
-        with self._summaries.writer("").as_default():
-            # Named here, or TensorBoard offers every curve of the run as a metric.
+        metrics = [("accuracy/main", "validation accuracy"), ("loss/main", "main loss")]
+        with self._events.writer("").as_default():
+            # Without this list TensorBoard offers every curve of the run as a metric.
             api.hparams_config(
                 hparams=[api.HParam(name) for name in self.hparams],
                 metrics=[
                     api.Metric(tag, group="validation", display_name=name)
-                    for tag, name in shown
+                    for tag, name in metrics
                 ],
             )
             api.hparams({n: v for n, v in self.hparams.items() if v is not None})
@@ -163,76 +161,7 @@ class TensorBoard(keras.callbacks.Callback):
         def network(*inputs):
             return self.model(inputs[0] if len(inputs) == 1 else inputs)
 
-        # Keras writes a summary of its own that TensorBoard can't draw for outputs by
-        # name.
+        # TensorBoard cannot draw the graph that Keras writes for a dict of outputs.
         graph = network.get_concrete_function(*shapes).graph
-        with self._summaries.writer("train").as_default(0):
+        with self._events.writer("train").as_default(0):
             tf.summary.graph(graph)
-
-
-def draw_predictions(
-    model: DeeplySupervised, images: np.ndarray, labels: Sequence[int]
-) -> np.ndarray:
-    """Pictures with the likeliest class of every output, right ones in green.
-
-    Args:
-        model: A model whose outputs are probabilities by name.
-        images: Raw RGB pixels 0..255 `(pictures, height, width, 3)`.
-        labels: Class indices; a head with superclasses is held to the coarser class.
-
-    Returns:
-        uint8 `(height, width, 3)`.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    outputs = model.predict_on_batch(images)
-    columns = min(4, len(images))
-    rows = -(-len(images) // columns)
-    height = 2.1 + 0.2 * len(outputs)
-    figure = Figure(figsize=(2.5 * columns, height * rows), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.axis("off")
-    for index, (axes, image) in enumerate(zip(grid, images, strict=False)):
-        axes.imshow(np.clip(image, 0, 255).astype("uint8"))
-        label = int(labels[index])
-        axes.set_title(_class_name(model, MAIN, label), fontsize=10)
-        for line, (name, probabilities) in enumerate(_in_order(model, outputs)):
-            best = int(np.argmax(probabilities[index]))
-            right = best == _own_label(model, name, label)
-            axes.text(
-                0.5,
-                -0.05 - 0.12 * line,
-                f"{name}: {_class_name(model, name, best)} "
-                f"{float(probabilities[index][best]):.2f}",
-                color=RIGHT if right else WRONG,
-                transform=axes.transAxes,
-                horizontalalignment="center",
-                verticalalignment="top",
-                fontsize=9,
-            )
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _in_order(model, outputs):
-    """The outputs in network order: JAX sorts them by name."""
-    return [(name, np.asarray(outputs[name])) for name in model.output]
-
-
-def _layer(model, output):
-    return layer_of(model.output[output])
-
-
-def _own_label(model, output: str, label: int) -> int:
-    layer = _layer(model, output)
-    if not hasattr(layer, "own_labels"):
-        return label
-    return int(np.asarray(layer.own_labels(np.array([label]))).ravel()[0])
-
-
-def _class_name(model, output: str, index: int) -> str:
-    names = model.output_class_names[output]
-    return str(names[index]) if names else str(index)

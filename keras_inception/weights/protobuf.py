@@ -1,7 +1,7 @@
-"""Reads the wire format of protocol buffers, as much as a Caffe model needs.
+"""Reads the wire format of protocol buffers, as far as a Caffe model needs it.
 
 protobuf.dev/programming-guides/encoding: a message is a series of fields, each a tag
-(number and wire type) and a value. What a value means is for the reader to know.
+(number and wire type) and a value. The bytes do not say what a value means.
 """
 
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 
 class Truncated(ValueError):
-    """The bytes end in the middle of a field, or are no message."""
+    """Raised when bytes end within a field or are not a message."""
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message in order: number and value.
+    """Yields the fields of a message in order, as number and value.
 
     Args:
         message: The bytes of one message.
 
     Yields:
-        The field's number and an int (varint) or a view of its bytes (everything else:
-        strings, messages, packed numbers, single floats).
+        The number of the field, and an int (varint) or a view of the bytes (all other
+        types: strings, messages, packed numbers, single floats).
 
     Raises:
-        Truncated: If the bytes are no message.
+        Truncated: If the bytes are not a message.
     """
     at = 0
     while at < len(message):
@@ -41,17 +41,17 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         else:
             raise Truncated(f"unknown wire type {kind} at byte {at}")
         if number == 0 or at + size > len(message):
-            raise Truncated(f"field {number} reaches beyond the end")
+            raise Truncated(f"field {number} is longer than the message")
         yield number, message[at : at + size]
         at += size
 
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The number that starts at byte `at`, and where it ends."""
+    """Returns the number that starts at byte `at`, and the index after its end."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
-            raise Truncated("the bytes end inside a number")
+            raise Truncated("the bytes end within a number")
         byte = message[at]
         at += 1
         value |= (byte & 127) << shift

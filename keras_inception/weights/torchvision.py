@@ -1,27 +1,32 @@
-"""torchvision's `googlenet` in Keras: a port of TF-Slim's weights, with BN and 3x3."""
+"""Loads torchvision's `googlenet`, a port of TF-Slim's weights."""
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from keras_inception.architecture import AUXILIARY_ENDPOINTS, GOOGLENET_TORCHVISION
+from keras_inception.architecture import (
+    AUXILIARY_ENDPOINTS,
+    GOOGLENET_TORCHVISION,
+    Architecture,
+)
 from keras_inception.network import build_network
 from keras_inception.supervision import DeeplySupervised
 from keras_inception.weights.assign import (
-    Wanted,
+    Assignment,
     as_is,
+    assign,
     convolution_kernel,
     convolution_names,
     dense_kernel,
     dense_kernel_after_flatten,
-    place,
 )
 from keras_inception.weights.imagenet import imagenet_class_names
 from keras_inception.weights.torch_file import read_tensors
 
-# torchvision/models/googlenet.py: the names of an Inception's convolutions, as columns
+# torchvision/models/googlenet.py: the convolutions of an Inception, in table order
 PARTS = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")
 STEM = {"conv1_7x7_s2": "conv1", "conv2_3x3_reduce": "conv2", "conv2_3x3": "conv3"}
 HEADS = {"aux1": "aux_4a", "aux2": "aux_4d"}
@@ -31,35 +36,35 @@ BATCH_NORM = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# What torchvision's transforms subtract and divide by (ImageNetClassification)
+# torchvision's transforms (ImageNetClassification) subtract and divide by these.
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
 IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 
 
 def load_torchvision(
-    path_or_state_dict: str | os.PathLike | Mapping[str, object],
+    path_or_state_dict: str | os.PathLike | Mapping[str, Any],
     transform_input: bool = True,
 ) -> DeeplySupervised:
-    """A Keras model with the weights of torchvision's `googlenet`.
+    """Builds a Keras model with the weights of torchvision's `googlenet`.
 
-    The classes are counted from the file. Heads are there if the file has them
-    (`aux1.*`, `aux2.*`). torchvision's published weights have none that were trained.
+    The model has as many classes as the file, and the heads that the file has
+    (`aux1.*`, `aux2.*`). torchvision's published file has no trained heads.
 
     Args:
         path_or_state_dict: A `.pth` or `.safetensors` file, or a state dict of torch
             tensors or arrays. A file is read without running code from it.
         transform_input: torchvision's argument of this name: True for the published
             weights, which were trained on pixels in [-1, 1]; False for a network that
-            was trained on torchvision's usual normalised pictures. Defaults to True.
+            was trained on torchvision's usual normalized pictures. Defaults to True.
 
     Returns:
         A `DeeplySupervised` model for raw RGB pixels `(batch, 224, 224, 3)` in 0..255,
-        not compiled; softmax outputs `main`, and `aux_4a`, `aux_4d` where present.
+        not compiled; softmax outputs `main` and, with heads, `aux_4a` and `aux_4d`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file can't be read, is no dictionary of tensors, or a tensor
-            is missing, left over or of another shape.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file can't be read or is not a dictionary of tensors, or a
+            tensor is missing, unexpected or of another shape.
 
     Source: torchvision/models/googlenet.py.
     """
@@ -72,7 +77,7 @@ def load_torchvision(
     else:
         source = str(path_or_state_dict)
         tensors = read_tensors(path_or_state_dict)
-    # counts steps for a momentum that the network doesn't use
+    # Step counters, which the network does not use.
     tensors = {
         name: tensor
         for name, tensor in tensors.items()
@@ -91,38 +96,43 @@ def load_torchvision(
     ]
     architecture, first_kernel = GOOGLENET_TORCHVISION, convolution_kernel
     if not transform_input:
-        # The deviations go into the first kernel; the means can't, since the padding
-        # around the picture is zero after they are subtracted.
+        # The deviations are folded into the first kernel. The means can't be, since
+        # the padding around the picture is zero after their subtraction.
         architecture = dataclasses.replace(
             architecture, input_mean=tuple(255 * IMAGENET_MEAN)
         )
         factor = 1 / (255 * IMAGENET_DEVIATION * architecture.input_scale)
 
-        def first_kernel(tensor):
+        def first_kernel(tensor: np.ndarray) -> np.ndarray:
             return convolution_kernel(tensor) * factor[:, None]
 
     model = build_network(
         architecture, classes=classes, auxiliary=auxiliary, batch_norm=True
     )
     plan = _plan(model, architecture, first_kernel)
-    place(model, plan, tensors, source)
+    assign(model, plan, tensors, source)
     model.class_names = imagenet_class_names(classes)
     return model
 
 
-def _plan(model, architecture, first_kernel) -> list[Wanted]:
+def _plan(
+    model: DeeplySupervised, architecture: Architecture, first_kernel: Callable
+) -> list[Assignment]:
     plan = []
 
-    def convolution(name, key, arrange=convolution_kernel):
-        plan.append(Wanted(model.get_layer(name).kernel, f"{key}.conv.weight", arrange))
+    def convolution(
+        name: str, key: str, arrange: Callable = convolution_kernel
+    ) -> None:
+        kernel = model.get_layer(name).kernel
+        plan.append(Assignment(kernel, f"{key}.conv.weight", arrange))
         norm = model.get_layer(f"{name}_bn")
         for ours, theirs in BATCH_NORM.items():
-            plan.append(Wanted(getattr(norm, ours), f"{key}.bn.{theirs}", as_is))
+            plan.append(Assignment(getattr(norm, ours), f"{key}.bn.{theirs}", as_is))
 
-    def dense(name, key, arrange=dense_kernel):
+    def dense(name: str, key: str, arrange: Callable = dense_kernel) -> None:
         layer = model.get_layer(name)
-        plan.append(Wanted(layer.kernel, f"{key}.weight", arrange))
-        plan.append(Wanted(layer.bias, f"{key}.bias", as_is))
+        plan.append(Assignment(layer.kernel, f"{key}.weight", arrange))
+        plan.append(Assignment(layer.bias, f"{key}.bias", as_is))
 
     for stage, names in convolution_names(architecture).items():
         if stage in STEM:

@@ -1,0 +1,221 @@
+"""The configuration of `train`, resolved once from everything that can set it.
+
+Each choice comes from the command line, else from a search's result
+(`--hyperparameters`), else from another run (`--config`, or with `--resume` the run
+itself), else from the recipe, else from the default in `TrainConfig`.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from keras_inception import AuxiliaryHead, read_superclasses
+from keras_inception.files import read_json
+from keras_inception.training import RECIPES, RunConfig, RunDirectory
+from keras_inception_cli import head_options
+from keras_inception_cli.train_options import run_path
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Every choice that makes a run; `config.json` holds it. See `train --help`.
+
+    Choices without a default come from the recipe.
+    """
+
+    data: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    batch_norm: bool
+    layer_decay: float
+    aux_weight: float | Mapping[str, float]  # by output
+    aux_schedule: str | Mapping[str, str]  # by output
+    augment: str | None
+    recipe: str = "small"
+    seed: int = 0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    mixed_precision: Literal["float16", "bfloat16"] | None = None
+    jit_compile: bool | None = None
+    gradients: bool = False
+    profile: tuple[int, int] | None = None
+    mirror: bool | None = None
+    class_weights: Literal["balanced"] | None = None
+    max_bad_fraction: float = 0.01
+    data_dir: str | None = None
+    cache: bool = False
+    architecture: str | None = None
+    image_size: int | None = None
+    width: float = 1.0
+    weights: str | None = None
+    freeze: str | None = None
+    heads: tuple[str, ...] = ("inception_4a", "inception_4d")  # endpoints
+    head_dropout: float = 0.7
+    head_width: float = 1.0
+    head_batch_norm: bool | None = None
+    superclasses: str | None = None
+    coarse_heads: tuple[str, ...] = ()  # outputs
+
+    @classmethod
+    def resolve(cls, options: argparse.Namespace) -> Self:
+        """Combines the command line with files, recipe and defaults."""
+        typed = {name: value for name, value in vars(options).items() if name in _NAMES}
+        if options.resume:
+            file = _config_to_resume(options, typed)
+            config = cls._combine(_from_config(file))
+            config._check_unchanged(
+                cls._combine(_from_config(file) | typed), typed, file
+            )
+            return config
+        chosen: dict[str, Any] = {}
+        if options.config:
+            chosen |= _for_heads(_from_config(options.config), typed)
+        if options.hyperparameters:
+            found = head_options.read_search_result(options.hyperparameters)
+            chosen |= _for_heads(found, typed)
+        chosen |= typed
+        network = [n for n in ("architecture", "width", "batch_norm") if n in typed]
+        if network and "weights" in chosen:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in network)
+            raise ValueError(
+                f"--weights {chosen['weights']} brings its own network: leave out "
+                f"{given}, or --weights to start with a new network."
+            )
+        return cls._combine(chosen)
+
+    @classmethod
+    def _combine(cls, chosen: dict[str, Any]) -> Self:
+        """Adds recipe and defaults to choices, and brings them into one form."""
+        if "data" not in chosen:
+            raise ValueError(
+                "train needs DATA, the pictures to train on, for example: "
+                "keras-inception train digits"
+            )
+        recipe = chosen.get("recipe", cls.recipe)
+        if recipe not in RECIPES:
+            raise ValueError(
+                f"--recipe must be one of {', '.join(RECIPES)}. Received: {recipe}"
+            )
+        defaults = dataclasses.asdict(RECIPES[recipe])
+        values = {name: defaults[name] for name in _NAMES & defaults.keys()} | chosen
+        heads = tuple(map(head_options.endpoint_of, values.get("heads", cls.heads)))
+
+        def by_output(value: Any) -> Any:
+            mapping = isinstance(value, Mapping)
+            return head_options.by_output(value, heads) if mapping else value
+
+        schedule = head_options.parse_schedule(values["aux_schedule"])
+        coarse = dict.fromkeys(values.get("coarse_heads", ()))
+        values |= {
+            "heads": heads,
+            "aux_weight": by_output(values["aux_weight"]),
+            "aux_schedule": by_output(schedule),
+            "coarse_heads": tuple(by_output(coarse)),
+        }
+        return cls(**values)
+
+    def _check_unchanged(self, other: Self, typed: Iterable[str], file: Path) -> None:
+        """Refuses typed options that differ from those of the run to resume."""
+        for name in typed:
+            own, new = getattr(self, name), getattr(other, name)
+            if str(own) != str(new):
+                raise ValueError(
+                    f"--resume uses the run's own choices: its {name} is {own!r}, not "
+                    f"{new!r}. Start a new run with --config {file} to change it."
+                )
+
+    def __post_init__(self):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be at least {least}. Received: "
+                    f"{getattr(self, name)}"
+                )
+        if not self.learning_rate > 0:
+            raise ValueError(
+                f"--learning-rate must be above 0. Received: {self.learning_rate}"
+            )
+        if self.profile and not 1 <= self.profile[0] <= self.profile[1]:
+            raise ValueError(
+                "--profile takes FIRST and LAST with 1 <= FIRST <= LAST. Received: "
+                f"{' '.join(map(str, self.profile))}"
+            )
+        if bool(self.coarse_heads) != bool(self.superclasses):
+            raise ValueError(
+                "--superclasses FILE and --coarse-heads HEAD belong together: the "
+                "superclasses, and the heads that learn them."
+            )
+
+    def build_heads(self, class_names: list[str]) -> list[str | AuxiliaryHead]:
+        """The heads for `GoogLeNet(auxiliary=...)`.
+
+        An endpoint alone where only the place is chosen, so that the head is built as
+        the network is.
+        """
+        build = (self.head_dropout, self.head_width, self.head_batch_norm)
+        superclasses = None
+        if self.superclasses:
+            superclasses = read_superclasses(self.superclasses, class_names)
+        batch_norm = self.head_batch_norm
+        if batch_norm is None:
+            batch_norm = self.batch_norm and not self.weights
+        heads: list[str | AuxiliaryHead] = []
+        for endpoint in self.heads:
+            head = AuxiliaryHead(
+                endpoint, dropout=self.head_dropout, batch_norm=batch_norm
+            ).widened(self.head_width)
+            if head.name in self.coarse_heads:
+                heads.append(dataclasses.replace(head, superclasses=superclasses))
+            else:
+                heads.append(endpoint if build == (0.7, 1.0, None) else head)
+        return heads
+
+    def weight_by_output(self, outputs: Iterable[str]) -> dict[str, float]:
+        """The loss weight of each head."""
+        if isinstance(self.aux_weight, Mapping):
+            return dict(self.aux_weight)
+        return dict.fromkeys(outputs, self.aux_weight)
+
+    def as_json(self) -> dict[str, Any]:
+        """The choices as `config.json` holds them."""
+        return dataclasses.asdict(self)
+
+
+_NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Path:
+    """The config.json of the run that `--resume` continues."""
+    if options.overwrite or options.config or options.hyperparameters:
+        raise ValueError(
+            "--resume cannot be combined with --overwrite, --config or "
+            "--hyperparameters."
+        )
+    if options.name is None and "data" not in typed:
+        raise ValueError("--resume needs the --name of the run to continue.")
+    return RunDirectory.open(run_path(options)).config
+
+
+def _from_config(file: Path) -> dict[str, Any]:
+    """The choices in a run's config.json."""
+    choices = RunConfig.from_json(read_json(file), file).as_json()
+    return {
+        name: value
+        for name, value in choices.items()
+        if name in _NAMES and value is not None
+    }
+
+
+def _for_heads(found: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Choices from a file, without those by head if other heads are typed."""
+    if "heads" in typed and "heads" in found:
+        own, others = (
+            [head_options.endpoint_of(head) for head in choices["heads"]]
+            for choices in (found, typed)
+        )
+        if own != others:
+            return {n: v for n, v in found.items() if not isinstance(v, Mapping)}
+    return found
