@@ -86,13 +86,13 @@ ALIKE = {
     r"googlenet(_small)? at #x#": "NETWORK at #x#",
     r"\((?:SETTING|no heads)\)": "(SETTING)",
     r"(?:paper|no heads)? +(?:SETTING|no heads), # s$": " SETTING, # s",
-    r"(?:not )?more than that": "MORE than that",
+    r": (?:not )?a detectable difference": ": VERDICT",
     r"\baux_#[a-e]\b": "aux_#",
     r"^(aux_#) +(?:# +)?(?=#%)": "aux_# ",
     r"[ \t]+": " ",
 }
 # Lines that are printed for some results and not for others.
-SOMETIMES = re.compile("The best is # ahead of|the exits raise the accuracy")
+SOMETIMES = re.compile("The best is # above|the exits raise the accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
