@@ -85,13 +85,14 @@ ALIKE = {
     ),
     r"googlenet(_small)? at #x#": "NETWORK at #x#",
     r"\((?:SETTING|no heads)\)": "(SETTING)",
-    r"(?:not )?more than that": "MORE than that",
+    r"(?:paper|no heads)? +(?:SETTING|no heads), # s$": " SETTING, # s",
+    r": (?:not )?a detectable difference": ": VERDICT",
     r"\baux_#[a-e]\b": "aux_#",
     r"^(aux_#) +(?:# +)?(?=#%)": "aux_# ",
     r"[ \t]+": " ",
 }
 # Lines that are printed for some results and not for others.
-SOMETIMES = re.compile("The best is # ahead of|the exits raise the accuracy")
+SOMETIMES = re.compile("The best is # above|the exits raise the accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,8 @@ def inline_commands(page: Path) -> list[str]:
     found = []
     for code in re.findall(r"`([^`\n]+)`", prose):
         if code.startswith(OURS):
-            found.append(code)
+            # `keras-inception serve` alone is the command's name
+            found += [code] if len(code.split()) > 2 else []
         elif code.split()[0] in COMMANDS and " " in code:
             found.append(f"keras-inception {code}")
     return found
@@ -322,7 +324,8 @@ def smaller(words: list[str]) -> list[str]:
 def form(text: str) -> list[str]:
     """The lines of an output without what differs from run to run.
 
-    Numbers and such become placeholders; equal lines in succession become one.
+    Numbers and such become placeholders; equal lines in succession become one, also
+    around `...`.
     """
     lines = []
     for line in text.splitlines():
@@ -330,7 +333,11 @@ def form(text: str) -> list[str]:
             line = re.sub(pattern, placeholder, line)
         if line.strip():
             lines.append(line.strip())
-    return [line for line, _ in itertools.groupby(lines)]
+    lines = [line for line, _ in itertools.groupby(lines)]
+    for index in reversed(range(1, len(lines) - 1)):
+        if lines[index] == "..." and lines[index - 1] == lines[index + 1]:
+            del lines[index : index + 2]
+    return lines
 
 
 def agrees(shown: str, printed: str) -> bool:
