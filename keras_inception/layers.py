@@ -5,12 +5,15 @@ a model stays flat: every convolution can be found, frozen, logged or loaded by 
 that it has in BVLC's model (`inception_3a_5x5_reduce`).
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_inception import architecture as table
 
+Tensor = keras.KerasTensor
 PACKAGE = "keras_inception"  # Keras saves our classes under this name
 
 
@@ -46,7 +49,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         alpha: float = 1e-4,
         beta: float = 0.75,
         bias: float = 1.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
@@ -56,7 +59,7 @@ class LocalResponseNormalization(keras.layers.Layer):
             )
         self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         strength = self.alpha / self.size
 
         @ops.custom_gradient
@@ -88,7 +91,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         index = np.arange(channels)
         return factor * (abs(index - index[:, None]) <= self.size // 2)
 
-    def power(self, divisor):
+    def power(self, divisor: Any) -> Any:
         """Raises the divisor to the power of `-beta`: the factor on the inputs."""
         if self.beta == 0.75:  # two square roots cost much less than a power
             root = ops.rsqrt(divisor)
@@ -103,14 +106,16 @@ class LocalResponseNormalization(keras.layers.Layer):
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
-def normalize_pixels(x, architecture: table.Architecture):
+def normalize_pixels(x: Tensor, architecture: table.Architecture) -> Tensor:
     """Subtracts the table's mean from raw RGB pixels 0..255, and scales the rest."""
     scale = architecture.input_scale
     offset = [-mean * scale for mean in architecture.input_mean]
     return keras.layers.Rescaling(scale, offset, name="input_normalization")(x)
 
 
-def build_row(x, row: table.Row, name: str, *, width: float, batch_norm: bool):
+def build_row(
+    x: Tensor, row: table.Row, name: str, *, width: float, batch_norm: bool
+) -> Tensor:
     """Applies one row of a table; the layer called `name` ends or holds the stage."""
     match row:
         case table.Conv():
@@ -140,7 +145,7 @@ def scaled(filters: int, width: float) -> int:
     return max(1, round(filters * width))
 
 
-def convolution(x, row: table.Conv, name: str, batch_norm: bool):
+def convolution(x: Tensor, row: table.Conv, name: str, batch_norm: bool) -> Tensor:
     """Adds a convolution and a ReLU, with batch normalization between them if asked.
 
     The convolution's layer is called `name`; with `batch_norm` the layers `NAME_bn` and
@@ -169,8 +174,8 @@ def convolution(x, row: table.Conv, name: str, batch_norm: bool):
 
 
 def inception_module(
-    x, row: table.Inception, name: str, *, width: float, batch_norm: bool
-):
+    x: Tensor, row: table.Inception, name: str, *, width: float, batch_norm: bool
+) -> Tensor:
     """Adds four parallel branches and joins their channels (paper, Figure 2b)."""
 
     def conv(x, filters: int, size: int, part: str):

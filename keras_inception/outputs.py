@@ -1,6 +1,7 @@
 """The named outputs of a classifier: the `Output` layer, and questions about them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ class Output(keras.layers.Activation):
         self,
         activation: str | None = "softmax",
         superclasses: Sequence[str | int] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(activation, **{"dtype": "float32"} | kwargs)
         self.superclasses = None if superclasses is None else list(superclasses)
@@ -35,7 +36,7 @@ class Output(keras.layers.Activation):
         """The superclasses in the order of this output's columns, or `None`."""
         return None if self.superclasses is None else sorted(set(self.superclasses))
 
-    def own_labels(self, labels):
+    def own_labels(self, labels: Any) -> Any:
         """Converts class labels into labels for this output.
 
         Class indices `(batch,)` or `(batch, 1)` become superclass indices; one-hot
@@ -63,7 +64,7 @@ def outputs_by_name(model: keras.Model) -> dict[str, keras.KerasTensor]:
     return dict(zip(model.output_names, model.outputs, strict=True))
 
 
-def main_of(outputs):
+def main_of(outputs: Any) -> Any:
     """Returns the main output of `outputs`: a dict by name, or that output alone."""
     return outputs[MAIN] if isinstance(outputs, Mapping) else outputs
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import zipfile
+from typing import Any
 
 
 def check_at_least(options: argparse.Namespace, least: dict[str, int]) -> None:
@@ -30,7 +31,7 @@ def check_folders(options: argparse.Namespace, *names: str) -> None:
             )
 
 
-def load_model(path: str):
+def load_model(path: str) -> Any:
     """Loads a `.keras` file.
 
     Raises:

@@ -6,6 +6,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 @contextlib.contextmanager
@@ -32,7 +36,7 @@ def quiet_start() -> Iterator[None]:
             os.close(saved)
 
 
-def progress_bar(label: str, total: int | None, unit: str = "picture"):
+def progress_bar(label: str, total: int | None, unit: str = "picture") -> "tqdm":
     """A `tqdm` bar with rate and time left, on a stderr that is a terminal.
 
     Example:

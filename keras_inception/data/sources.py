@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -51,7 +52,12 @@ class Source:
         return int(np.median(self.sizes.min(axis=1)))
 
     def read_augmented(
-        self, element: Sequence, augmentation: str, side: int, key: tf.Tensor, **options
+        self,
+        element: Sequence,
+        augmentation: str,
+        side: int,
+        key: tf.Tensor,
+        **options: Any,
     ) -> tf.Tensor:
         """Reads one element of a split by `augmented`, whose arguments these are."""
         return augmented(

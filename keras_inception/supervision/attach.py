@@ -71,8 +71,8 @@ def attach_auxiliary(
 
 
 def supervise(
-    inputs,
-    main,
+    inputs: keras.KerasTensor | list[keras.KerasTensor],
+    main: keras.KerasTensor,
     endpoints: Mapping[str, keras.KerasTensor],
     heads: Sequence[AuxiliaryHead],
     *,

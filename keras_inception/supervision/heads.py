@@ -104,7 +104,12 @@ class AuxiliaryHead:
         return dataclasses.replace(self, filters=filters, units=units)
 
 
-def head_logits(x, head: AuxiliaryHead, classes: int, adaptive_pool: bool = False):
+def head_logits(
+    x: keras.KerasTensor,
+    head: AuxiliaryHead,
+    classes: int,
+    adaptive_pool: bool = False,
+) -> keras.KerasTensor:
     """Adds the layers of a head up to its logits, for `classes` or its superclasses."""
     name, rank = head.name, len(x.shape)
     if rank == 4:

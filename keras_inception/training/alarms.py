@@ -2,6 +2,7 @@
 
 import math
 import sys
+from typing import TextIO
 
 import keras
 import numpy as np
@@ -45,7 +46,7 @@ class Alarms(keras.callbacks.Callback):
         self,
         patience: int = 3,
         margin: float = 0.02,
-        stream=None,
+        stream: TextIO | None = None,
         state: dict | None = None,
     ):
         super().__init__()
@@ -65,10 +66,10 @@ class Alarms(keras.callbacks.Callback):
             "behind": self._epochs_behind,
         }
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         if "loss" not in logs or math.isfinite(logs["loss"]):
             return
@@ -82,7 +83,7 @@ class Alarms(keras.callbacks.Callback):
             "or batch normalization."
         )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         self._check_chance(logs)
         self._check_better_head(logs)

@@ -59,7 +59,7 @@ class AuxiliarySchedule(keras.callbacks.Callback):
         if start is not None:
             self._check_heads(start)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         weights = self.model.auxiliary_weights
         self._check_heads(weights)
         if self.start is None:
@@ -77,7 +77,7 @@ class AuxiliarySchedule(keras.callbacks.Callback):
                 f"{', '.join(heads) or 'none'}"
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         done = epoch / self.params["epochs"]
         for head, weight in self.model.auxiliary_weights.items():
             name = self.schedule

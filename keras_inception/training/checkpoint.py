@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -72,7 +73,7 @@ def checkpoint_state(path: str | Path) -> dict:
 
 
 @contextlib.contextmanager
-def averaged_weights(model: keras.Model):
+def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Gives the model its optimizer's averaged weights for the block, if it has them.
 
     Polyak averaging (section 6 of the paper) is `use_ema` of Keras's optimizers.

@@ -8,6 +8,7 @@ In your own code on one machine, build the model in the scope of
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -74,7 +75,7 @@ class Devices:
         return self.worker == 0
 
     @contextlib.contextmanager
-    def scope(self):
+    def scope(self) -> Iterator[None]:
         """Models and optimizers made in the block live on all devices."""
         if self._strategy is None:
             yield
@@ -82,7 +83,7 @@ class Devices:
         with self._strategy.scope(), self._explaining_lost_workers():
             yield
 
-    def share(self, dataset, examples: int, batch_size: int):
+    def share(self, dataset: Any, examples: int, batch_size: int) -> Any:
         """Rebatches a `tf.data` dataset so that every device gets part of each batch.
 
         No example is lost, but the last two batches may have other sizes. Each worker
@@ -146,11 +147,11 @@ class AveragedStatistics(keras.callbacks.Callback):
     saved one, and a resumed run from an uninterrupted one.
     """
 
-    def __init__(self, strategy):
+    def __init__(self, strategy: Any):
         super().__init__()
         self._strategy = strategy
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         import tensorflow as tf
 
         self._own = [
@@ -164,7 +165,7 @@ class AveragedStatistics(keras.callbacks.Callback):
             )
         )
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict | None = None) -> None:
         for variable, values in zip(self._own, self._read(), strict=True):
             variable.assign(self._strategy.reduce("MEAN", values, axis=None))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -151,7 +151,7 @@ def optimizer(
     steps_per_epoch: int,
     *,
     factors: dict[str, float] | None = None,
-    **options,
+    **options: Any,
 ) -> LayerwiseSGD:
     """A recipe's optimizer.
 
