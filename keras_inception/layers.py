@@ -9,11 +9,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_inception import architecture as table
 
-Tensor = keras.KerasTensor
 PACKAGE = "keras_inception"  # Keras saves our classes under this name
 
 
@@ -106,7 +105,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
-def normalize_pixels(x: Tensor, architecture: table.Architecture) -> Tensor:
+def normalize_pixels(x: KerasTensor, architecture: table.Architecture) -> KerasTensor:
     """Subtracts the table's mean from raw RGB pixels 0..255, and scales the rest."""
     scale = architecture.input_scale
     offset = [-mean * scale for mean in architecture.input_mean]
@@ -114,8 +113,8 @@ def normalize_pixels(x: Tensor, architecture: table.Architecture) -> Tensor:
 
 
 def build_row(
-    x: Tensor, row: table.Row, name: str, *, width: float, batch_norm: bool
-) -> Tensor:
+    x: KerasTensor, row: table.Row, name: str, *, width: float, batch_norm: bool
+) -> KerasTensor:
     """Applies one row of a table; the layer called `name` ends or holds the stage."""
     match row:
         case table.Conv():
@@ -145,7 +144,9 @@ def scaled(filters: int, width: float) -> int:
     return max(1, round(filters * width))
 
 
-def convolution(x: Tensor, row: table.Conv, name: str, batch_norm: bool) -> Tensor:
+def convolution(
+    x: KerasTensor, row: table.Conv, name: str, batch_norm: bool
+) -> KerasTensor:
     """Adds a convolution and a ReLU, with batch normalization between them if asked.
 
     The convolution's layer is called `name`; with `batch_norm` the layers `NAME_bn` and
@@ -174,8 +175,13 @@ def convolution(x: Tensor, row: table.Conv, name: str, batch_norm: bool) -> Tens
 
 
 def inception_module(
-    x: Tensor, row: table.Inception, name: str, *, width: float, batch_norm: bool
-) -> Tensor:
+    x: KerasTensor,
+    row: table.Inception,
+    name: str,
+    *,
+    width: float,
+    batch_norm: bool,
+) -> KerasTensor:
     """Adds four parallel branches and joins their channels (paper, Figure 2b)."""
 
     def conv(x, filters: int, size: int, part: str):

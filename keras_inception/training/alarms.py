@@ -2,7 +2,7 @@
 
 import math
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 import keras
 import numpy as np
@@ -66,10 +66,10 @@ class Alarms(keras.callbacks.Callback):
             "behind": self._epochs_behind,
         }
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         logs = logs or {}
         if "loss" not in logs or math.isfinite(logs["loss"]):
             return
@@ -83,7 +83,7 @@ class Alarms(keras.callbacks.Callback):
             "or batch normalization."
         )
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}
         self._check_chance(logs)
         self._check_better_head(logs)

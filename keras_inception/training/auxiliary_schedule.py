@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import keras
 
@@ -59,14 +60,13 @@ class AuxiliarySchedule(keras.callbacks.Callback):
         if start is not None:
             self._check_heads(start)
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         weights = self.model.auxiliary_weights
         self._check_heads(weights)
-        if self.start is None:
-            self.start = {
-                head: float(keras.ops.convert_to_numpy(weight))
-                for head, weight in weights.items()
-            }
+        self._start = self.start or {
+            head: float(keras.ops.convert_to_numpy(weight))
+            for head, weight in weights.items()
+        }
 
     def _check_heads(self, heads: Iterable[str]):
         scheduled = self.schedule if isinstance(self.schedule, Mapping) else ()
@@ -77,10 +77,10 @@ class AuxiliarySchedule(keras.callbacks.Callback):
                 f"{', '.join(heads) or 'none'}"
             )
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         done = epoch / self.params["epochs"]
         for head, weight in self.model.auxiliary_weights.items():
             name = self.schedule
             if isinstance(name, Mapping):
                 name = name.get(head, "constant")
-            weight.assign(self.start[head] * SCHEDULES[name](done))
+            weight.assign(self._start[head] * SCHEDULES[name](done))

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import keras
 
@@ -23,11 +23,11 @@ class History(keras.callbacks.Callback):
         self.path = Path(path)
         self.rows = list(rows)
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         if self.rows:  # drops epochs that a killed run wrote after its checkpoint
             self._write()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         values = {name: float(value) for name, value in (logs or {}).items()}
         self.rows.append({"epoch": epoch} | values)
         self._write()
@@ -51,7 +51,7 @@ class KeepBest(keras.callbacks.Callback):
         self.path = Path(path)
         self.value, self.epoch = value, epoch
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         value = logs[MONITOR]
         if self.value is not None and value <= self.value:
             return
@@ -68,7 +68,7 @@ class KeepLatest(keras.callbacks.Callback):
         super().__init__()
         self.path, self.state = Path(path), state
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         save_checkpoint(self.model, self.path, self.state(epoch))
 
 
@@ -82,11 +82,11 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self.stream = stream or sys.stdout
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         print("epoch      loss   validation accuracy", file=self.stream, flush=True)
-        self._bar = None
+        self._bar: Any = None
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         from tqdm import tqdm
 
         steps, epochs = self.params["steps"], self.params["epochs"]
@@ -102,10 +102,10 @@ class Progress(keras.callbacks.Callback):
         self._bar.set_description(f"epoch {epoch + 1}/{epochs}")
         self._started = time.perf_counter()
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._bar.update()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seconds = time.perf_counter() - self._started
         accuracies = "  ".join(
             f"{name} {logs[f'val_{name}_accuracy']:.3f}" for name in self.model.output
@@ -117,6 +117,6 @@ class Progress(keras.callbacks.Callback):
         )
         self.stream.flush()
 
-    def on_train_end(self, logs: dict | None = None) -> None:
+    def on_train_end(self, logs: Any = None) -> None:
         if self._bar is not None:
             self._bar.close()

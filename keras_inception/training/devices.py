@@ -151,7 +151,7 @@ class AveragedStatistics(keras.callbacks.Callback):
         super().__init__()
         self._strategy = strategy
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         import tensorflow as tf
 
         self._own = [
@@ -165,7 +165,7 @@ class AveragedStatistics(keras.callbacks.Callback):
             )
         )
 
-    def on_test_begin(self, logs: dict | None = None) -> None:
+    def on_test_begin(self, logs: Any = None) -> None:
         for variable, values in zip(self._own, self._read(), strict=True):
             variable.assign(self._strategy.reduce("MEAN", values, axis=None))
 

@@ -14,7 +14,7 @@ RIGHT, WRONG = "#007a53", "#c0392b"
 
 
 def draw_predictions(
-    model: DeeplySupervised, images: np.ndarray, labels: Sequence[int]
+    model: DeeplySupervised, images: np.ndarray, labels: np.ndarray | Sequence[int]
 ) -> np.ndarray:
     """Draws pictures with the most likely class of every output, correct ones in green.
 
