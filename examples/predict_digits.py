@@ -1,4 +1,4 @@
-"""Ask an exported digits model about held-out digits and compare with the truth.
+"""Ask an exported digits model about validation pictures; compare with the truth.
 
 python examples/predict_digits.py saved_models/digits
 """
@@ -17,7 +17,7 @@ def main(directory: str) -> None:
     classify = exported.signatures["serving_bytes"]
     digits = ki.data.find("digits")
     pixels, labels = digits.validation.elements[0], digits.validation.labels
-    print(f"{directory}, version {version}, asked about PNG files of held-out digits:")
+    print(f"{directory}, version {version}, asked about validation digits as PNG:")
     for picture, label in zip(pixels[:8], labels[:8], strict=True):
         answer = classify(image_bytes=tf.io.encode_png(picture)[None])
         best, score = answer["classes"][0, 0].numpy(), answer["scores"][0, 0].numpy()

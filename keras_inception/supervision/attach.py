@@ -200,7 +200,10 @@ def _check_endpoint(
         len(endpoints[head.at].shape) == 4
         and keras.config.image_data_format() == "channels_first"
     ):
-        raise ValueError("Heads need channels last; Keras is set to channels_first.")
+        raise ValueError(
+            "Heads read maps of shape (height, width, channels), but Keras is set to "
+            "channels_first: keras.config.set_image_data_format('channels_last')"
+        )
 
 
 def _alternatives(name: str, names: list[str]) -> str:

@@ -110,7 +110,9 @@ class DeeplySupervised(keras.Model):
             ValueError: If the model is not compiled.
         """
         if not self.compiled:
-            raise ValueError("The model is not compiled: it has no loss weights yet.")
+            raise ValueError(
+                "The model has no loss weights before compile(): call that first."
+            )
         return dict(self._loss_weights.by_output)
 
     def get_config(self) -> dict:
