@@ -4,6 +4,14 @@ A separate package beside `keras_inception`, so that `--help` and wrong argument
 answered at once: importing `keras_inception` imports Keras and its backend, which takes
 seconds. Each command's module declares its options (`add_arguments`) and runs it
 (`run`), with the heavy imports inside `run`.
+
+    data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, calibrate.py,
+    export.py, serve.py, convert.py     one command each
+    train_options.py                    the options of `train`, those of heads included
+    train_config.py, head_names.py      the configuration that they resolve to
+    train_session.py, train_network.py  the training itself
+    data_options.py                     DATA and its options, for all commands
+    console.py, common.py               progress and tables; checks and loading
 """
 
 import argparse
@@ -47,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="keras-inception",
-        description="GoogLeNet with its auxiliary classifiers: train, look, serve.",
+        description="GoogLeNet with its auxiliary classifiers, from data to a server.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():

@@ -115,7 +115,7 @@ def _print(thresholds, found, checked, timings):
         share = found.chosen.shares.get(name, 0)
         rows.append((name, shown, f"{share:.1%}", f"{accuracy:.4f}"))
     print()
-    console.print_table(rows, ["exit", "threshold", "pictures", "accuracy by itself"])
+    console.print_table(rows, ["exit", "threshold", "pictures", "accuracy alone"])
     rows = []
     for name, point, accuracy, field in (
         ("main alone", found.main, checked[0], "main"),
@@ -124,7 +124,7 @@ def _print(thresholds, found, checked, timings):
         times = [f"{1e3 * getattr(timing, field):.2f}" for timing in timings.values()]
         figures = f"{point.accuracy:.4f}", f"{accuracy:.4f}"
         rows.append((name, *figures, f"{point.multiply_adds:,.0f}", *times))
-    columns = ["", "chosen by", "checked", "multiply-adds"]
+    columns = ["", "accuracy", "checked", "multiply-adds"]
     print()
     console.print_table(rows, columns + [f"ms, batch {size}" for size in timings])
     speedups = " and ".join(f"{timing.speedup:.2f}" for timing in timings.values())
@@ -134,6 +134,6 @@ def _print(thresholds, found, checked, timings):
     if found.raises_accuracy:
         print("the exits raise the accuracy: main overthinks more than they miss")
     print(
-        f"{found.overthought:.1%} of the pictures are wrong at main and right at an "
-        "exit (overthinking)"
+        f"overthinking: on {found.overthought:.1%} of the pictures main is wrong and "
+        "an exit is right"
     )

@@ -23,7 +23,7 @@ def check_folders(options: argparse.Namespace, *names: str) -> None:
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(
                 f"There is no folder {path.parent} for --{name.replace('_', '-')} "
-                f"{path}. Make it first."
+                f"{path}. Create it first."
             )
         if path is not None and path.is_dir():
             raise IsADirectoryError(

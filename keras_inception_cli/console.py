@@ -25,7 +25,7 @@ def quiet_start() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-            if "tensorflow" in sys.modules:  # searches for GPUs and reports it
+            if "tensorflow" in sys.modules:  # looking for GPUs prints lines
                 sys.modules["tensorflow"].config.list_physical_devices()
         except BaseException:
             held.seek(0)

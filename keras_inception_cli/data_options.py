@@ -29,8 +29,8 @@ def add_data_arguments(
         type=float,
         default=max_bad_fraction,
         metavar="FRACTION",
-        help="largest fraction of a folder's files that may be damaged or no pictures; "
-        "they are skipped and named (default: 0.01)",
+        help="largest fraction of files that may be damaged or not pictures; they are "
+        "skipped and named (default: 0.01)",
     )
     parser.add_argument(
         "--data-dir",
@@ -46,7 +46,7 @@ def add_data_arguments(
 
 
 def add_seed_argument(parser: argparse._ActionsContainer) -> None:
-    """Declares `--seed` for commands that need a training's validation split."""
+    """Declares `--seed` for commands that need a run's validation split."""
     parser.add_argument(
         "--seed",
         type=int,
@@ -55,7 +55,7 @@ def add_seed_argument(parser: argparse._ActionsContainer) -> None:
 
 
 def settle_seed(options: argparse.Namespace, model_path: str) -> None:
-    """Without `--seed`, takes the seed of the run that the model lies in, else 0."""
+    """Without `--seed`, takes the seed of the run that the model belongs to, else 0."""
     if options.seed is None:
         from keras_inception.training import RunDirectory
 

@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--format",
         choices=FORMATS,
-        help="write for ONNX Runtime, OpenVINO or LiteRT instead (extras of that name)",
+        help="write for ONNX Runtime, OpenVINO or LiteRT instead; each needs the extra "
+        "of its name",
     )
     add(
         "--dtype",

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="DIR", help="write table, picture and page there"
     )
     add("--overwrite", action="store_true", help="replace the report in DIR")
-    add("--pictures", type=int, default=32, help="to measure on (default: 32)")
+    add("--pictures", type=int, default=32, help="pictures to measure on (default: 32)")
     add(
         "--training",
         action="store_true",

@@ -1,6 +1,6 @@
 """The configuration of `train`, resolved once from everything that can set it.
 
-Each choice comes from the command line, else from a search's result
+Each setting comes from the command line, else from a search's result
 (`--hyperparameters`), else from another run (`--config`, or with `--resume` the run
 itself), else from the recipe, else from the default in `TrainConfig`.
 """
@@ -14,15 +14,15 @@ from typing import Any, Literal, Self
 from keras_inception import AuxiliaryHead, read_superclasses
 from keras_inception.files import read_json
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
-from keras_inception_cli import head_options
+from keras_inception_cli import head_names
 from keras_inception_cli.train_options import run_path
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Every choice that makes a run; `config.json` holds it. See `train --help`.
+    """Every setting of a run, as in `config.json`. See `train --help`.
 
-    Choices without a default come from the recipe.
+    Settings without a default come from the recipe.
     """
 
     data: str
@@ -72,10 +72,10 @@ class TrainConfig:
             return config
         chosen: dict[str, Any] = {}
         if options.config:
-            chosen |= _for_heads(_from_config(options.config), typed)
+            chosen |= _without_other_heads(_from_config(options.config), typed)
         if options.hyperparameters:
-            found = head_options.read_search_result(options.hyperparameters)
-            chosen |= _for_heads(found, typed)
+            found = head_names.read_search_result(options.hyperparameters)
+            chosen |= _without_other_heads(found, typed)
         chosen |= typed
         network = [n for n in ("architecture", "width", "batch_norm") if n in typed]
         if network and "weights" in chosen:
@@ -88,7 +88,7 @@ class TrainConfig:
 
     @classmethod
     def _combine(cls, chosen: dict[str, Any]) -> Self:
-        """Adds recipe and defaults to choices, and brings them into one form."""
+        """Adds recipe and defaults to the settings given, and normalizes them."""
         if "data" not in chosen:
             raise ValueError(
                 "train needs DATA, the pictures to train on, for example: "
@@ -101,13 +101,13 @@ class TrainConfig:
             )
         defaults = dataclasses.asdict(RECIPES[recipe])
         values = {name: defaults[name] for name in _NAMES & defaults.keys()} | chosen
-        heads = tuple(map(head_options.endpoint_of, values.get("heads", cls.heads)))
+        heads = tuple(map(head_names.endpoint_of, values.get("heads", cls.heads)))
 
         def by_output(value: Any) -> Any:
             mapping = isinstance(value, Mapping)
-            return head_options.by_output(value, heads) if mapping else value
+            return head_names.by_output(value, heads) if mapping else value
 
-        schedule = head_options.parse_schedule(values["aux_schedule"])
+        schedule = head_names.parse_schedule(values["aux_schedule"])
         coarse = dict.fromkeys(values.get("coarse_heads", ()))
         values |= {
             "heads": heads,
@@ -123,7 +123,7 @@ class TrainConfig:
             own, new = getattr(self, name), getattr(other, name)
             if str(own) != str(new):
                 raise ValueError(
-                    f"--resume uses the run's own choices: its {name} is {own!r}, not "
+                    f"--resume uses the run's own settings: its {name} is {own!r}, not "
                     f"{new!r}. Start a new run with --config {file} to change it."
                 )
 
@@ -152,8 +152,8 @@ class TrainConfig:
     def build_heads(self, class_names: list[str]) -> list[str | AuxiliaryHead]:
         """The heads for `GoogLeNet(auxiliary=...)`.
 
-        An endpoint alone where only the place is chosen, so that the head is built as
-        the network is.
+        Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
+        batch normalization if the network has it.
         """
         build = (self.head_dropout, self.head_width, self.head_batch_norm)
         superclasses = None
@@ -180,7 +180,7 @@ class TrainConfig:
         return dict.fromkeys(outputs, self.aux_weight)
 
     def as_json(self) -> dict[str, Any]:
-        """The choices as `config.json` holds them."""
+        """The settings as `config.json` holds them."""
         return dataclasses.asdict(self)
 
 
@@ -200,7 +200,7 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 
 
 def _from_config(file: Path) -> dict[str, Any]:
-    """The choices in a run's config.json."""
+    """The settings in a run's config.json."""
     choices = RunConfig.from_json(read_json(file), file).as_json()
     return {
         name: value
@@ -209,11 +209,13 @@ def _from_config(file: Path) -> dict[str, Any]:
     }
 
 
-def _for_heads(found: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices from a file, without those by head if other heads are typed."""
+def _without_other_heads(
+    found: dict[str, Any], typed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Drops a file's settings for single heads if other heads are typed."""
     if "heads" in typed and "heads" in found:
         own, others = (
-            [head_options.endpoint_of(head) for head in choices["heads"]]
+            [head_names.endpoint_of(head) for head in choices["heads"]]
             for choices in (found, typed)
         )
         if own != others:

@@ -29,30 +29,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
     run = parser.add_argument_group("the run")
     run.add_argument("--name", help="name of the run (default: the data's)")
-    run.add_argument("--runs", type=Path, help="folder of all runs (default: runs)")
+    run.add_argument("--runs", type=Path, help="directory of all runs (default: runs)")
     run.add_argument(
-        "--overwrite", action="store_true", help="delete an earlier run of this name"
+        "--overwrite", action="store_true", help="replace an earlier run of this name"
     )
     run.add_argument(
         "--resume",
         action="store_true",
-        help="continue the interrupted run --name, at the beginning of the epoch it "
-        "was in and with its own choices",
+        help="continue the interrupted run --name after its last finished epoch, with "
+        "its own settings",
     )
     run.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="take the choices in another run's config.json; typed options win",
+        help="take the settings in another run's config.json; typed options win",
     )
     run.add_argument(
         "--hyperparameters",
         type=Path,
         metavar="FILE",
-        help="take the heads and weights in a search's best.json (tuning/README.md); "
-        "typed options win",
+        help="take the heads and their loss weights in a search's best.json "
+        "(tuning/README.md); typed options win",
     )
-    run.add_argument("--seed", type=int, help="(default: 0)")
+    run.add_argument(
+        "--seed", type=int, help="of the splits, the order and the weights (default: 0)"
+    )
     run.add_argument(
         "--devices",
         type=_devices,
@@ -63,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     training.add_argument(
         "--recipe",
-        help="paper, caffe-quick, small or finetune: defaults for the options below "
-        "(default: small)",
+        help="paper, caffe-quick, small or finetune: defaults of the options below, "
+        "which show those of small (default: small)",
     )
     training.add_argument("--epochs", type=int, help="(small: 10)")
     training.add_argument("--batch-size", type=int, help="(small: 32)")
@@ -180,7 +182,7 @@ def add_head_arguments(group: argparse._ActionsContainer) -> None:
         "--aux-schedule",
         nargs="+",
         metavar="SCHEDULE",
-        help="constant, linear or cosine: how the loss weights fall to 0 over the run; "
+        help="constant, linear or cosine: how the loss weights change over the run; "
         "or for some heads, as in aux_4a=linear (small: constant)",
     )
     group.add_argument(

@@ -18,7 +18,7 @@ from keras_inception.defaults import input_size_of
 from keras_inception.training import Devices, RunConfig, RunDirectory
 from keras_inception_cli.console import quiet_start
 from keras_inception_cli.data_options import describe_data, find_data
-from keras_inception_cli.head_options import describe_heads
+from keras_inception_cli.head_names import describe_heads
 from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_network import build_model, compile_model
 from keras_inception_cli.train_options import run_path

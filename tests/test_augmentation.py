@@ -240,8 +240,8 @@ def test_defaults_depend_on_the_pictures(tmp_path):
     assert data.augmentation == "paper"
     assert data.source.mirror
     assert data.source.picture_size == 120
-    with pytest.raises(ValueError, match=r"none, basic, paper. Received: 'strong'"):
-        ki.data.load("digits", augment="strong")
+    with pytest.raises(ValueError, match=r"none, basic, paper. Received: 'no-such'"):
+        ki.data.load("digits", augment="no-such")
 
 
 PARALLEL = """

@@ -27,9 +27,9 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 1:
             self.state = past_runs.read_run(self.path).state
-            with pytest.raises(RuntimeError, match="another process is training"):
+            with pytest.raises(RuntimeError, match="Another process is training"):
                 training.RunDirectory.create(self.path, overwrite=True)
-            with pytest.raises(RuntimeError, match="another process is training"):
+            with pytest.raises(RuntimeError, match="Another process is training"):
                 training.RunDirectory.open(self.path).check_resumable()
             if self.killed:
                 raise KeyboardInterrupt

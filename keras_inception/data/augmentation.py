@@ -60,15 +60,21 @@ def augmented(
     """
     if augmentation == "none":
         return fit_square(read(), side)
+    # Runs resume to the bit: a draw that is used must keep its position.
     draws = tf.random.stateless_uniform([8 + 2 * CROP_ATTEMPTS], key, alg="philox")
     flip, method, *colors = tf.unstack(draws[:6])
     position = draws[6:8]
     if augmentation == "basic":
         picture = _shifted(fit_square(read(), side), position, int(side * shift))
-    else:
+    elif augmentation == "paper":
         crops = tf.reshape(draws[8:], (CROP_ATTEMPTS, 2))
         picture = read_window(lambda shape: crop_window(shape, crops, position), side)
         picture = jitter_colors(_resized(picture, method, side), *colors)
+    else:
+        raise ValueError(
+            f"augmentation must be one of {', '.join(AUGMENTATIONS)}. Received: "
+            f"{augmentation!r}"
+        )
     if mirror:  # a slice with a negative step would take seven times as long
         picture = tf.cond(flip < 0.5, lambda: tf.reverse(picture, [1]), lambda: picture)
     return picture

@@ -127,7 +127,7 @@ def sample(
     for images, labels in pictures.take(count).batch(count):
         return images.numpy(), labels.numpy()
     raise ValueError(
-        f"There is no picture to show: of the split's {len(split)} files none can be "
+        f"There is no picture to sample: of the split's {len(split)} files none can be "
         "decoded. Repair or replace them."
     )
 

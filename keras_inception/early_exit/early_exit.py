@@ -143,7 +143,7 @@ class EarlyExit:
         Args:
             images: A batch of the model's input.
             batch_size: How many pictures are computed together. Pictures that do not
-                leave wait until they fill a batch again. Defaults to 32.
+                leave wait until they fill a batch again, except on JAX. Defaults to 32.
 
         Returns:
             `(probabilities, exits)`: float32 `(pictures, classes)`, and the names of
@@ -165,8 +165,8 @@ class EarlyExit:
             end = min(start + batch_size, len(images))
             batch = ops.convert_to_tensor(padded(images[start:end]), model_input.dtype)
             queues[0].add(np.arange(start, end), {id(model_input): batch})
-            # Pictures do not wait after the last batch, nor where a batch of a new size
-            # would have to be compiled.
+            # Nothing follows the last batch; and JAX, which compiles each batch size,
+            # pads the batches of later segments to a power of two instead.
             waits = end < len(images) and not compiles_each_batch_size()
             for index, queue in enumerate(queues):
                 while len(queue) >= (batch_size if waits else 1):

@@ -17,20 +17,20 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
 
 
 class AuxiliarySchedule(keras.callbacks.Callback):
-    """Decays the heads' loss weights from their compiled values towards 0.
+    """Decays the heads' loss weights from their compiled values.
 
     Sets the weights before each epoch, without retracing: in epoch `e` of `n`, counted
-    from 0, to `start * schedule(e / n)`.
+    from 0, to `start * schedule(e / n)`: the last epoch still has some weight.
 
     Args:
         schedule: `"constant"`, `"linear"` or `"cosine"` for every head, or a dict by
             output; heads that it does not name stay constant.
-        start: Weight by output in the first epoch. Defaults to the weights when
-            training begins; to resume, give those that the run began with.
+        start: Each output's weight in the first epoch. Defaults to the weights when
+            training begins; a resumed run gives those of its first start.
 
     Raises:
-        ValueError: If a schedule or an output is unknown; the latter only when training
-            begins if `start` is not given.
+        ValueError: If a schedule is unknown; or an output, which is found at once if
+            `start` is given, else when training begins.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=("inception_4a",))

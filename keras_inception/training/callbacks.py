@@ -16,7 +16,7 @@ MONITOR = f"val_{MAIN}_accuracy"  # never val_loss, which contains the heads' lo
 
 
 class History(keras.callbacks.Callback):
-    """Writes `history.csv`, one line per epoch; `rows` are those of a resumed run."""
+    """Writes `history.csv`, one line per epoch, after the `rows` of a resumed run."""
 
     def __init__(self, path: str | Path, rows: Sequence[dict] = ()):
         super().__init__()
@@ -62,7 +62,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class KeepLatest(keras.callbacks.Callback):
-    """Writes the checkpoint after each epoch, with `state(epoch)`."""
+    """Writes a checkpoint after each epoch, with what `state(epoch)` returns."""
 
     def __init__(self, path: str | Path, state: Callable[[int], dict]):
         super().__init__()

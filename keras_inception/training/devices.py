@@ -54,8 +54,8 @@ class Devices:
         if self.workers > 1:
             if count is not None:
                 raise ValueError(
-                    "With TF_CONFIG every worker trains on all of its devices; do not "
-                    f"choose a number of them. Received: {count}"
+                    "With TF_CONFIG every worker trains on all of its devices: leave "
+                    f"out --devices. Received: {count}"
                 )
             self._strategy = multi_worker_strategy()
             self.replicas = self._strategy.num_replicas_in_sync
@@ -213,7 +213,7 @@ def _choose(count: int | str) -> list[str]:
     if wanted > len(names):
         raise ValueError(
             f"Requested {wanted} devices; only {len(names)} available "
-            f"({', '.join(names)}). Use --devices all."
+            f"({', '.join(names)}). Use --devices all, or at most that many."
         )
     return names[:wanted]
 

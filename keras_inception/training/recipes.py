@@ -81,7 +81,7 @@ RECIPES = MappingProxyType(
             augment="paper",
             source="arXiv 1409.4842, section 6: momentum 0.9, -4 % every 8 epochs, "
             "Polyak averaging. It gives no rate, batch size or length: the first two "
-            "are Caffe's, the length ends at a third of the rate",
+            "are Caffe's; at this length the rate ends at 0.28 of its start",
         ),
         "caffe-quick": Recipe(
             learning_rate=0.01,

@@ -47,8 +47,8 @@ def train(
             `data.load`.
         validation_data: Batches of the validation split.
         run: From `RunDirectory.create`, or `RunDirectory.open` to resume.
-        config: The choices that made this run, for `config.json`. `config.epochs`
-            counts all epochs, also those before a kill.
+        config: The run's settings, for `config.json`. `config.epochs`
+            counts all epochs, those before a kill included.
         callbacks: More Keras callbacks, for example `TensorBoard(run.tensorboard)`.
         class_weight: A weight for the losses of each class, as in `fit`.
         report: Called at the end; its result is added to `result.json`.

@@ -1,4 +1,4 @@
-"""The directory of a training run: its files, its settings, and who may write to it."""
+"""A run's directory: its files, its settings, and which process may train it."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from keras_inception.training.checkpoint import checkpoint_state, load_checkpoin
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The choices that made a run, as `config.json` holds them.
+    """The settings of a run, as `config.json` holds them.
 
     Attributes:
         data: DATA as it was named: `digits`, a folder, `tfds:NAME`.
@@ -35,7 +35,7 @@ class RunConfig:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """All choices in one dict, as they are written."""
+        """All settings in one dict, as they are written."""
         named = {name: getattr(self, name) for name in _NAMES}
         return named | {"heads": list(self.heads)} | dict(self.settings)
 
@@ -59,7 +59,7 @@ _REQUIRED = {"data", "epochs", "heads"}
 class RunDirectory:
     """The files of one training run.
 
-        runs/NAME/config.json   every choice that made the run
+        runs/NAME/config.json   every setting of the run
                   history.csv   one line per epoch: loss and accuracy of every output
                   model.keras   the epoch with the best `val_main_accuracy`
                   latest.keras  the last finished epoch, from which a run resumes
@@ -138,7 +138,7 @@ class RunDirectory:
         return read_json(self.result) if self.result.is_file() else None
 
     def begin(self, config: RunConfig) -> None:
-        """Writes `config.json`, and drops the curves of a start that saved no epoch."""
+        """Writes `config.json`; deletes curves of a start that finished no epoch."""
         shutil.rmtree(self.tensorboard, ignore_errors=True)
         write_json(self.config, config.as_json())
 
@@ -161,27 +161,28 @@ class RunDirectory:
         self.check_free()
 
     def is_held(self) -> bool:
-        """Whether a process trains here, on any machine that shares the disk."""
+        """Whether a process trains this run, on any machine that shares the disk."""
         if not self.config.is_file():
             return False
         with locked(self.config, shared=True) as free:
             return not free
 
     def check_free(self) -> None:
-        """Raises a `RuntimeError` if a process trains here."""
+        """Raises a `RuntimeError` if a process is training this run."""
         if self.is_held():
-            raise RuntimeError(
-                f"{self.path} holds a run that another process is training right now."
-            )
+            raise RuntimeError(self._busy())
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Holds the run for the block; a `RuntimeError` if another process does."""
-        # config.json is written once, so the lock stays on the file that others see
+        # No run replaces its config.json, so every process locks the same file.
         with locked(self.config) as free:
             if not free:
-                self.check_free()
+                raise RuntimeError(self._busy())
             yield
+
+    def _busy(self) -> str:
+        return f"Another process is training the run in {self.path} right now."
 
     def check_room(self, model: keras.Model) -> None:
         """Raises an `OSError` if the disk cannot hold the run's three models.
