@@ -225,7 +225,9 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
     for row in rows[1:]:
         if len(row) != 2 or not all(row):
             line = ",".join(row)
-            raise ValueError(f"{path}: a line is CLASS,SUPERCLASS. Received: {line!r}")
+            raise ValueError(
+                f"{path}: each line is a class and its superclass. Received: {line!r}"
+            )
         if row[0] in superclasses:
             raise ValueError(f"{path} names the class {row[0]!r} twice.")
         superclasses[row[0]] = row[1]
