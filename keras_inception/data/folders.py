@@ -52,7 +52,8 @@ def list_folder(root: Path) -> Listing:
     if not root.is_dir():
         raise FileNotFoundError(
             f"There is no folder {str(root)!r}. DATA is a folder with one folder of "
-            "pictures per class, 'digits', or 'tfds:NAME' (TensorFlow Datasets)."
+            "pictures per class, 'digits' for the embedded handwritten digits, or "
+            "'tfds:NAME' for a dataset of TensorFlow Datasets."
         )
     train = root / "train"
     found = [path for path in (root / "val", root / "validation") if path.is_dir()]
