@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up what they need in .venv, once.
+# `make demo` and `make test` install what they need into .venv, once.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_RUN := runs/demo
@@ -11,9 +11,10 @@ demo: .venv/installed
 	$(BIN)/python examples/predict_digits.py saved_models/digits
 
 test: .venv/installed-test lint
-	# whole files side by side, each on a core of its own
+	# Two files at a time, one core each. A worker that dies fails the run with the name
+	# of its test; restarted by xdist it would hang.
 	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 \
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow
@@ -21,6 +22,7 @@ slow: .venv/installed-test
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf .venv runs build *.egg-info
@@ -34,8 +36,6 @@ clean:
 
 .venv/installed-test: .venv/installed setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
-	# its wheel asks for one release of torch; the tests need the network's Python alone
-	-$(BIN)/python -m pip install --quiet --no-deps torchvision==0.29.1
-	# it asks for a TensorFlow of that name; the tests need the messages alone
-	-$(BIN)/python -m pip install --quiet --no-deps tensorflow-serving-api==2.21.0
+	# its wheel requires one release of torch; the tests need only its Python code
+	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.29.1
 	touch $@

@@ -1,10 +1,9 @@
-"""Candidates in turns, each in a process of its own.
+"""Measures candidates in turns, each in its own process.
 
-TensorFlow, PyTorch and the runtimes fight for threads in one process. Here every
-candidate is set up in its own, kept alive, and told in turn to do its work; all others
-are stopped meanwhile (SIGSTOP), their spinning threads included. What one round asks of
-all lies seconds apart, so that other work on the machine meets all alike: ratios are
-taken within a round.
+TensorFlow, PyTorch and the runtimes compete for threads in one process. Here every
+candidate keeps its own process, and all but the measured one are stopped (SIGSTOP),
+spinning threads included. The turns of a round are seconds apart, so that other work on
+the machine affects all candidates alike; ratios are taken within a round.
 """
 
 import contextlib
@@ -27,11 +26,11 @@ class Candidate(NamedTuple):
     """Something to measure.
 
     Attributes:
-        name: In the tables.
-        setup: `module:function`, called in the candidate's process; it returns what is
-            measured, a function of the batch size.
-        arguments: Of `setup`, as JSON can hold them.
-        environment: Variables of the process, beside this one's.
+        name: Name in the tables.
+        setup: `module:function`, called in the candidate's process; it returns the
+            function to measure, which takes the batch size.
+        arguments: Keyword arguments of `setup`, JSON values.
+        environment: Environment variables, added to those of this process.
     """
 
     name: str
@@ -40,8 +39,8 @@ class Candidate(NamedTuple):
     environment: Mapping[str, str] = {}
 
 
-# For `Candidate.environment`: the GNU C library then keeps what is freed, where it
-# would hand large blocks back and get them again filled with zeros, page by page.
+# For `Candidate.environment`: the GNU C library then keeps freed memory. By default it
+# returns large blocks to the system, which fills them with zeros before the next use.
 FREED_MEMORY_KEPT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "-1",
@@ -50,11 +49,11 @@ FREED_MEMORY_KEPT = {
 
 
 class Turn(NamedTuple):
-    """What is asked of every candidate in a round.
+    """The work of every candidate in a round.
 
     Attributes:
         batch: The batch size.
-        calls: How many in a turn; the first is not counted where there are more.
+        calls: Number of calls; if there are several the first is not counted.
     """
 
     batch: int
@@ -64,20 +63,19 @@ class Turn(NamedTuple):
 def in_turns(
     candidates: Sequence[Candidate], turns: Sequence[Turn], rounds: int
 ) -> list[dict]:
-    """Measures all candidates; a row for each of them and each batch size.
+    """Measures all candidates.
 
     Args:
-        candidates: Each is set up, and has answered every batch size once, before the
-            first round.
-        turns: Of a round, in this order; within each, all candidates.
-        rounds: How many.
+        candidates: Before the first round each is set up and called once with every
+            batch size.
+        turns: The turns of a round in their order; all candidates do each of them.
+        rounds: Number of rounds.
 
     Returns:
-        Rows with the candidate's name, `batch`, `first_s` (setting up and the first
-        call of any batch size), median and quartiles of the milliseconds per call,
-        `idle_mb` (of the whole process when it was set up, before any call), `peak_mb`
-        (the same while it repeated, after all first calls) and `seconds`, a list with
-        the median of each round, for ratios.
+        A row for each candidate and batch size: the candidate's name, `batch`,
+        `first_s` (setup and the first call), median and quartiles of the milliseconds
+        per call, `idle_mb` (memory of the whole process after setup), `peak_mb` (its
+        peak during the rounds) and `seconds` (the median of each round, for ratios).
     """
     with contextlib.ExitStack() as stack:
         workers = {}
@@ -91,7 +89,7 @@ def in_turns(
                     first = worker.setup_s + time.perf_counter() - began
             worker.first_s = first
             worker.ask(turns[0].batch, 1)
-            worker.forget_peak()
+            worker.reset_peak()
             print(f"{candidate.name:<32} ready after {first:.1f} s", flush=True)
         seconds = {(name, turn.batch): [] for turn in turns for name in workers}
         for number in range(rounds):
@@ -119,14 +117,16 @@ def in_turns(
 
 
 def ratios(rows: list[dict], peer: str) -> list[float]:
-    """How many times as fast as the peer each row is: median of the rounds' ratios."""
-    of_peer = {row["batch"]: row["seconds"] for row in rows if row["candidate"] == peer}
+    """Each row's speed relative to the peer: the median of the rounds' ratios."""
+    peer_seconds = {
+        row["batch"]: row["seconds"] for row in rows if row["candidate"] == peer
+    }
     return [
         round(
             statistics.median(
                 theirs / own
                 for theirs, own in zip(
-                    of_peer[row["batch"]], row["seconds"], strict=True
+                    peer_seconds[row["batch"]], row["seconds"], strict=True
                 )
             ),
             2,
@@ -148,7 +148,7 @@ class _Worker:
     def __init__(self, candidate: Candidate):
         began = time.perf_counter()
         self.name = candidate.name
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 read when it ends
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 read if it fails
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.alternation"],
             stdin=subprocess.PIPE,
@@ -157,38 +157,38 @@ class _Worker:
             text=True,
             env=os.environ | candidate.environment,
         )
-        self._say({"setup": candidate.setup, "arguments": dict(candidate.arguments)})
-        self._hear()
+        self._send({"setup": candidate.setup, "arguments": dict(candidate.arguments)})
+        self._receive()
         self.setup_s = time.perf_counter() - began
         self.idle_mb = self.memory_mb("VmRSS")
         self.process.send_signal(signal.SIGSTOP)
 
     def ask(self, batch: int, calls: int) -> list[float]:
-        """Lets the process work; the seconds of each call."""
+        """Lets the process work; returns the seconds of each call."""
         self.process.send_signal(signal.SIGCONT)
-        self._say({"batch": batch, "calls": calls})
-        seconds = self._hear()
+        self._send({"batch": batch, "calls": calls})
+        seconds = self._receive()
         self.process.send_signal(signal.SIGSTOP)
         return seconds
 
-    def forget_peak(self) -> None:
-        """Lets the process's peak memory begin anew (proc(5), clear_refs)."""
+    def reset_peak(self) -> None:
+        """Resets the process's peak memory (proc(5), clear_refs)."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def memory_mb(self, kind: str) -> float:
-        """What the process takes (`"VmRSS"`), or took at most (`"VmHWM"`)."""
+        """The process's memory now (`"VmRSS"`) or its peak (`"VmHWM"`)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"{kind}:\s+(\d+)", status).group(1)) / 1024
 
-    def _say(self, message: dict) -> None:
+    def _send(self, message: dict) -> None:
         self.process.stdin.write(json.dumps(message) + "\n")
         self.process.stdin.flush()
 
-    def _hear(self):
+    def _receive(self):
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
-            raise RuntimeError(f"{self.name} ended: {self.errors.read()[-2000:]}")
+            raise RuntimeError(f"{self.name} failed: {self.errors.read()[-2000:]}")
         return json.loads(line)
 
 
@@ -203,23 +203,23 @@ def _worker(candidate: Candidate) -> Iterator[_Worker]:
 
 
 def main() -> None:
-    """A candidate's process: sets up, then answers line by line."""
-    # libraries print to 1 as well; the answers have a descriptor of their own
+    """Runs a candidate's process: reads a request per line, writes an answer."""
+    # Libraries print to stdout too, so the answers get a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
     def answer(message) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
-    order = json.loads(sys.stdin.readline())
-    module, function = order["setup"].split(":")
-    call = getattr(importlib.import_module(module), function)(**order["arguments"])
+    request = json.loads(sys.stdin.readline())
+    module, function = request["setup"].split(":")
+    call = getattr(importlib.import_module(module), function)(**request["arguments"])
     answer("ready")
     for line in sys.stdin:
-        order, seconds = json.loads(line), []
-        for _ in range(order["calls"]):
+        request, seconds = json.loads(line), []
+        for _ in range(request["calls"]):
             began = time.perf_counter()
-            call(order["batch"])
+            call(request["batch"])
             seconds.append(time.perf_counter() - began)
         answer(seconds)
 

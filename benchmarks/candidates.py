@@ -1,7 +1,7 @@
-"""What the benchmarks compare: each function sets one candidate up, in its process.
+"""The candidates of the benchmarks: each function sets one up, in its process.
 
-All get the same number of threads, and pictures or batches that are made once. What
-they return is called with a batch size and comes back when the answer is there.
+All get the same number of threads, and inputs that are made once. The function that
+each returns takes a batch size, and returns when the result is computed.
 """
 
 import os
@@ -10,13 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-SIDE, CLASSES = 224, 1000
+from benchmarks.torchvision_import import import_torchvision
+
+IMAGE_SIZE, CLASSES = 224, 1000
 Call = Callable[[int], object]
 
 
 def pixels(batch: int, channels_first: bool = False) -> np.ndarray:
-    """Pictures 0..255, the same ones for every candidate."""
-    images = np.random.default_rng(0).uniform(0, 255, (batch, SIDE, SIDE, 3))
+    """Random pictures 0..255, the same for every candidate."""
+    images = np.random.default_rng(0).uniform(
+        0, 255, (batch, IMAGE_SIZE, IMAGE_SIZE, 3)
+    )
     images = images.astype("float32")
     return (
         np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if channels_first else images
@@ -24,7 +28,7 @@ def pixels(batch: int, channels_first: bool = False) -> np.ndarray:
 
 
 class _Batches(dict):
-    """Inputs by batch size, made when they are first asked for."""
+    """Inputs by batch size, made at their first use."""
 
     def __init__(self, make: Callable[[int], object]):
         self.make = make
@@ -40,20 +44,20 @@ def saved_model(path: str, threads: int) -> Call:
     loaded = tf.saved_model.load(path)
     signature = loaded.signatures["serving_default"]
     inputs = _Batches(lambda batch: tf.constant(pixels(batch)))
-    # the signature does not keep what it came from alive
+    # The signature does not keep the loaded model alive.
     return lambda batch, _=loaded: signature(images=inputs[batch])["main"].numpy()
 
 
 def keras_predict(model: str, threads: int) -> Call:
-    """Keras's `predict`; of a `.keras` file, or of InceptionV3 with random weights."""
+    """Keras's `predict` on a `.keras` file, or on InceptionV3 with random weights."""
     _tensorflow(threads)
     import keras
 
-    import keras_inception  # noqa: F401 registers what the file holds
+    import keras_inception  # noqa: F401 registers the file's classes
 
     if model == "InceptionV3":
         network = keras.applications.InceptionV3(
-            weights=None, input_shape=(SIDE, SIDE, 3)
+            weights=None, input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3)
         )
     else:
         network = keras.saving.load_model(model, compile=False)
@@ -62,7 +66,7 @@ def keras_predict(model: str, threads: int) -> Call:
 
 
 def early_exit(model: str, threshold: float, threads: int) -> Call:
-    """`EarlyExit.predict`, all pictures leaving at the first head if it is 0."""
+    """`EarlyExit.predict`; with threshold 0 all pictures leave at the first exit."""
     _tensorflow(threads)
     import keras
 
@@ -88,7 +92,7 @@ def onnx_runtime(path: str, threads: int, channels_first: bool = False) -> Call:
 
 
 def openvino(path: str, threads: int, channels_first: bool = False) -> Call:
-    """A file in OpenVINO, in float32 (by itself it would take bfloat16 here)."""
+    """A file in OpenVINO, in float32 (its default here is bfloat16)."""
     from openvino import Core
 
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
@@ -99,7 +103,7 @@ def openvino(path: str, threads: int, channels_first: bool = False) -> Call:
 
 
 def torchvision(threads: int, compiled: bool = False, bfloat16: bool = False) -> Call:
-    """torchvision's network, channels-last, folded by nothing but `torch.compile`."""
+    """torchvision's network, channels-last; only `torch.compile` folds it."""
     torch, network = _torchvision(threads, heads=False)
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     network = network.eval().to(dtype)
@@ -124,14 +128,14 @@ def keras_training(
     batch_norm: bool = False,
     bfloat16: bool = False,
 ) -> Call:
-    """A step of `fit` on our network with both heads: SGD with momentum."""
+    """A training step of our network with both heads: SGD with momentum."""
     _tensorflow(threads)
     import keras
 
     import keras_inception as ki
 
     keras.utils.set_random_seed(0)
-    if bfloat16:  # what `keras-inception train --mixed-precision bfloat16` does
+    if bfloat16:  # as `keras-inception train --mixed-precision bfloat16`
         keras.config.set_dtype_policy("mixed_bfloat16")
     table = ki.ARCHITECTURES[architecture]
     model = ki.GoogLeNet(architecture=table, batch_norm=batch_norm)
@@ -173,7 +177,7 @@ def torchvision_training(
 
 
 def export_ours(architecture: str, folder: str) -> None:
-    """Writes a network of ours with random weights in every form that is measured."""
+    """Exports our network with random weights in every measured format."""
     _tensorflow(os.cpu_count())
     import keras
 
@@ -225,17 +229,7 @@ def _torchvision(threads: int, heads: bool):
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    try:
-        from torchvision.models import googlenet
-    except RuntimeError:
-        # A torch of another build than its own lacks the operators for detection,
-        # which no classifier needs; named, they are missed no more.
-        operators = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
-        from torchvision.models import googlenet
-
-        _torchvision.operators = operators  # they go when it goes
+    googlenet = import_torchvision().models.googlenet
     network = googlenet(weights=None, aux_logits=True, init_weights=False)
     if not heads:
         network.aux_logits, network.aux1, network.aux2 = False, None, None

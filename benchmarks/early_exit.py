@@ -1,11 +1,11 @@
-"""What early exits save in wall time, and what they cost in accuracy.
+"""Early exits: the wall time that they save, and the accuracy that they cost.
 
     python -m benchmarks.early_exit train FOLDER
     python -m benchmarks.early_exit measure FOLDER
 
-`train` learns a GoogLeNet for small pictures with two heads meant as exits, and leaves
-a run directory. `measure` calibrates on one half of the held-out pictures, and times
-early exits beside the plain main model, in turns, on the other half and on all.
+`train` trains a GoogLeNet for small pictures with two heads meant as exits, in a run
+directory. `measure` calibrates on one half of the validation pictures, then times early
+exits and the plain main model, in turns, on the other half and on all of them.
 """
 
 import argparse
@@ -17,30 +17,29 @@ import numpy as np
 import tensorflow as tf
 
 import keras_inception as ki
-from benchmarks.environment import environment
 from benchmarks.small_pictures import batches, in_memory
-from benchmarks.tables import write
+from benchmarks.tables import environment, write
 from keras_inception import data, training
 from keras_inception.early_exit import timing
-from keras_inception.early_exit.calibration import halves
+from keras_inception.early_exit.calibration import stratified_halves
 
-# Early enough to save much: at 32 pixels and width 0.25 the network up to the first
-# head's answer costs a third of the whole, up to the second's less than 60 %.
+# Shallow heads save most: at 32 pixels and width 0.25 the first one's answer costs a
+# third of the whole network, the second one's less than 60 %.
 EXITS = ("inception_3a", "inception_4a")
-SIDE, WIDTH = 32, 0.25
+IMAGE_SIZE, WIDTH = 32, 0.25
 
 
 def train(options: argparse.Namespace) -> None:
-    """Trains for a fixed number of epochs; the last one counts, none is chosen."""
+    """Trains for a fixed number of epochs, and keeps the last, not the best."""
     keras.utils.set_random_seed(options.seed)
     source = data.find(options.folder)
-    # Exits have to answer well by themselves: smaller than the paper's heads, with less
-    # dropout, and with the weight of the main output.
+    # Exits answer on their own, so these heads are trained for accuracy: with less
+    # dropout than the paper's heads and the weight of the main output.
     heads = [
         ki.AuxiliaryHead(at, units=256, dropout=0.3, batch_norm=True) for at in EXITS
     ]
     model = ki.GoogLeNet(
-        (SIDE, SIDE, 3),
+        (IMAGE_SIZE, IMAGE_SIZE, 3),
         classes=len(source.class_names),
         auxiliary=heads,
         architecture=ki.GOOGLENET_SMALL,
@@ -48,12 +47,12 @@ def train(options: argparse.Namespace) -> None:
         batch_norm=True,
     )
     model.class_names = source.class_names
-    learning = batches(
-        *in_memory(source, source.train, SIDE), options.batch_size, options.seed
+    pictures = batches(
+        *in_memory(source, source.train, IMAGE_SIZE), options.batch_size, options.seed
     )
-    held_out = batches(*in_memory(source, source.validation, SIDE), 100)
+    validation = batches(*in_memory(source, source.validation, IMAGE_SIZE), 100)
     schedule = keras.optimizers.schedules.CosineDecay(
-        options.learning_rate, options.epochs * len(learning)
+        options.learning_rate, options.epochs * len(pictures)
     )
     model.compile(
         keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True), loss_weights=1.0
@@ -69,12 +68,12 @@ def train(options: argparse.Namespace) -> None:
             "learning_rate": options.learning_rate,
         },
     )
-    training.train(model, learning, held_out, run, config=config)
+    training.train(model, pictures, validation, run, config=config)
     model.save(last_epoch(options.run))
 
 
 def last_epoch(run: Path) -> Path:
-    """The model as it was at the end, which no held-out picture has chosen."""
+    """The model after the last epoch, which no validation accuracy has selected."""
     return run / "last.keras"
 
 
@@ -82,23 +81,24 @@ def measure(options: argparse.Namespace) -> None:
     """Calibrates on one half, times and counts on the other half and on all."""
     model = keras.saving.load_model(last_epoch(options.run))
     source = data.find(options.folder)
-    chooses, checks = map(
-        source.validation.take, halves(source.validation.labels, options.seed)
+    calibration, rest = map(
+        source.validation.take,
+        stratified_halves(source.validation.labels, options.seed),
     )
     early = ki.EarlyExit.calibrate(
-        model, in_memory(source, chooses, SIDE), options.max_drop
+        model, in_memory(source, calibration, IMAGE_SIZE), options.max_drop
     )
     early.save(options.run / "exits.json")
     found = early.calibration
     print(f"thresholds {early.thresholds}, temperatures {early.temperatures}")
-    print(f"accuracy of each output by itself: {found.exit_accuracy}")
+    print(f"accuracy of each output on its own: {found.exit_accuracy}")
     print(
         f"multiply-adds {found.main.multiply_adds:,.0f} -> "
         f"{found.chosen.multiply_adds:,.0f}; overthought {found.overthought:.4f}"
     )
     rows = []
-    for pictures, split in (("other half", checks), ("all", source.validation)):
-        images, labels = in_memory(source, split, SIDE)
+    for pictures, split in (("other half", rest), ("all", source.validation)):
+        images, labels = in_memory(source, split, IMAGE_SIZE)
         images = images.astype("float32")
         accuracies = right_answers(early, images, labels)
         print({"pictures": pictures, **accuracies}, flush=True)
@@ -110,7 +110,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def right_answers(early, images, labels) -> dict[str, float]:
-    """Accuracy of main alone and of exits, and the share that leaves at each."""
+    """Accuracy of main alone and with exits, and the share that leaves at each."""
     main, _ = ki.EarlyExit(early.model, {}).predict(images, 256)
     answers, exits = early.predict(images, 256)
     shares = {name: np.mean(exits == name) for name in [*early.thresholds, "main"]}
@@ -122,10 +122,10 @@ def right_answers(early, images, labels) -> dict[str, float]:
 
 
 def ways_to_call(early, folder: Path):
-    """What is compared: `(name, per call, main alone, exits)`, compiled alike.
+    """Yields `(name, pictures per call, main alone, exits)`, both compiled alike.
 
     In Python and as the exported signatures; pictures one by one, in calls of 32, and
-    320 in a call that computes them in batches of 32.
+    in calls of 320 that are computed in batches of 32.
     """
     plain = ki.EarlyExit(early.model, {})
     path = ki.export.export_saved_model(early.model, folder / "saved", early_exit=early)
@@ -156,8 +156,8 @@ def ways_to_call(early, folder: Path):
 
 def side_by_side(way, per_call: int, main, exits, images) -> dict:
     """Wall time of both on the same pictures, in turns."""
-    # turns as short as can be: other work on the machine then meets both alike
-    seconds = timing.in_turns(
+    # Short turns, so that other work on the machine affects both alike.
+    seconds = timing.time_alternately(
         {"main": main, "exits": exits}, images, per_call, blocks=250
     )
     ratios = seconds["main"] / seconds["exits"]
@@ -174,22 +174,23 @@ def side_by_side(way, per_call: int, main, exits, images) -> dict:
 
 
 def main() -> None:
+    """Trains or measures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True)
-    learn = commands.add_parser("train")
-    learn.add_argument("--epochs", type=int, default=6)
-    learn.add_argument("--batch-size", type=int, default=64)
-    learn.add_argument("--learning-rate", type=float, default=0.05)
-    learn.add_argument("--seed", type=int, default=0)
-    learn.add_argument("--overwrite", action="store_true")
-    learn.set_defaults(do=train)
-    see = commands.add_parser("measure")
-    see.add_argument("--max-drop", type=float, default=0.005)
-    see.add_argument("--seed", type=int, default=0, help="of the halves")
-    see.set_defaults(do=measure)
-    for command in (learn, see):
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    train_parser = commands.add_parser("train", help="train the network")
+    train_parser.add_argument("--epochs", type=int, default=6)
+    train_parser.add_argument("--batch-size", type=int, default=64)
+    train_parser.add_argument("--learning-rate", type=float, default=0.05)
+    train_parser.add_argument("--seed", type=int, default=0)
+    train_parser.add_argument("--overwrite", action="store_true")
+    train_parser.set_defaults(do=train)
+    measure_parser = commands.add_parser("measure", help="calibrate and time exits")
+    measure_parser.add_argument("--max-drop", type=float, default=0.005)
+    measure_parser.add_argument("--seed", type=int, default=0, help="of the halves")
+    measure_parser.set_defaults(do=measure)
+    for command in (train_parser, measure_parser):
         command.add_argument("folder", help="with train/ and val/, a folder per class")
         command.add_argument("--run", type=Path, default=Path("runs/early_exit"))
     options = parser.parse_args()

@@ -1,10 +1,10 @@
-"""What looking at the gradients costs beside a training step: seconds and memory.
+"""Cost of a gradient report relative to a training step: seconds and memory.
 
     python -m benchmarks.gradient_flow --output benchmarks/results/gradient_flow.csv
 
-Each way of working runs in a process of its own, so that its peak memory is its own;
-its time is the median of the repetitions after the first, which is told apart since it
-traces. The ways take turns, round after round.
+Each way runs in its own process, so that its peak memory can be measured. Its time is
+the median of the repetitions after the first; the first traces the graph and is
+reported separately. The ways take turns in each round.
 """
 
 import argparse
@@ -16,8 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.environment import environment
-from benchmarks.tables import write
+from benchmarks.tables import environment, write
 
 WAYS = ("training step", "gradient_flow", "compiled probe")
 
@@ -64,7 +63,9 @@ def measure(way: str, side: int, width: float, batch: int, repetitions: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch-size", type=int, default=16)

@@ -1,17 +1,17 @@
-"""Inference beside every peer, in turns: batches of 1, 8 and 32.
+"""Inference compared with every peer, in turns: batches of 1, 8 and 32.
 
     python -m benchmarks.inference
 
 Ours: the exported SavedModel as TF Serving runs it, the exported ONNX and OpenVINO
-files in their runtimes, Keras's `predict`, and early exits with every picture leaving
-at the first head, or none before the end. Beside them torchvision's network: eager in
-channels-last, `torch.compile`, ONNX Runtime and OpenVINO; and Keras's InceptionV3 as a
-sanity row. `same network` is torchvision's architecture, built and exported by us: the
-paper's has larger kernels in its 5x5 branches, and response normalisation.
+files in their runtimes, Keras's `predict`, and early exits with all pictures leaving at
+the first exit or all at main. Peers: torchvision's network eager in channels-last, with
+`torch.compile`, in ONNX Runtime and in OpenVINO; Keras's InceptionV3 as a plausibility
+check. `same network` is torchvision's architecture, built and exported by us: the
+paper's has larger kernels in its 5x5 branches, and response normalization.
 
-Random weights, 224 pixels, 1,000 classes, float32 where the name says nothing else.
-Medians, quartiles and the medians of the rounds' ratios go to
-benchmarks/results/inference.csv, with a picture beside it.
+Random weights, 224 pixels, 1,000 classes, float32 unless the name says otherwise.
+Medians, quartiles and the medians of the rounds' ratios are written to
+benchmarks/results/inference.csv, and a plot to inference.png.
 """
 
 import argparse
@@ -30,13 +30,19 @@ NETWORKS = {"googlenet": "googlenet", "same network": "googlenet_torchvision"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", nargs="+", help="words in the names of candidates")
-    parser.add_argument("--files", type=Path, help="folder that keeps the exports")
-    parser.add_argument("--prepare", action="store_true", help="write those alone")
-    parser.add_argument("--name", default="inference", help="of the results")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        help="measure only candidates whose name contains one of these",
+    )
+    parser.add_argument("--files", type=Path, help="folder where exports are kept")
+    parser.add_argument("--prepare", action="store_true", help="only write the exports")
+    parser.add_argument("--name", default="inference", help="name of the results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = options.files or Path(folder)
@@ -107,7 +113,7 @@ def compared(files: Path, threads: int) -> list[Candidate]:
 
 
 def prepare(files: Path) -> None:
-    """Writes the exports that are missing, in processes that end."""
+    """Writes the missing exports, each in its own process, which frees its memory."""
     files.mkdir(exist_ok=True)
     if not (files / "torchvision.onnx").exists():
         _python(

@@ -1,18 +1,17 @@
-"""The input pipeline beside PyTorch's, alternated in one run.
+"""The input pipeline compared with PyTorch's, in turns.
 
     python -m benchmarks.input_pipeline [FOLDER] [--memory]
 
-Ours: `paper` augmentation to 224 pixels (crop, one of four ways of resizing, mirror,
-light and hue). Beside it torch's DataLoader with as many worker processes as tf.data
-gets threads, and torchvision's RandomResizedCrop and RandomHorizontalFlip done with
-Pillow: less work, as nothing changes the light. Both read the same files and deliver
-float32 batches of 32; the clock starts at the first batch of a long pass, as what fills
-the queues before it is nobody's speed.
+Ours: `paper` augmentation to 224 pixels (crop, one of four resizing methods, mirror,
+color). The peer: torch's DataLoader with as many worker processes as tf.data gets
+threads, and torchvision's RandomResizedCrop and RandomHorizontalFlip written with
+Pillow, which is less work, as colors stay. Both read the same files and make float32
+batches of 32. Timing starts at the first batch of a long pass, once queues are full.
 
-FOLDER is searched for pictures, each linked to `--passes` times to make one long pass;
-without one, photographs are made up. Medians and the ratio go to
-benchmarks/results/input_pipeline.csv, with the machine and the versions.
-With --memory it counts how far the memory grows over 20,000 pictures instead.
+FOLDER is searched for pictures; each is linked `--passes` times to make one long pass.
+Without FOLDER, photographs are generated. Medians and the ratio are written to
+benchmarks/results/input_pipeline.csv, with the machine and the versions. With --memory
+it measures the growth of memory over 20,000 pictures instead.
 """
 
 import argparse
@@ -31,17 +30,16 @@ import torch
 from PIL import Image
 
 import keras_inception as ki
-from benchmarks.environment import environment
-from benchmarks.tables import RESULTS, versions, write
+from benchmarks.tables import RESULTS, environment, versions, write
 
 WORKERS = 2
 PEERS = ("torch", "pillow")
 BATCH = 32
-SIDE = 224
+IMAGE_SIZE = 224
 
 
 class Photographs(torch.utils.data.Dataset):
-    """Random crops of picture files, as torchvision makes them, with Pillow alone."""
+    """Random crops of picture files as torchvision makes them, with Pillow only."""
 
     def __init__(self, paths: list[str]):
         self.paths = paths
@@ -54,7 +52,7 @@ class Photographs(torch.utils.data.Dataset):
             picture = file.convert("RGB")
         left, top, width, height = self._crop(*picture.size)
         picture = picture.crop((left, top, left + width, top + height))
-        picture = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        picture = picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
         if torch.rand(()) < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
@@ -62,7 +60,7 @@ class Photographs(torch.utils.data.Dataset):
 
     @staticmethod
     def _crop(width, height):
-        """8 to 100 % of the area, 3:4 to 4:3: ten attempts, else the centre."""
+        """8 to 100 % of the area, 3:4 to 4:3: ten attempts, else the center."""
         for _ in range(10):
             area = width * height * float(torch.empty(()).uniform_(0.08, 1))
             ratio = float(
@@ -77,7 +75,7 @@ class Photographs(torch.utils.data.Dataset):
 
 
 def class_folders(folder: Path | None, passes: int, root: Path) -> Path:
-    """Two classes of links to the pictures of a folder, or of made-up photographs."""
+    """Two classes of links to the pictures of a folder, or to generated ones."""
     if folder:
         paths = sorted(
             path.resolve()
@@ -85,7 +83,10 @@ def class_folders(folder: Path | None, passes: int, root: Path) -> Path:
             if path.suffix.lower() in (".jpg", ".jpeg")
         )
     else:
-        paths = [made_up(root / f"made-up-{index}.jpg", index) for index in range(200)]
+        paths = [
+            generate_photograph(root / f"made-up-{index}.jpg", index)
+            for index in range(200)
+        ]
     for index, path in enumerate(paths * passes):
         link = root / "pictures" / "ab"[index % 2] / f"{index:06}.jpg"
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +94,8 @@ def class_folders(folder: Path | None, passes: int, root: Path) -> Path:
     return root / "pictures"
 
 
-def made_up(path: Path, seed: int) -> Path:
-    """A JPEG of 500x375 pixels whose detail costs about as much as a photograph's."""
+def generate_photograph(path: Path, seed: int) -> Path:
+    """Writes a JPEG of 500x375 pixels, about as detailed as a photograph."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (47, 63, 3), "uint8"))
     smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), "float32")
@@ -104,8 +105,10 @@ def made_up(path: Path, seed: int) -> Path:
 
 
 def our_batches(folder: Path):
-    """The pipeline that `train` uses, its parallelism fixed for a fair comparison."""
-    data = ki.data.load(folder, SIDE, BATCH, augment="paper", validation_share=0.005)
+    """The pipeline of `train`, with fixed parallelism for a fair comparison."""
+    data = ki.data.load(
+        folder, IMAGE_SIZE, BATCH, augment="paper", validation_share=0.005
+    )
     options = tf.data.Options()
     options.threading.private_threadpool_size = WORKERS
     options.threading.max_intra_op_parallelism = 1
@@ -113,7 +116,7 @@ def our_batches(folder: Path):
 
 
 def speed_of_ours(dataset) -> tuple[float, float]:
-    """Pictures per second, and milliseconds of processor time per picture."""
+    """Our pictures per second, and milliseconds of processor time per picture."""
     used = processor_seconds()
     iterator = iter(dataset)
     speed, count = speed_of(iterator)
@@ -122,19 +125,19 @@ def speed_of_ours(dataset) -> tuple[float, float]:
 
 
 def speed_of_torch(paths: list[str]) -> tuple[float, float]:
-    """The same of the DataLoader, its worker processes included."""
+    """The same for the DataLoader, its worker processes included."""
     used = processor_seconds()
     loader = torch.utils.data.DataLoader(
         Photographs(paths), BATCH, shuffle=True, num_workers=WORKERS
     )
     iterator = iter(loader)
     speed, count = speed_of(iterator)
-    del iterator  # ends the processes, whose time is counted when they have ended
+    del iterator  # stops the workers, whose time counts once they have ended
     return speed, 1000 * (processor_seconds() - used) / count
 
 
 def speed_of(batches: Iterator) -> tuple[float, int]:
-    """Pictures per second behind the first batch, and how many there were in all."""
+    """Pictures per second after the first batch, and the number of all pictures."""
     first, _ = next(batches)
     started, count = time.perf_counter(), 0
     for images, _ in batches:
@@ -143,7 +146,7 @@ def speed_of(batches: Iterator) -> tuple[float, int]:
 
 
 def speed_of_training(images, steps: int = 4) -> float:
-    """Pictures per second that the whole network learns from on this machine."""
+    """Pictures per second in training the whole network on this machine."""
     model = ki.GoogLeNet(classes=1000)
     model.compile("sgd")
     labels = np.zeros(len(images), "int32")
@@ -155,13 +158,13 @@ def speed_of_training(images, steps: int = 4) -> float:
 
 
 def processor_seconds() -> float:
-    """Of this process and of those that it started and that have ended."""
+    """Processor time of this process and of its child processes that have ended."""
     times = os.times()
     return sum(times[:4])
 
 
 def resident_megabytes() -> float:
-    """Of this process, now."""
+    """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -185,10 +188,14 @@ def measure_memory(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--passes", type=int, default=10, help="links to each picture")
+    parser.add_argument(
+        "--passes", type=int, default=10, help="links to each picture (default: 10)"
+    )
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -230,7 +237,7 @@ def main() -> None:
     print(
         f"median: ours {row['ours_per_second']} pictures/s, {row['ours_cpu_ms']} ms; "
         f"DataLoader {row['dataloader_per_second']}, {row['dataloader_cpu_ms']} ms; "
-        f"ratio of the speeds {row['ratio']}; GoogLeNet learns from "
+        f"ratio of the speeds {row['ratio']}; training GoogLeNet: "
         f"{row['training_per_second']} pictures/s"
     )
     about = environment() | versions(PEERS)

@@ -1,6 +1,6 @@
-"""What the benchmarks of the server share: a server process, requests, pictures.
+"""A server process, requests and pictures for the benchmarks of the server.
 
-Everything stays on this machine: the server listens on 127.0.0.1, on a port of its own.
+The server listens on 127.0.0.1 only, on a free port.
 """
 
 import base64
@@ -23,17 +23,19 @@ class Server(NamedTuple):
     """A running `keras-inception serve`.
 
     Attributes:
-        process: Of the server.
-        port: On 127.0.0.1.
-        path: Of the model, `/v1/models/NAME`.
+        process: The server's process.
+        port: Its port on 127.0.0.1.
+        path: The model's path, `/v1/models/NAME`.
     """
 
     process: subprocess.Popen
     port: int
     path: str
 
-    def ask(self, body: bytes, path: str = ":predict", seconds: float = 60):
-        """Status and body of one request on a connection of its own."""
+    def ask(
+        self, body: bytes, path: str = ":predict", seconds: float = 60
+    ) -> tuple[int, bytes]:
+        """Sends a request on a new connection; returns its status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         with contextlib.closing(connection):
             connection.request("POST", self.path + path, body)
@@ -41,19 +43,19 @@ class Server(NamedTuple):
             return response.status, response.read()
 
     def resident_mib(self) -> float:
-        """Memory of the process that is in RAM."""
+        """The process's resident memory in MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
 
 
 @contextlib.contextmanager
 def serving(directory: Path, *options: str) -> Iterator[Server]:
-    """A server in a process of its own, stopped afterwards."""
+    """Runs a server in another process while the block runs."""
     words = [sys.executable, "-m", "keras_inception_cli", "serve", str(directory)]
     process = subprocess.Popen(
         [*words, "--port", "0", *options],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # libjpeg tells of every damaged picture
+        stderr=subprocess.DEVNULL,  # libjpeg reports every damaged picture
         text=True,
     )
     try:
@@ -66,20 +68,20 @@ def serving(directory: Path, *options: str) -> Iterator[Server]:
 
 
 def request(*files: bytes) -> bytes:
-    """A predict request about picture files."""
+    """The body of a predict request for picture files."""
     encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
     return json.dumps(
         {"signature_name": "serving_bytes", "inputs": {"image_bytes": encoded}}
     ).encode()
 
 
-def pictures(count: int, side: int = 96) -> list[bytes]:
-    """JPEG files of coloured blocks, each another."""
+def pictures(count: int, size: int = 96) -> list[bytes]:
+    """JPEG files of colored blocks, each different."""
     random = np.random.default_rng(0)
     files = []
     for _ in range(count):
         blocks = random.integers(0, 256, (6, 6, 3)).astype("uint8")
         file = io.BytesIO()
-        Image.fromarray(blocks).resize((side, side), Image.NEAREST).save(file, "jpeg")
+        Image.fromarray(blocks).resize((size, size), Image.NEAREST).save(file, "jpeg")
         files.append(file.getvalue())
     return files

@@ -1,9 +1,9 @@
-"""Throws damaged JSON and damaged pictures at `keras-inception serve`.
+"""Fuzzes `keras-inception serve` with damaged JSON and damaged pictures.
 
 python -m benchmarks.serving_fuzz saved_models/digits --seconds 300
 
-A finding is a server that ends, does not answer, or answers 5xx; its request is kept in
---findings.
+A finding is a request after which the server crashes, does not answer, or answers 5xx;
+it is saved in --findings.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -55,7 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="saved_models/NAME")
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--seed", type=int, default=0, help="of the first client")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first client (default: 0)"
+    )
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     options = parser.parse_args()
@@ -65,7 +68,7 @@ def main() -> None:
     with serving(options.directory) as server:
         before = server.resident_mib()
 
-        def throw(seed: int) -> int:
+        def fuzz(seed: int) -> int:
             chance, found = random.Random(seed), 0
             while time.monotonic() < end and server.process.poll() is None:
                 method, body = draw(chance, files)
@@ -82,9 +85,9 @@ def main() -> None:
 
         with ThreadPoolExecutor(options.clients) as pool:
             seeds = range(options.seed, options.seed + options.clients)
-            found = sum(pool.map(throw, seeds))
+            found = sum(pool.map(fuzz, seeds))
         if server.process.poll() is not None:
-            raise SystemExit(f"the server ended: {server.process.returncode}")
+            raise SystemExit(f"the server exited: {server.process.returncode}")
         status, _ = server.ask(request(files[0]))
         after = server.resident_mib()
     print(
@@ -114,7 +117,7 @@ def formats() -> list[bytes]:
 
 
 def draw(chance: random.Random, files: list[bytes]) -> tuple[str, bytes]:
-    """A method and a body that once was good."""
+    """A random method, and a body in which something is damaged."""
     damage_file = chance.random() < 0.5
     chosen = [chance.choice(files) for _ in range(chance.choice((1, 1, 2)))]
     if damage_file:
@@ -138,8 +141,8 @@ def draw(chance: random.Random, files: list[bytes]) -> tuple[str, bytes]:
     return method, body
 
 
-def replaced(chance: random.Random, content):
-    """JSON with something in it replaced by something strange, or its key renamed."""
+def replaced(chance: random.Random, content: Any) -> Any:
+    """JSON with one value replaced by a strange one, or one key renamed."""
     if not isinstance(content, (dict, list)) or not content or chance.random() < 0.2:
         return chance.choice(STRANGE)
     if isinstance(content, list):
@@ -152,7 +155,7 @@ def replaced(chance: random.Random, content):
 
 
 def damaged(chance: random.Random, data: bytes) -> bytes:
-    """Bytes with a few of them changed, cut, doubled or torn out."""
+    """Bytes with a few of them changed, truncated, doubled or deleted."""
     data = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 8))):
         at = chance.randrange(len(data) + 1)

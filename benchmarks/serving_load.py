@@ -1,4 +1,4 @@
-"""Load on `keras-inception serve`: every answer compared, some requests bad.
+"""Load-tests `keras-inception serve`; some requests are bad, every answer is checked.
 
 python -m benchmarks.serving_load saved_models/digits
 
@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.environment import environment
 from benchmarks.serving import Server, pictures, request, serving
-from benchmarks.tables import write
+from benchmarks.tables import environment, write
 from keras_inception.export import versions
 
 RESULTS = Path(__file__).parent / "results/serving_load.csv"
@@ -33,7 +32,7 @@ MODES = {
     "two batches": ("--batch-threads", "2"),
     "alone": ("--max-batch", "1"),
 }
-# What each kind of bad request may be answered; None: no answer can be read
+# The statuses that each kind of bad request may get; None: no answer can be read
 BAD = {
     "malformed": {400},
     "no picture": {400},
@@ -50,7 +49,12 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="saved_models/NAME")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--bad", type=float, default=0.05, help="share of requests")
+    parser.add_argument(
+        "--bad",
+        type=float,
+        default=0.05,
+        help="fraction of requests that are bad (default: 0.05)",
+    )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS, help="a CSV file")
     options = parser.parse_args()
@@ -81,20 +85,26 @@ def main() -> None:
 
 
 def answers_of(directory: Path, files: list[bytes]) -> list[dict[str, float]]:
-    """What the exported model answers without any server."""
+    """The exported model's answers without a server: class to score, by picture."""
     path = directory / str(versions(directory)[-1])
     loaded = tf.saved_model.load(path)
     answer = loaded.signatures["serving_bytes"](image_bytes=tf.constant(files))
+    rows = zip(answer["classes"].numpy(), answer["scores"].numpy(), strict=True)
     return [
-        {name.decode(): float(score) for name, score in zip(classes, scores)}  # noqa: B905
-        for classes, scores in zip(  # noqa: B905
-            answer["classes"].numpy(), answer["scores"].numpy()
-        )
+        {name.decode(): float(score) for name, score in zip(*row, strict=True)}
+        for row in rows
     ]
 
 
-def load(server: Server, files, expected, count: int, clients: int, bad: float) -> dict:
-    """Sends requests from many clients, and checks every answer."""
+def load(
+    server: Server,
+    files: list[bytes],
+    expected: list[dict[str, float]],
+    count: int,
+    clients: int,
+    bad: float,
+) -> dict:
+    """Sends requests from many clients and checks every answer."""
     random = np.random.default_rng(1)
     kinds = list(BAD)
     work = queue.SimpleQueue()
@@ -147,7 +157,7 @@ def load(server: Server, files, expected, count: int, clients: int, bad: float) 
 
 
 def agrees(answer: bytes, expected: dict[str, float]) -> bool:
-    """Whether an answer has the classes best first, with the scores of the model."""
+    """Whether an answer has the model's scores, in descending order."""
     outputs = json.loads(answer)["outputs"]
     classes, scores = outputs["classes"][0], outputs["scores"][0]
     return scores == sorted(scores, reverse=True) and all(
@@ -156,8 +166,8 @@ def agrees(answer: bytes, expected: dict[str, float]) -> bool:
     )
 
 
-def send_slow(server: Server, file: bytes):
-    """A body that comes in ten pieces over a second."""
+def send_slow(server: Server, file: bytes) -> tuple[int, bytes]:
+    """Sends a body in ten pieces over a second."""
     body = request(file)
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         client.sendall(head(server, len(body)))
@@ -168,8 +178,8 @@ def send_slow(server: Server, file: bytes):
         return int(client.recv(4096).split()[1]), b""
 
 
-def send_cut_off(server: Server, file: bytes):
-    """A connection that ends in the middle of the body."""
+def send_cut_off(server: Server, file: bytes) -> tuple[None, bytes]:
+    """Closes the connection in the middle of the body."""
     body = request(file)
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         client.sendall(head(server, len(body)) + body[: len(body) // 2])
@@ -201,7 +211,7 @@ SEND = {
     "good": lambda server, file: server.ask(request(file)),
     "malformed": lambda server, file: server.ask(request(file)[:-20]),
     "no picture": lambda server, file: server.ask(request(b"words")),
-    # its header is whole, so that only decoding it, in a batch, finds the damage
+    # its header is intact, so only decoding it, in a batch, finds the damage
     "damaged": lambda server, file: server.ask(request(file[: len(file) // 2])),
     "gigapixel": lambda server, file: server.ask(request(gigapixel())),
     "huge": lambda server, file: server.ask(b" " * (2 * 2**20)),

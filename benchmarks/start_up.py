@@ -1,11 +1,11 @@
-"""How long one waits before anything happens, each wait in a fresh process.
+"""Start-up times, each measured in a fresh process.
 
     python -m benchmarks.start_up
 
-`keras-inception --help`; what importing `keras_inception` adds to importing Keras;
-building the network; and from an exported file to its first answer, in TensorFlow, ONNX
-Runtime and OpenVINO (their own imports apart). The waits take turns. Medians and
-quartiles go to benchmarks/results/start_up.csv, with a picture beside it.
+`keras-inception --help`; importing Keras, and `keras_inception` after it; building the
+network; and from an exported file to its first answer in TensorFlow, ONNX Runtime and
+OpenVINO (without importing them). The measurements take turns. Medians and quartiles
+are written to benchmarks/results/start_up.csv, and a plot to start_up.png.
 """
 
 import argparse
@@ -17,9 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.environment import environment
 from benchmarks.inference import prepare
-from benchmarks.tables import RESULTS, write
+from benchmarks.tables import RESULTS, environment, write
 
 TIMED = """
 import time
@@ -36,7 +35,9 @@ ANSWER = "open_file({path!r})(np.zeros((1, 224, 224, 3), 'float32'))"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--files", type=Path, help="folder of benchmarks.inference")
     options = parser.parse_args()
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def waits(exports: Path) -> dict:
-    """By name, functions that wait once and return the seconds."""
+    """By name, functions that measure once and return the seconds."""
     opened = "import numpy as np; from keras_inception.export.formats import open_file"
     onnx, openvino = (
         str(exports / name) for name in ("onnx/1/model.onnx", "openvino/1/model.xml")
@@ -94,20 +95,20 @@ def waits(exports: Path) -> dict:
 
 
 def help_shown() -> float:
-    """From starting the command to its end."""
+    """Seconds of the command, from its start to its end."""
     began = time.perf_counter()
     _run([sys.executable, "-m", "keras_inception_cli", "--help"])
     return time.perf_counter() - began
 
 
 def timed(before: str, code: str) -> float:
-    """Seconds that code takes in a new process, where `before` has run already."""
+    """Seconds of `code` in a new process, after `before`, which is not timed."""
     words = [sys.executable, "-c", TIMED.format(before=before, timed=code)]
     return float(_run(words).splitlines()[-1])
 
 
 def draw(path: Path, rows: list[dict]) -> None:
-    """Bars of the medians, with quartiles."""
+    """Draws bars of the medians, with quartiles."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,55 +1,90 @@
-"""Tables of trainings with several seeds: kept, gone on with, summed up."""
+"""Studies: every arm trained with several seeds, resumable, summed up in a table."""
 
-import csv
+import argparse
 import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows that are there already."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+from benchmarks.tables import environment, read, write
+from keras_inception_cli.console import print_table
 
 
-def append(path: Path, row: dict) -> None:
-    """Adds a row to the table, and tells it; the columns may be other than before."""
-    rows = [*read(path), row]
-    columns = dict.fromkeys(name for each in rows for name in each)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
-    print(row, flush=True)
+def study_parser(description: str, **defaults: float) -> argparse.ArgumentParser:
+    """A parser for FOLDER, OUT.csv, `--seeds`, and an option for each default.
+
+    Args:
+        description: The module's docstring.
+        **defaults: Settings, the same for all rows of a study, and their defaults.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="with train/ and val/")
+    parser.add_argument("out", type=Path, help="the CSV file of the study's rows")
+    parser.add_argument("--seeds", type=int, default=3, help="(default: 3)")
+    for name, value in defaults.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(value),
+            default=value,
+            help=f"(default: {value})",
+        )
+    return parser
 
 
-def refuse_other_settings(path: Path, settings: dict[str, float]) -> None:
-    """Ends the program if the table's rows were made with other settings."""
-    for row in read(path):
-        if any(float(row[name]) != value for name, value in settings.items()):
+def run_study(
+    out: Path,
+    arms: Iterable[str],
+    seeds: int,
+    settings: Mapping[str, float],
+    train: Callable[[str, int], Mapping[str, object]],
+) -> None:
+    """Trains every arm with every seed, and prints the means over the seeds.
+
+    Seeds are the outer loop, so that an interrupted study is balanced. A row is written
+    after each training; a training whose row exists is skipped.
+
+    Args:
+        out: The CSV file.
+        arms: Names of the arms.
+        seeds: Number of seeds, from 0.
+        settings: Settings that all rows have in common.
+        train: Called with an arm and a seed; returns the accuracies, in columns that
+            end in `accuracy`.
+    """
+    rows: list[Mapping[str, object]] = list(read(out))
+    for row in rows:
+        if any(float(str(row[name])) != value for name, value in settings.items()):
             raise SystemExit(
-                f"{path} holds a study with other settings; give it another file"
+                f"{out} holds a study with other settings. Use another file."
             )
+    done = {(row["arm"], int(str(row["seed"]))) for row in rows}
+    for seed in range(seeds):
+        for arm in arms:
+            if (arm, seed) in done:
+                continue
+            started = time.perf_counter()
+            accuracies = train(arm, seed)
+            seconds = round(time.perf_counter() - started)
+            row = {"arm": arm, "seed": seed, **settings, **accuracies}
+            rows.append(row | {"seconds": seconds, **environment()})
+            print(rows[-1], flush=True)
+            write(out, rows)
+    print_means(read(out))
 
 
-def table(rows: list[dict[str, str]]) -> str:
-    """Mean and standard deviation of every accuracy over an arm's seeds."""
+def print_means(rows: list[dict[str, str]]) -> None:
+    """Prints mean and standard deviation of each accuracy over an arm's seeds."""
     names = [name for name in rows[0] if name.endswith("accuracy")]
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    width = max(map(len, arms))
-    lines = [f"{'arm':<{width}} seeds  " + "  ".join(f"{name:>20}" for name in names)]
-    for arm in arms:
+    cells = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
         of_arm = [row for row in rows if row["arm"] == arm]
-        cells = []
+        cells.append([arm, len(of_arm)])
         for name in names:
             values = [float(row[name]) for row in of_arm if row[name]]
             text = f"{statistics.mean(values):.4f}" if values else "-"
             if len(values) > 1:
                 text += f" +- {statistics.stdev(values):.4f}"
-            cells.append(f"{text:>20}")
-        lines.append(f"{arm:<{width}} {len(of_arm):>5}  " + "  ".join(cells))
-    return "\n".join(lines)
+            cells[-1].append(text)
+    print_table(cells, ["arm", "seeds", *names])

@@ -1,34 +1,39 @@
-"""What measured rows become: a table for people, a CSV file, and a picture."""
+"""Result tables of the benchmarks: CSV files, printed tables, plots, environment."""
 
 import csv
+import datetime
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.alternation import ratios
-from benchmarks.environment import environment
+from keras_inception.files import write_csv
+from keras_inception_cli.console import print_table
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = ("torch", "torchvision", "onnxruntime", "openvino")
 
 
-def finish(name: str, rows: list[dict], peer: str, threads: int) -> None:
-    """Prints rows of `in_turns` with their ratios, and writes NAME.csv and NAME.png."""
-    for row, ratio in zip(rows, ratios(rows, peer), strict=True):
-        row["times_as_fast"] = ratio
-        del row["seconds"]
-        print(
-            f"{row['candidate']:<38} {row['batch']:>2}  {row['median_ms']:7.1f} ms "
-            f"({row['lower_quartile_ms']:.1f} to {row['upper_quartile_ms']:.1f})  "
-            f"{row['pictures_per_second']:6.1f} pictures/s  {ratio:5.2f}  "
-            f"{row['peak_mb']:5} MB, idle {row['idle_mb']}"
-        )
-    about = {"peer": peer, "threads": threads, **environment(), **versions(PEERS)}
-    write(RESULTS / f"{name}.csv", [row | about for row in rows])
-    draw(RESULTS / f"{name}.png", rows, peer)
+def environment() -> dict[str, str | int]:
+    """Date, processor, cores, and versions, for every row that a benchmark writes."""
+    import keras
+    import tensorflow as tf
+
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "tensorflow": tf.__version__,
+    }
 
 
-def versions(packages) -> dict[str, str]:
-    """Which of these packages are installed, and in which version."""
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The version of each package, empty if it is not installed."""
     found = {}
     for package in packages:
         try:
@@ -38,18 +43,54 @@ def versions(packages) -> dict[str, str]:
     return found
 
 
-def write(path: Path, rows: list[dict]) -> None:
-    """Writes a table of results."""
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"wrote {path}")
+def read(path: Path) -> list[dict[str, str]]:
+    """Reads a table; a file that does not exist has no rows."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes a table of results; rows may lack some of the columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(path, columns, [[row.get(name, "") for name in columns] for row in rows])
+    print(f"wrote {path}", flush=True)
+
+
+def finish(name: str, rows: list[dict], peer: str, threads: int) -> None:
+    """Prints rows of `in_turns` with their ratios; writes NAME.csv and NAME.png.
+
+    Args:
+        name: Name of the results.
+        rows: From `in_turns`.
+        peer: The candidate that the ratios compare with.
+        threads: Threads of every candidate.
+    """
+    for row, ratio in zip(rows, ratios(rows, peer), strict=True):
+        row["times_as_fast"] = ratio
+        del row["seconds"]
+    columns = {
+        "candidate": "candidate",
+        "batch": "batch",
+        "median_ms": "ms",
+        "lower_quartile_ms": "from",
+        "upper_quartile_ms": "to",
+        "pictures_per_second": "pictures/s",
+        "times_as_fast": "ratio",
+        "peak_mb": "peak MB",
+        "idle_mb": "idle MB",
+    }
+    cells = [[row[column] for column in columns] for row in rows]
+    print_table(cells, list(columns.values()))
+    about = {"peer": peer, "threads": threads, **environment(), **versions(PEERS)}
+    write(RESULTS / f"{name}.csv", [row | about for row in rows])
+    draw(RESULTS / f"{name}.png", rows, peer)
 
 
 def draw(path: Path, rows: list[dict], peer: str) -> None:
-    """Bars of pictures per second with quartiles; a panel for each batch size."""
+    """Draws bars of pictures per second with quartiles, a panel for each batch size."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -68,7 +109,7 @@ def draw(path: Path, rows: list[dict], peer: str) -> None:
     for batch, panel in zip(batches, panels[0], strict=True):
         of_batch = [row for row in rows if row["batch"] == batch]
         speeds = [row["pictures_per_second"] for row in of_batch]
-        # a short time is a high speed: the quartiles change places
+        # A short time is a high speed, so the quartiles swap.
         low = [1000 * batch / row["upper_quartile_ms"] for row in of_batch]
         high = [1000 * batch / row["lower_quartile_ms"] for row in of_batch]
         errors = [
@@ -86,7 +127,7 @@ def draw(path: Path, rows: list[dict], peer: str) -> None:
         panel.set_title(f"batch {batch}")
         panel.set_xlabel("pictures/s")
     panels[0][0].invert_yaxis()
-    figure.suptitle(f"Beside {peer} = 1.00x; orange: peers; whiskers: quartiles")
+    figure.suptitle(f"Relative to {peer} = 1.00x; orange: peers; whiskers: quartiles")
     figure.savefig(path, dpi=100)
     plt.close(figure)
     print(f"wrote {path}")

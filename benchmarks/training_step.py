@@ -1,16 +1,16 @@
-"""A training step beside torchvision's in PyTorch, in turns: seconds and memory.
+"""A training step compared with torchvision's, in turns: seconds and memory.
 
     python -m benchmarks.training_step
 
 Forward, loss of the main output and of both heads, backward, and SGD with momentum, in
 batches of 32 at 224 pixels with 1,000 classes. `same network` is torchvision's, with
-batch normalisation, built by us. `bfloat16`: mixed precision, in Keras's and PyTorch's
-own way. `freed memory kept`: see `alternation.FREED_MEMORY_KEPT`.
+batch normalization, built by us. `bfloat16`: mixed precision of Keras and of PyTorch.
+`freed memory kept`: see `alternation.FREED_MEMORY_KEPT`.
 
-The peak is of a process's whole memory while it repeats its steps; beside it stands
-what the process took before its first step, with library and network loaded. Medians,
-quartiles and the medians of the rounds' ratios go to
-benchmarks/results/training_step.csv, with a picture beside it.
+The peak is that of the whole process while it repeats its steps; `idle` is its memory
+before the first step, with library and network loaded. Medians, quartiles and the
+medians of the rounds' ratios are written to benchmarks/results/training_step.csv, and a
+plot to training_step.png.
 """
 
 import argparse
@@ -23,12 +23,18 @@ PEER = "torchvision, eager"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--only", nargs="+", help="words in the names of candidates")
-    parser.add_argument("--name", default="training_step", help="of the results")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        help="measure only candidates whose name contains one of these",
+    )
+    parser.add_argument("--name", default="training_step", help="name of the results")
     options = parser.parse_args()
     candidates = [
         candidate

@@ -1,7 +1,6 @@
 """Ask TF Serving about picture files over gRPC.
 
-Needs grpcio and `pip install --no-deps tensorflow-serving-api`: with dependencies it
-would install TensorFlow a second time beside tensorflow-cpu.
+`tensorflow-serving-api`, which keras-inception installs, has the messages and the stub:
 
 python examples/ask_grpc.py 127.0.0.1:8500 digits five.png nine.png
 """

@@ -13,18 +13,14 @@ from pathlib import Path
 
 
 def main(url: str, *files: str) -> None:
-    # All pictures in one request. Bytes travel in JSON as {"b64": ...}, in the standard
-    # alphabet; they are decoded once by the server, and never by the model.
+    # One request for all pictures. JSON carries bytes as {"b64": ...}, in base64's
+    # standard alphabet; the server decodes it before the model sees it.
     instances = [
         {"image_bytes": {"b64": base64.b64encode(Path(file).read_bytes()).decode()}}
         for file in files
     ]
-    request = urllib.request.Request(
-        f"{url}:predict",
-        json.dumps(
-            {"signature_name": "serving_bytes", "instances": instances}
-        ).encode(),
-    )
+    body = json.dumps({"signature_name": "serving_bytes", "instances": instances})
+    request = urllib.request.Request(f"{url}:predict", body.encode())
     with urllib.request.urlopen(request, timeout=30) as response:
         predictions = json.load(response)["predictions"]
     for file, prediction in zip(files, predictions, strict=True):

@@ -1,4 +1,4 @@
-"""Ask an exported digits model about held-out digits and compare with the truth.
+"""Ask an exported digits model about validation pictures; compare with the truth.
 
 python examples/predict_digits.py saved_models/digits
 """
@@ -6,25 +6,22 @@ python examples/predict_digits.py saved_models/digits
 import sys
 from pathlib import Path
 
-from keras_inception_cli.console import quiet_start
+import tensorflow as tf
 
-with quiet_start():
-    import tensorflow as tf
-
-    import keras_inception as ki
+import keras_inception as ki
 
 
 def main(directory: str) -> None:
     version = max(ki.export.versions(directory))
     exported = tf.saved_model.load(Path(directory) / str(version))
     classify = exported.signatures["serving_bytes"]
-    source = ki.data.find("digits")
-    pixels, labels = source.validation.elements[0], source.validation.labels
-    print(f"{directory}, version {version}, asked about PNG files of held-out digits:")
+    digits = ki.data.find("digits")
+    pixels, labels = digits.validation.elements[0], digits.validation.labels
+    print(f"{directory}, version {version}, asked about validation digits as PNG:")
     for picture, label in zip(pixels[:8], labels[:8], strict=True):
         answer = classify(image_bytes=tf.io.encode_png(picture)[None])
         best, score = answer["classes"][0, 0].numpy(), answer["scores"][0, 0].numpy()
-        truth = source.class_names[label]
+        truth = digits.class_names[label]
         print(f"  true {truth}   predicted {best.decode()} ({score:.3f})")
 
 

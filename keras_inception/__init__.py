@@ -4,12 +4,31 @@
 >>> model = ki.GoogLeNet((64, 64, 3), classes=3)
 >>> model.compile(optimizer="sgd")
 
-The names below run on every backend of Keras. What not every program needs is imported
-when it is first used: `ki.evaluation`, `ki.training` and `ki.weights`, and `ki.data`,
-`ki.export` and `ki.server`, which need TensorFlow.
+The map, each line standing on those above it:
+
+    architecture  the networks as tables, their stages and endpoints
+    files, text   files written whole or not at all; lists in messages
+    event_files, html_report   TensorBoard's files; pages of reports
+    graph         steps, endpoints and costs of a model; all that is private to Keras
+    backend       compiling and differentiating on TensorFlow, JAX and PyTorch
+    layers        rows of a table as Keras layers
+    outputs       the `Output` layer, outputs by name, softmax or logits
+    supervision   heads: describe, attach, detach, train
+    network       a network from its table
+    weights       weights of torchvision, Caffe, TF-Slim and `.keras` files
+    optimizers    freezing, and learning rates by layer
+    googlenet     `GoogLeNet()`
+    defaults      the network, input size and augmentation that suit some pictures
+    early_exit, evaluation, gradients, training   what to do with a model
+    data, export, server   pictures in, versions out, answers over HTTP
+
+`data`, `export` and `server` need TensorFlow; everything else runs on every backend of
+Keras. `ki.data`, `ki.evaluation`, `ki.export`, `ki.server`, `ki.training` and
+`ki.weights` are imported at their first use.
 """
 
 import importlib
+from types import ModuleType
 
 from keras_inception import optimizers
 from keras_inception.architecture import (
@@ -64,11 +83,10 @@ __all__ = [
     "weights",
 ]
 
+_AT_FIRST_USE = ("data", "evaluation", "export", "server", "training", "weights")
 
-WHEN_USED = ("data", "evaluation", "export", "server", "training", "weights")
 
-
-def __getattr__(name):
-    if name in WHEN_USED:
+def __getattr__(name: str) -> ModuleType:
+    if name in _AT_FIRST_USE:
         return importlib.import_module(f"keras_inception.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

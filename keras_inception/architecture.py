@@ -2,10 +2,11 @@
 
 Going Deeper with Convolutions, Szegedy et al., arXiv 1409.4842, Table 1. Stage names
 are BVLC's (`models/bvlc_googlenet/train_val.prototxt` of Caffe) with `/` as `_`. A
-table says what the network *is*; `layers.py` knows how each kind of row is built.
+table says what the network *is*; `layers.py` builds each kind of row.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -25,16 +26,16 @@ class Conv(NamedTuple):
 
 
 class MaxPool(NamedTuple):
-    """Max pooling whose last window may hang over the edge (Caffe's ceil mode)."""
+    """Max pooling whose last window may reach beyond the edge (Caffe's ceil mode)."""
 
     size: int
     strides: int
 
 
 class LocalResponseNorm(NamedTuple):
-    """Normalisation across channels, as in Krizhevsky et al. 2012, section 3.3.
+    """Normalization across channels, as in Krizhevsky et al. 2012, section 3.3.
 
-    `alpha` is divided by `size`, as Caffe does.
+    `alpha` is divided by `size`, as in Caffe.
     """
 
     size: int = 5
@@ -43,10 +44,10 @@ class LocalResponseNorm(NamedTuple):
 
 
 class Inception(NamedTuple):
-    """An Inception module: the widths of its six convolutions (Figure 2b).
+    """An Inception module: the filters of its six convolutions (Figure 2b).
 
-    `wide_size` is the kernel of the column that the paper calls "5x5"; ports descended
-    from TF-Slim use 3 there.
+    `wide_size` is the kernel size of the column that the paper calls "5x5"; TF-Slim,
+    and the ports made from it, use 3.
     """
 
     conv_1x1: int
@@ -63,7 +64,7 @@ class GlobalAveragePool(NamedTuple):
 
 
 class Dropout(NamedTuple):
-    """Drops this share of the values while training."""
+    """Dropout of this fraction of the values, in training only."""
 
     rate: float
 
@@ -73,18 +74,18 @@ Row = Conv | MaxPool | LocalResponseNorm | Inception | GlobalAveragePool | Dropo
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A network between its pixels and its classifier.
+    """A network without its classifier, as a table.
 
     Attributes:
-        name: What commands and `config.json` call it.
-        rows: Stage name to row, in network order. A stage's name is the name of the
-            layer that holds its output: the endpoint.
+        name: Its name in commands and in `config.json`.
+        rows: Stage name to row, in network order. A stage has the name of the layer
+            whose output is the stage's output: the endpoint.
         input_mean: Subtracted from the R, G and B of pixels 0..255.
-        input_scale: Multiplies what is left.
-        smallest_input: Height and width in pixels below which the last modules would
-            have nothing left to look at.
-        adaptive_head_pool: The heads average-pool to a 4x4 grid whatever the map's
-            size (torchvision) instead of 5x5 windows with stride 3 (the paper).
+        input_scale: The factor on the difference.
+        smallest_input: The smallest height and width in pixels; below it the maps of
+            the last modules would be empty.
+        adaptive_head_pool: Whether heads average-pool every map to a 4x4 grid
+            (torchvision) instead of in 5x5 windows with stride 3 (the paper).
     """
 
     name: str
@@ -94,10 +95,10 @@ class Architecture:
     smallest_input: int
     adaptive_head_pool: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "rows", MappingProxyType(dict(self.rows)))
 
-    def __reduce__(self):  # a mapping proxy cannot be pickled or copied by itself
+    def __reduce__(self) -> tuple:  # a mapping proxy can't be pickled or copied
         fields = [getattr(self, field.name) for field in dataclasses.fields(self)]
         fields[1] = dict(self.rows)
         return Architecture, tuple(fields)
@@ -136,23 +137,26 @@ GOOGLENET = Architecture(
 )
 # fmt: on
 
-AUXILIARY_ENDPOINTS = ("inception_4a", "inception_4d")  # the paper's places, section 5
+AUXILIARY_ENDPOINTS = ("inception_4a", "inception_4d")  # the paper, section 5
 
 
 def _small(paper: Architecture) -> Architecture:
-    """The same modules for pictures of 32 to 64 pixels: an eighth, not a 32nd."""
-    stem = {
+    """Derives the network for inputs of 32 to 64 pixels.
+
+    The modules are the same; the last maps have an eighth of the input size, where the
+    paper's have a 32nd.
+    """
+    stem: dict[str, Row] = {
         "conv1_3x3": Conv(64, 3),  # 32x32x64 at 32x32
         "pool1_3x3_s2": MaxPool(3, strides=2),  # 16x16x64
         "conv2_3x3_reduce": Conv(64, 1),  # 16x16x64
         "conv2_3x3": Conv(192, 3),  # 16x16x192; then 3a at 16x16, 4a at 8x8, 5a at 4x4
     }
-    names = list(paper.rows)
-    rest = {name: paper.rows[name] for name in names[names.index("inception_3a") :]}
+    start = list(paper.rows).index("inception_3a")
     return dataclasses.replace(
         paper,
         name="googlenet_small",
-        rows=stem | rest,
+        rows=stem | dict(itertools.islice(paper.rows.items(), start, None)),
         input_mean=(127.5, 127.5, 127.5),
         input_scale=1 / 127.5,
         smallest_input=16,
@@ -160,19 +164,17 @@ def _small(paper: Architecture) -> Architecture:
 
 
 def _torchvision(paper: Architecture) -> Architecture:
-    """What torchvision's `googlenet` computes; made for `batch_norm=True`.
+    """Derives torchvision's `googlenet`, which is meant for `batch_norm=True`.
 
-    It came from TF-Slim's port: no response normalisation, 3x3 where the paper has
-    5x5, a 2x2 pool before 5a, dropout of 20 %.
+    It is a port of TF-Slim's: no response normalization, 3x3 in place of 5x5, a 2x2
+    pool before 5a, 20 % dropout.
     """
-    rows = {}
-    for name, row in paper.rows.items():
-        if isinstance(row, Inception):
-            row = row._replace(wide_size=3)
-        if not isinstance(row, LocalResponseNorm):
-            rows[name] = row
-    rows["pool4_3x3_s2"] = MaxPool(2, strides=2)
-    rows["pool5_drop_7x7_s1"] = Dropout(0.2)
+    rows: dict[str, Row] = {
+        name: row._replace(wide_size=3) if isinstance(row, Inception) else row
+        for name, row in paper.rows.items()
+        if not isinstance(row, LocalResponseNorm)
+    }
+    rows |= {"pool4_3x3_s2": MaxPool(2, strides=2), "pool5_drop_7x7_s1": Dropout(0.2)}
     return dataclasses.replace(
         paper,
         name="googlenet_torchvision",
@@ -184,15 +186,17 @@ def _torchvision(paper: Architecture) -> Architecture:
 
 
 def _slim(torchvision: Architecture) -> Architecture:
-    """TF-Slim's `inception_v1`, from which torchvision's weights were ported.
+    """Derives TF-Slim's `inception_v1`, from which torchvision's weights were ported.
 
-    Its first convolution is padded as TensorFlow pads: one pixel further left and up.
+    Its first convolution is padded as TensorFlow pads: one pixel less at the top and
+    the left.
     """
-    first = torchvision.rows["conv1_7x7_s2"]._replace(padding="same")
+    first = torchvision.rows["conv1_7x7_s2"]
+    assert isinstance(first, Conv)
     return dataclasses.replace(
         torchvision,
         name="googlenet_slim",
-        rows={**torchvision.rows, "conv1_7x7_s2": first},
+        rows={**torchvision.rows, "conv1_7x7_s2": first._replace(padding="same")},
     )
 
 
@@ -200,27 +204,36 @@ GOOGLENET_SMALL = _small(GOOGLENET)
 GOOGLENET_TORCHVISION = _torchvision(GOOGLENET)
 GOOGLENET_SLIM = _slim(GOOGLENET_TORCHVISION)
 
-ARCHITECTURES = MappingProxyType(
-    {
-        architecture.name: architecture
-        for architecture in (
-            GOOGLENET,
-            GOOGLENET_SMALL,
-            GOOGLENET_TORCHVISION,
-            GOOGLENET_SLIM,
-        )
-    }
-)
+_TABLES = (GOOGLENET, GOOGLENET_SMALL, GOOGLENET_TORCHVISION, GOOGLENET_SLIM)
+ARCHITECTURES = MappingProxyType({table.name: table for table in _TABLES})
 
 
 def stage_of(layer: str, stages: Iterable[str]) -> str | None:
-    """Which of some stages a layer belongs to, by its name; `None`: to none of them.
+    """Returns the one of `stages` that a layer belongs to by its name, or `None`.
 
-    The longest name counts that the layer's name begins with.
+    It is the longest of the names that the layer's name begins with. A head's layers
+    begin with the name of their output, so `stages` may hold outputs as well.
 
-    Example:
     >>> stage_of("conv2_3x3_reduce_bn", ["conv2_3x3", "conv2_3x3_reduce"])
     'conv2_3x3_reduce'
     """
     fitting = [stage for stage in stages if f"{layer}_".startswith(f"{stage}_")]
     return max(fitting, key=len, default=None)
+
+
+def stages_in(layer_names: Iterable[str]) -> dict[str, str]:
+    """Finds the stages of all known tables among a model's layers, in network order.
+
+    Returns stage to the layer whose output is the stage's output: the layer of that
+    name or, where batch normalization follows a convolution, the ReLU after it.
+
+    >>> stages_in(["conv1_7x7_s2", "conv1_7x7_s2_bn", "conv1_7x7_s2_relu", "pool1"])
+    {'conv1_7x7_s2': 'conv1_7x7_s2_relu'}
+    """
+    names = dict.fromkeys(layer_names)
+    known = {stage for table in _TABLES for stage in table.rows}
+    return {
+        name: relu if (relu := f"{name}_relu") in names else name
+        for name in names
+        if name in known
+    }

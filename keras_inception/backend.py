@@ -1,15 +1,16 @@
 """Compiling and differentiating on each of Keras's backends."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 
 
-def gradients_of(compute: Callable, trainable: list) -> Iterator[list]:
-    """The gradients of each of `compute(trainable)`'s losses, one after the other.
+def gradients_of(compute: Callable[[list], Any], trainable: list) -> Iterator[Sequence]:
+    """Yields the gradients of each of the losses `compute(trainable)`, in their order.
 
-    `None` where a loss does not depend on a variable (on JAX: zeros).
+    The gradient is `None` where a loss does not depend on a variable (on JAX: zeros).
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -41,10 +42,14 @@ def gradients_of(compute: Callable, trainable: list) -> Iterator[list]:
                 loss, values, retain_graph=True, allow_unused=True
             )
     else:
-        raise ValueError(f"gradient_flow knows no gradients on the {backend} backend.")
+        raise ValueError(
+            "Gradients can be computed on the TensorFlow, JAX and PyTorch backends. "
+            f"Keras runs on: {backend}"
+        )
 
 
 def compiled_function(function: Callable) -> Callable:
+    """Compiles a function on TensorFlow and JAX; returns it as it is elsewhere."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -58,68 +63,50 @@ def compiled_function(function: Callable) -> Callable:
 
 
 def compiled(model: keras.Model) -> Callable[[list], list]:
-    """A model's forward pass at inference: a list of tensors to a list of tensors.
+    """Compiles a model's forward pass at inference, from a list of tensors to a list.
 
-    TensorFlow traces it once, for every batch size; JAX compiles it for each batch size
-    that comes; PyTorch runs it as it is. The weights are read at each call, so that
-    training in between counts.
-
-    Args:
-        model: A functional model whose inputs and outputs are lists.
+    TensorFlow traces it once for all batch sizes; JAX compiles it anew for each batch
+    size; PyTorch runs it as it is. The weights are read at each call, so the result
+    follows training.
     """
     backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return _by_tensorflow(model)
     if backend == "jax":
-        return _by_jax(model)
+        import jax
+
+        @jax.jit
+        def forward(trainable, others, tensors):
+            weights = trainable, others
+            results, _ = model.stateless_call(*weights, tensors, training=False)
+            return keras.tree.flatten(results)
+
+        def with_weights(tensors: list) -> list:
+            trainable = [variable.value for variable in model.trainable_variables]
+            others = [variable.value for variable in model.non_trainable_variables]
+            return forward(trainable, others, tensors)
+
+        return with_weights
+
+    def outputs(tensors: list) -> list:
+        # Keras returns a list of one output as the output itself.
+        return keras.tree.flatten(model(tensors, training=False))
+
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        @functools.cache  # traced at the first call
+        def traced() -> Callable[..., list]:
+            signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+            function = tf.function(lambda *tensors: outputs(list(tensors)))
+            return function.get_concrete_function(*signature)
+
+        return lambda tensors: traced()(*tensors)
     if backend == "torch":
-        return _by_torch(model)
-    return lambda tensors: _outputs(model, tensors)
+        import torch
+
+        return torch.no_grad()(outputs)
+    return outputs
 
 
 def compiles_each_batch_size() -> bool:
-    """Whether a new batch size costs a compilation, so that few should come."""
+    """Whether each new batch size costs a compilation, so that few should be used."""
     return keras.backend.backend() == "jax"
-
-
-def _by_tensorflow(model):
-    import tensorflow as tf
-
-    @functools.cache  # traced when it is first needed
-    def traced():
-        signature = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
-        forward = tf.function(lambda *tensors: _outputs(model, list(tensors)))
-        return forward.get_concrete_function(*signature)
-
-    return lambda tensors: traced()(*tensors)
-
-
-def _by_jax(model):
-    import jax
-
-    @jax.jit
-    def forward(trainable, others, tensors):
-        outputs, _ = model.stateless_call(trainable, others, tensors, training=False)
-        return keras.tree.flatten(outputs)
-
-    def call(tensors):
-        trainable = [variable.value for variable in model.trainable_variables]
-        others = [variable.value for variable in model.non_trainable_variables]
-        return forward(trainable, others, tensors)
-
-    return call
-
-
-def _by_torch(model):
-    import torch
-
-    def call(tensors):
-        with torch.no_grad():
-            return _outputs(model, tensors)
-
-    return call
-
-
-def _outputs(model, tensors):
-    # a list of one output comes back as the output itself
-    return keras.tree.flatten(model(tensors, training=False))

@@ -1,21 +1,17 @@
-"""Files that are written whole or not at all."""
+"""Writes files whole or not at all, reads JSON, and locks files."""
 
+import contextlib
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write(partial)` make a file beside `path`, and renames it into place.
-
-    Raises:
-        OSError: If it could not be written; nothing of it is left, and what was at
-            `path` is intact.
-    """
-    # of the same ending, since Keras tells formats by it
+    """Calls `write(partial)` for a file beside `path`, then renames it to `path`."""
+    # The suffix is kept, since Keras chooses the format by it.
     partial = path.with_name(f".partial-{path.name}")
     try:
         write(partial)
@@ -24,8 +20,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(partial, path)
     except OSError as error:
         raise OSError(
-            f"{path} could not be written ({error.strerror or error}); what it held "
-            "before, if anything, is intact."
+            f"{path} could not be written ({error.strerror or error}). A file that was "
+            "there before is intact."
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -38,11 +34,7 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        FileNotFoundError, ValueError: If there is no such file, or it is not JSON.
-    """
+    """Reads a JSON file."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -52,10 +44,40 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Writes a CSV file whole or not at all, `columns` in its first line."""
+    """Writes a CSV file whole or not at all; its first line is `columns`."""
 
     def write(partial: Path) -> None:
         with partial.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([columns, *rows])
 
     write_whole(path, write)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Locks a file while the block runs; yields `False` if another holder has it.
+
+    The system releases the lock however the process ends. Shared locks are allowed at
+    the same time; an exclusive one creates the file. On Windows, which has no such
+    locks, this always yields `True`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lock = Path(folder, "lock")
+    ...     with locked(lock) as first, locked(lock) as second:
+    ...         print(first, second)
+    True False
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield True
+        return
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("rb" if shared else "ab") as file:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free

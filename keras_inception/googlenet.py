@@ -1,5 +1,6 @@
 """GoogLeNet as a functional Keras model with three named softmax outputs."""
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -22,39 +23,41 @@ def GoogLeNet(
     """GoogLeNet (Inception v1) with its auxiliary classifiers.
 
     Szegedy et al., Going Deeper with Convolutions, arXiv 1409.4842, Table 1 and
-    section 5. Every stage's output is the output of the layer that has the stage's
-    name (`conv1_7x7_s2`, `inception_4a`); what deviates from the paper stands in
+    section 5. The output of a stage is the output of the layer that has the stage's
+    name (`conv1_7x7_s2`, `inception_4a`). Deviations from the paper are listed in
     `docs/fidelity.md`.
 
     Args:
-        input_shape: `(height, width, 3)`. The pictures are raw RGB pixels 0..255:
-            their normalisation is inside the model.
+        input_shape: `(height, width, 3)`. Pictures are raw RGB pixels 0..255; the
+            model normalizes them itself.
         classes: Number of classes, at least 2. Defaults to 1000.
-        auxiliary: Where the heads hang: endpoints' names, or `AuxiliaryHead` objects
-            for more say; `()` for none. Defaults to the paper's, Inception (4a) and
-            (4d). A head given by name has batch normalisation if the network has it.
-        architecture: `GOOGLENET` (default), `GOOGLENET_SMALL` for pictures of 32 to 64
+        auxiliary: The heads: names of endpoints, or `AuxiliaryHead` objects for other
+            sizes, names or superclasses; `()` for none. Defaults to the paper's,
+            Inception (4a) and (4d). A head given by name has batch normalization if
+            the network has it.
+        architecture: `GOOGLENET` (default), `GOOGLENET_SMALL` for inputs of 32 to 64
             pixels, `GOOGLENET_TORCHVISION`, or a table of your own.
-        width: Multiplies the number of filters of every convolution of the trunk.
-            Defaults to 1.
-        batch_norm: Whether batch normalisation follows every convolution (whose bias
-            it replaces). Defaults to False, as in 2014.
+        width: Factor on the filters of every convolution of the trunk. Defaults to 1.
+        batch_norm: Whether batch normalization follows every convolution, whose bias
+            it replaces. Defaults to False, as in 2014.
         classifier_activation: `"softmax"` (default), or `None` for logits.
         name: Name of the model. Defaults to the architecture's.
         weights: A `.keras` file of a trained GoogLeNet, or `"imagenet"` for
             torchvision's published weights, downloaded once. The trunk is the file's,
-            whatever its architecture; the classifier and the heads are too if the file
-            has them for as many classes, else they are new. Prints which. Defaults to
-            `None`: random weights.
+            whatever its architecture. The classifier and the heads are the file's if
+            it has them for as many classes; otherwise they are new. The logger
+            `keras_inception` says which, at level INFO. Defaults to `None`: random
+            weights.
 
     Returns:
         A `DeeplySupervised` model, not compiled; its outputs are the dict
         `{"main": (batch, classes), "aux_4a": ..., "aux_4d": ...}`.
 
     Raises:
-        ValueError: If the pictures are too small for the architecture, a head names no
-            endpoint, an argument is out of its range, or `weights` is no GoogLeNet.
-        FileNotFoundError, OSError: If `weights` is not there or can't be downloaded.
+        ValueError: If the pictures are too small for the architecture, a head's
+            endpoint does not exist, an argument is out of its range, or `weights` is
+            not a GoogLeNet.
+        FileNotFoundError, OSError: If `weights` does not exist or can't be downloaded.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3)
@@ -62,25 +65,18 @@ def GoogLeNet(
     >>> {name: output.shape for name, output in model.output.items()}
     {'main': (None, 3), 'aux_4a': (None, 3), 'aux_4d': (None, 3)}
     """
-    trunk = {"architecture": architecture, "width": width, "batch_norm": batch_norm}
+    build = build_network
     if weights is not None:
-        # needed only here, so imported only here
         from keras_inception.weights.pretrained import load_pretrained
 
-        return load_pretrained(
-            weights,
-            input_shape,
-            classes,
-            auxiliary,
-            classifier_activation,
-            name,
-            **trunk,
-        )
-    return build_network(
+        build = functools.partial(load_pretrained, weights)
+    return build(
+        architecture,
         input_shape=input_shape,
         classes=classes,
         auxiliary=auxiliary,
+        width=width,
+        batch_norm=batch_norm,
         classifier_activation=classifier_activation,
         name=name,
-        **trunk,
     )

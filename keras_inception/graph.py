@@ -1,44 +1,62 @@
-"""A functional model's graph: its steps in order, where it narrows, what it costs.
+"""A functional model's graph: its steps in order, its narrow points, its cost.
 
-The only file that uses Keras's private names, and the public ones whose values Keras
-does not document (the paths of variables). `tests/test_keras_internals.py` holds Keras
-to what is assumed here.
+The only file that uses private names of Keras, or public ones whose values Keras does
+not document (the paths of variables). `tests/test_keras_internals.py` checks every
+assumption made here, so that a change in Keras fails a test.
 """
 
+import collections
+import functools
 import math
+from collections.abc import Sequence
+from typing import Protocol
 
 import keras
 
 
+class Step(Protocol):
+    """One call of a layer, or of another operation: a node of Keras's graph."""
+
+    operation: keras.Operation
+    input_tensors: Sequence[keras.KerasTensor]
+    output_tensors: Sequence[keras.KerasTensor]
+    is_input: bool
+
+
 def layer_of(tensor: keras.KerasTensor) -> keras.Operation:
-    """The layer, or other operation, that produced a tensor of a graph."""
+    """Returns the layer, or other operation, that produced a tensor of a graph."""
     return tensor._keras_history.operation
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Every layer of a model, those inside sub-models and wrappers included."""
+    """Lists every layer of a model, including those in sub-models and wrappers."""
     return list(model._flatten_layers(include_self=False))
 
 
 def mask_of(tensor: keras.KerasTensor) -> keras.KerasTensor | None:
-    """The mask that travels with a tensor of a graph, or `None`."""
+    """Returns the mask that Keras keeps beside a tensor of a graph, or `None`."""
     return getattr(tensor, "_keras_mask", None)
 
 
 def compile_arguments(model: keras.Model) -> dict:
-    """The arguments that a compiled model was compiled with."""
+    """Returns the arguments that a compiled model was compiled with, by name."""
     return dict(model._compile_config.config)
 
 
+def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Lists the variables that an optimizer was built for, in its order."""
+    return list(optimizer._trainable_variables)
+
+
 def owner_of(variable: keras.Variable) -> tuple[str, str]:
-    """The layer and the weight that a variable is: `("conv1_7x7_s2", "kernel")`."""
-    # some layers have the model's name in front
-    *_, layer, weight = ("", *variable.path.split("/"))
-    return layer, weight
+    """Returns a variable's layer and role: `("conv1_7x7_s2", "kernel")`."""
+    # Keras puts the model's name before the layer's in some paths only.
+    layer, _, weight = variable.path.rpartition("/")
+    return layer.rpartition("/")[2], weight
 
 
 def random_states(model: keras.Model) -> list[keras.Variable]:
-    """The states of a model's random generators, which `save` leaves out."""
+    """Lists the states of a model's random generators, which `save` leaves out."""
     return [v for v in model.variables if owner_of(v)[1] == "seed_generator_state"]
 
 
@@ -47,12 +65,10 @@ def is_distributed(model: keras.Model) -> bool:
     return model._distribute_strategy is not None
 
 
-def steps_to(*tensors: keras.KerasTensor) -> list:
-    """Every call of a layer that these tensors depend on, each after what it needs.
+def steps_to(*tensors: keras.KerasTensor) -> list[Step]:
+    """Lists every step that these tensors depend on, in an order of execution.
 
-    A step is one of Keras's graph nodes: it has an `operation` (the layer, or another
-    operation), `input_tensors` and `output_tensors`, and is an `is_input` or not. A
-    layer that is called twice makes two steps.
+    A layer that is called twice makes two steps.
     """
     order, seen = [], set()
     waiting = [(step_of(tensor), False) for tensor in reversed(tensors)]
@@ -68,28 +84,25 @@ def steps_to(*tensors: keras.KerasTensor) -> list:
     return order
 
 
-def step_of(tensor: keras.KerasTensor):
-    """The call of a layer that made a tensor."""
+def step_of(tensor: keras.KerasTensor) -> Step:
+    """Returns the step that made a tensor."""
     operation, index, _ = tensor._keras_history
     return operation._inbound_nodes[index]
 
 
 def narrow_endpoints(tensor: keras.KerasTensor) -> list[tuple[int, keras.KerasTensor]]:
-    """The tensors through which everything passes on its way to `tensor`.
+    """Lists the tensors that every path from the inputs to `tensor` passes through.
 
-    The sum at a residual block's end is one; what goes through the block's branches is
-    not. Masks, which are of type bool, may pass beside it.
-
-    Returns:
-        `(index, tensor)` pairs in network order: the place is the one output of step
-        `index` of `steps_to(tensor)`.
+    The sum that ends a residual block is one; tensors inside the block's branches are
+    not. Masks, whose type is bool, are ignored: they may pass beside it. Each tensor
+    comes with the index of its step in `steps_to(tensor)`.
     """
     steps = steps_to(tensor)
-    uses = {}
-    for step in steps:
-        for needed in _features(step.input_tensors):
-            uses[id(needed)] = uses.get(id(needed), 0) + 1
-    places, alive = [], set()  # alive: made already, and needed later
+    uses = collections.Counter(
+        id(needed) for step in steps for needed in _features(step.input_tensors)
+    )
+    endpoints = []
+    alive: set[int] = set()  # tensors that were made and are still needed
     inputs_ahead = sum(step.is_input for step in steps)
     for index, step in enumerate(steps):
         inputs_ahead -= step.is_input
@@ -101,11 +114,11 @@ def narrow_endpoints(tensor: keras.KerasTensor) -> list[tuple[int, keras.KerasTe
         if inputs_ahead == 0 and len(alive) == 1 and len(step.output_tensors) == 1:
             (only,) = step.output_tensors
             if id(only) in alive:
-                places.append((index, only))
-    return places
+                endpoints.append((index, only))
+    return endpoints
 
 
-def _features(tensors: list) -> list:
+def _features(tensors: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
     return [tensor for tensor in tensors if tensor.dtype != "bool"]
 
 
@@ -113,17 +126,14 @@ def multiply_adds(model: keras.Model) -> dict[str, int]:
     """Counts the multiply-adds of one example's forward pass, layer by layer.
 
     Convolutions (also depthwise, separable and transposed ones), dense and recurrent
-    layers are counted, as is the custom of the field; additions, pools and
-    normalisations are not.
-
-    Args:
-        model: A functional model whose input has fixed sizes but for the batch.
+    layers count, as is usual in the literature; additions, pools and normalizations do
+    not.
 
     Returns:
         Layer name to multiply-adds, in network order, for the layers that have any.
 
     Raises:
-        ValueError: If a size that counts is not known.
+        ValueError: If a size that the count depends on is not fixed.
 
     Example:
     >>> model = detach_auxiliary(GoogLeNet())
@@ -136,34 +146,33 @@ def multiply_adds(model: keras.Model) -> dict[str, int]:
             for name, count in multiply_adds(layer).items():
                 counts[f"{layer.name}/{name}"] = count
             continue
-        used = _weights_used_at_each_position(layer)
-        if not used:
+        if not (used := _weights_used_at_each_position(layer)):
             continue
-        # a convolution's or dense layer's positions are its output's (its input's,
-        # where it is transposed), a recurrent layer's the steps of its input
+        # The kernel is applied at each output position; at each input position in a
+        # transposed convolution, at each input step in a recurrent layer.
         over = layer.input if isinstance(layer, _OVER_INPUT) else layer.output
-        over = keras.tree.flatten(over)[0]  # a mask or a state may come with it
+        over = keras.tree.flatten(over)[0]  # a mask or a state may follow
         positions = over.shape[1:-1]
         if None in positions:
             raise ValueError(
-                f"The multiply-adds of {layer.name!r} depend on the input's size, "
-                f"which the model leaves open: {model.input_shape}. Build it for one."
+                f"The multiply-adds of {layer.name!r} depend on the input size, which "
+                f"this model leaves open: {model.input_shape}. Build it with a fixed "
+                "input size."
             )
         counts[layer.name] = math.prod(positions) * used
     return counts
 
 
 def multiply_adds_by_step(model: keras.Model, *tensors: keras.KerasTensor) -> list[int]:
-    """Multiply-adds of each of `steps_to(*tensors)`, tensors of the model's graph."""
-    costs = {}
+    """Counts the multiply-adds of each of `steps_to(*tensors)` in `model`'s graph."""
+    costs: dict[str, int] = collections.Counter()
     for name, count in multiply_adds(model).items():
-        own = name.split("/")[0]  # a sub-model is one step
-        costs[own] = costs.get(own, 0) + count
-    return [costs.get(step.operation.name, 0) for step in steps_to(*tensors)]
+        costs[name.split("/")[0]] += count  # a sub-model is one step
+    return [costs[step.operation.name] for step in steps_to(*tensors)]
 
 
-def _weights_used_at_each_position(layer) -> int:
-    """How many weights one position is multiplied by; 0 for what isn't counted."""
+def _weights_used_at_each_position(layer: keras.layers.Layer) -> int:
+    """Counts the weights that multiply one position; 0 for a layer that has none."""
     if isinstance(layer, keras.layers.Bidirectional):
         both = (layer.forward_layer, layer.backward_layer)
         return sum(map(_weights_used_at_each_position, both))
@@ -171,15 +180,8 @@ def _weights_used_at_each_position(layer) -> int:
         layer = layer.layer
     if isinstance(layer, keras.layers.RNN):
         layer = layer.cell
-    kernels = (
-        getattr(layer, name, None)
-        for name in (
-            "kernel",
-            "recurrent_kernel",
-            "depthwise_kernel",
-            "pointwise_kernel",
-        )
-    )
+    names = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel")
+    kernels = (getattr(layer, name, None) for name in names)
     return sum(math.prod(kernel.shape) for kernel in kernels if kernel is not None)
 
 
@@ -196,8 +198,8 @@ def patch_multi_worker_trainer() -> None:
     """Makes Keras's `fit` work under `MultiWorkerMirroredStrategy` (keras#20585).
 
     Patches `reduce_per_replica`, which averages scalar logs over axis 0, and
-    `_maybe_symbolic_build`, which treats a PerReplica batch as a tensor; for that
-    strategy alone, in the whole process, once.
+    `_maybe_symbolic_build`, which treats a PerReplica batch as a tensor. The patch
+    applies to that strategy alone, in the whole process; a second call does nothing.
     """
     import tensorflow as tf
     from keras.src.backend.tensorflow import trainer
@@ -212,20 +214,19 @@ def patch_multi_worker_trainer() -> None:
         return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def reduce_scalars(values, strategy, reduction):
-        # Keras asks for the mean over axis 0 of logs, which are scalars.
         if not over_workers(strategy) or reduction not in ("auto", "mean"):
             return reduce_per_replica(values, strategy, reduction)
-        return keras.tree.map_structure(
-            lambda value: strategy.reduce("MEAN", value, axis=None), values
-        )
+        # Keras passes axis=0, which scalars do not have.
+        mean = functools.partial(strategy.reduce, "MEAN", axis=None)
+        return keras.tree.map_structure(mean, values)
 
     def build_with_one_device(self, iterator=None, data_batch=None):
-        # Keras asks for the mean of batches, of which only the shape is needed.
         strategy = self._distribute_strategy
         if not over_workers(strategy):
             return maybe_symbolic_build(self, iterator, data_batch)
         if iterator is not None:
             for _, _, batches in iterator:
+                # Only the shapes are needed, so one device's part of a batch will do.
                 data_batch = tf.nest.map_structure(
                     lambda value: strategy.experimental_local_results(value)[0],
                     next(batches),

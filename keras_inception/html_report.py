@@ -1,9 +1,13 @@
-"""Self-contained HTML pages: what the reports of several commands are made of."""
+"""The parts of self-contained HTML pages, for the reports of several commands."""
 
 import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; color: #1c2430; background: #fff;
@@ -20,7 +24,7 @@ th:first-child, td:first-child { text-align: left; }
 
 
 def page(title: str, *parts: str) -> str:
-    """A whole page from parts that are HTML already."""
+    """Returns a whole page from parts that are HTML already."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -31,17 +35,17 @@ def page(title: str, *parts: str) -> str:
 
 
 def heading(text: str) -> str:
-    """The title of a section."""
+    """Returns the title of a section."""
     return f"<h2>{html.escape(text)}</h2>"
 
 
 def paragraphs(texts: Iterable[str]) -> str:
-    """Plain texts, a paragraph for each."""
+    """Returns a paragraph for each plain text."""
     return "\n".join(f"<p>{html.escape(text)}</p>" for text in texts)
 
 
 def figure(png: bytes, caption: str) -> str:
-    """A picture inside the page, with its caption."""
+    """Returns a picture with its caption; the page contains the bytes."""
     data = base64.b64encode(png).decode()
     text = html.escape(caption)
     return (
@@ -51,9 +55,9 @@ def figure(png: bytes, caption: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; a page wider than the window scrolls it alone."""
+    """Returns a table, which scrolls by itself where the window is too narrow."""
 
-    def line(cells, tag):
+    def line(cells: Sequence[object], tag: str) -> str:
         inner = "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells)
         return f"<tr>{inner}</tr>"
 
@@ -61,8 +65,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f'<div class="wide"><table>\n{line(columns, "th")}\n{body}\n</table></div>'
 
 
-def png(drawing) -> bytes:
-    """A matplotlib figure as the bytes of a PNG file."""
+def png(drawing: "Figure") -> bytes:
+    """Returns a matplotlib figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

@@ -1,33 +1,35 @@
-"""How each kind of row of an architecture's table is built from Keras layers.
+"""Builds each kind of row of an architecture's table from Keras layers.
 
-The building blocks are functions over named layers rather than layers of their own, so
-that a model stays flat: every convolution can be found, frozen, logged or loaded by the
-name it has in BVLC's model (`inception_3a_5x5_reduce`).
+The building blocks are functions that add named layers, not layers themselves, so that
+a model stays flat: every convolution can be found, frozen, logged or loaded by the name
+that it has in BVLC's model (`inception_3a_5x5_reduce`).
 """
+
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_inception import architecture as table
 
-PACKAGE = "keras_inception"  # under which Keras registers what is saved in a model
+PACKAGE = "keras_inception"  # Keras saves our classes under this name
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LocalResponseNormalization(keras.layers.Layer):
-    """Divides each value by the energy of its neighbours along the last axis.
+    """Divides each value by the energy of its neighbors along the last axis.
 
     `y[c] = x[c] / (bias + alpha / size * sum(x[c']^2))^beta`, the sum over the `size`
-    channels centred on `c`, those beyond the edges being zero. Krizhevsky et al. 2012,
-    section 3.3, with Caffe's division of `alpha` by `size` (`lrn_layer.cpp`), which
-    `tf.nn.local_response_normalization` leaves out.
+    channels centered on `c`; channels beyond the edges count as zero. Krizhevsky et
+    al. 2012, section 3.3, with Caffe's division of `alpha` by `size`
+    (`lrn_layer.cpp`), which `tf.nn.local_response_normalization` does not have.
 
     Args:
         size: Number of channels in the window; odd. Defaults to 5.
-        alpha: Strength. Defaults to 1e-4.
+        alpha: Factor of the energy. Defaults to 1e-4.
         beta: Exponent. Defaults to 0.75.
-        bias: Keeps the divisor away from zero. Defaults to 1.
+        bias: Constant of the divisor, which keeps it away from zero. Defaults to 1.
 
     Input and output shape: `(batch, ..., channels)`.
 
@@ -46,29 +48,29 @@ class LocalResponseNormalization(keras.layers.Layer):
         alpha: float = 1e-4,
         beta: float = 0.75,
         bias: float = 1.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
             raise ValueError(
-                "LocalResponseNormalization needs a window centred on its channel: "
-                f"`size` must be odd and positive, for example 5. Received: {size}"
+                "LocalResponseNormalization centers its window on a channel: `size` "
+                f"must be odd and positive. Received: {size}"
             )
         self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         strength = self.alpha / self.size
 
         @ops.custom_gradient
         def normalize(x):
-            divisor = self.bias + self._sum_of_neighbours(ops.square(x), strength)
+            divisor = self.bias + self._sum_of_neighbors(ops.square(x), strength)
             factor = self.power(divisor)
 
             def gradient(*arguments, upstream=None):
-                # What autodiff finds, in half the passes over the values; the window
-                # is symmetric, so one sum serves both ways.
+                # Automatic differentiation gives the same in twice as many passes over
+                # the values. The window is symmetric, so the sum is its own transpose.
                 through = (arguments[0] if upstream is None else upstream) * factor
-                shared = self._sum_of_neighbours(
+                shared = self._sum_of_neighbors(
                     through * x / divisor, 2 * self.beta * strength
                 )
                 return through - x * shared
@@ -77,58 +79,54 @@ class LocalResponseNormalization(keras.layers.Layer):
 
         return normalize(inputs)
 
-    def _sum_of_neighbours(self, values, factor):
-        """By a product with a band matrix, which costs less than shifted copies."""
+    def _sum_of_neighbors(self, values, factor: float):
+        """Multiplies by a band matrix, which costs less than adding shifted copies."""
         shape, channels = ops.shape(values), values.shape[-1]
         band = ops.cast(self.band(channels, factor), values.dtype)
         return ops.reshape(ops.matmul(ops.reshape(values, (-1, channels)), band), shape)
 
     def band(self, channels: int, factor: float) -> np.ndarray:
-        """`(channels, channels)`: `factor` between neighbours, else zero."""
+        """Returns a matrix `(channels, channels)`: `factor` in the window, else 0."""
         index = np.arange(channels)
         return factor * (abs(index - index[:, None]) <= self.size // 2)
 
-    def power(self, divisor):
-        """What the inputs are multiplied by: the divisor to the power of `-beta`."""
-        if self.beta == 0.75:  # two square roots cost a fraction of a power
+    def power(self, divisor: Any) -> Any:
+        """Raises the divisor to the power of `-beta`: the factor on the inputs."""
+        if self.beta == 0.75:  # two square roots cost much less than a power
             root = ops.rsqrt(divisor)
             return root * ops.sqrt(root)
         return ops.power(divisor, -self.beta)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict:
         names = ("size", "alpha", "beta", "bias")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
-def normalize_pixels(x, architecture: table.Architecture):
-    """`(batch, height, width, 3)` raw RGB pixels 0..255 as the network wants them."""
+def normalize_pixels(x: KerasTensor, architecture: table.Architecture) -> KerasTensor:
+    """Subtracts the table's mean from raw RGB pixels 0..255, and scales the rest."""
     scale = architecture.input_scale
-    return keras.layers.Rescaling(
-        scale,
-        offset=[-mean * scale for mean in architecture.input_mean],
-        name="input_normalization",
-    )(x)
+    offset = [-mean * scale for mean in architecture.input_mean]
+    return keras.layers.Rescaling(scale, offset, name="input_normalization")(x)
 
 
-def build_row(x, row: table.Row, name: str, *, width: float, batch_norm: bool):
+def build_row(
+    x: KerasTensor, row: table.Row, name: str, *, width: float, batch_norm: bool
+) -> KerasTensor:
     """Applies one row of a table; the layer called `name` ends or holds the stage."""
     match row:
         case table.Conv():
-            filters = scaled(row.filters, width)
-            return convolution(
-                x, filters, row.size, row.strides, name, batch_norm, row.padding
-            )
+            row = row._replace(filters=scaled(row.filters, width))
+            return convolution(x, row, name, batch_norm)
         case table.Inception():
             return inception_module(x, row, name, width=width, batch_norm=batch_norm)
         case table.MaxPool():
-            # At even sizes Keras's "same" is Caffe's ceil mode: the overhang is at the
-            # bottom and the right.
-            return keras.layers.MaxPooling2D(
-                row.size, row.strides, padding="same", name=name
-            )(x)
+            # At even sizes Keras's "same" equals Caffe's ceil mode: the padding is at
+            # the bottom and the right.
+            pool = keras.layers.MaxPooling2D
+            return pool(row.size, row.strides, padding="same", name=name)(x)
         case table.LocalResponseNorm():
             return LocalResponseNormalization(**row._asdict(), name=name)(x)
         case table.GlobalAveragePool():
@@ -136,38 +134,32 @@ def build_row(x, row: table.Row, name: str, *, width: float, batch_norm: bool):
         case table.Dropout():
             return keras.layers.Dropout(row.rate, name=name)(x)
     raise TypeError(
-        f"Stage {name!r} has a row of an unknown kind: {row!r}. Expected one of "
-        "Conv, MaxPool, LocalResponseNorm, Inception, GlobalAveragePool, Dropout."
+        f"Stage {name!r}: a row must be a Conv, MaxPool, LocalResponseNorm, Inception, "
+        f"GlobalAveragePool or Dropout. Received: {row!r}"
     )
 
 
 def scaled(filters: int, width: float) -> int:
-    """`filters` times `width`, and at least one."""
+    """Returns `filters` times `width`, rounded, at least 1."""
     return max(1, round(filters * width))
 
 
 def convolution(
-    x,
-    filters: int,
-    size: int,
-    strides: int,
-    name: str,
-    batch_norm: bool,
-    padding: str = "even",
-):
-    """Convolution and ReLU, with batch normalisation between them if asked.
+    x: KerasTensor, row: table.Conv, name: str, batch_norm: bool
+) -> KerasTensor:
+    """Adds a convolution and a ReLU, with batch normalization between them if asked.
 
     The convolution's layer is called `name`; with `batch_norm` the layers `NAME_bn` and
-    `NAME_relu` follow it. `padding`: see `architecture.Conv`.
+    `NAME_relu` follow it.
     """
-    pad_first = strides > 1 and padding == "even"
+    pad_first = row.strides > 1 and row.padding == "even"
     if pad_first:
-        # "same" would pad more at the bottom and the right; Caffe and torch pad evenly.
-        x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        # With strides "same" pads more at the bottom and the right.
+        x = keras.layers.ZeroPadding2D(row.size // 2, name=f"{name}_pad")(x)
     x = keras.layers.Conv2D(
-        filters,
-        size,
-        strides,
+        row.filters,
+        row.size,
+        row.strides,
         padding="valid" if pad_first else "same",
         activation=None if batch_norm else "relu",
         use_bias=not batch_norm,
@@ -175,23 +167,26 @@ def convolution(
         name=name,
     )(x)
     if batch_norm:
-        # The averages of Keras's default momentum, 0.99, lag hundreds of steps behind.
-        x = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-3, name=f"{name}_bn"
-        )(x)
+        # With Keras's default momentum, 0.99, the averages lag hundreds of steps.
+        normalize = keras.layers.BatchNormalization
+        x = normalize(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
         x = keras.layers.ReLU(name=f"{name}_relu")(x)
     return x
 
 
 def inception_module(
-    x, row: table.Inception, name: str, *, width: float, batch_norm: bool
-):
-    """Four branches side by side, joined along the channels (paper, Figure 2b)."""
+    x: KerasTensor,
+    row: table.Inception,
+    name: str,
+    *,
+    width: float,
+    batch_norm: bool,
+) -> KerasTensor:
+    """Adds four parallel branches and joins their channels (paper, Figure 2b)."""
 
-    def conv(x, filters, size, part):
-        return convolution(
-            x, scaled(filters, width), size, 1, f"{name}_{part}", batch_norm
-        )
+    def conv(x, filters: int, size: int, part: str):
+        conv = table.Conv(scaled(filters, width), size)
+        return convolution(x, conv, f"{name}_{part}", batch_norm)
 
     # fmt: off
     one   = conv(x, row.conv_1x1, 1, "1x1")
@@ -203,54 +198,3 @@ def inception_module(
     pool  = conv(pool, row.pool_proj, 1, "pool_proj")
     # fmt: on
     return keras.layers.Concatenate(name=name)([one, three, five, pool])
-
-
-def head_logits(
-    x,
-    name: str,
-    classes: int,
-    *,
-    filters: int = 128,
-    units: int = 1024,
-    dropout: float = 0.7,
-    batch_norm: bool = False,
-    adaptive_pool: bool = False,
-):
-    """The auxiliary classifier up to its logits (paper, section 5).
-
-    Average pool, 1x1 convolution to `filters`, dense `units`, dropout, dense `classes`;
-    the layers are `NAME_ave_pool`, `NAME_conv`, `NAME_fc`, `NAME_drop_fc` and
-    `NAME_classifier`. What is no feature map (a vector, a sequence) has no pool and no
-    convolution: a sequence is averaged over its steps.
-    """
-    rank = len(x.shape)
-    if rank == 4:
-        x = _head_pool(x, f"{name}_ave_pool", adaptive_pool)
-        x = convolution(x, filters, 1, 1, f"{name}_conv", batch_norm)
-        x = keras.layers.Flatten(name=f"{name}_flatten")(x)
-    elif rank == 3:
-        x = keras.layers.GlobalAveragePooling1D(name=f"{name}_ave_pool")(x)
-    elif rank != 2:
-        raise ValueError(
-            f"Head {name!r} needs feature maps (batch, height, width, channels), a "
-            "sequence (batch, steps, features) or vectors (batch, features). "
-            f"Received the shape: {tuple(x.shape)}"
-        )
-    x = keras.layers.Dense(
-        units, activation="relu", kernel_initializer="he_normal", name=f"{name}_fc"
-    )(x)
-    x = keras.layers.Dropout(dropout, name=f"{name}_drop_fc")(x)
-    return keras.layers.Dense(classes, name=f"{name}_classifier")(x)
-
-
-def _head_pool(x, name: str, adaptive: bool):
-    """5x5 windows with stride 3, as the paper; never more than a 4x4 grid.
-
-    A map smaller than the window is pooled whole; on one larger than 16x16 the windows
-    grow, so that the dense layer behind keeps the size it has at the paper's places.
-    """
-    sides = x.shape[1:3]
-    if adaptive or any(side is None or side > 16 for side in sides):
-        return keras.layers.AdaptiveAveragePooling2D(4, name=name)(x)
-    window = tuple(min(5, side) for side in sides)
-    return keras.layers.AveragePooling2D(window, 3, name=name)(x)

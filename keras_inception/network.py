@@ -1,4 +1,4 @@
-"""A network from its table: the graph, with heads on its endpoints."""
+"""Builds a network from its table: the graph, with heads on its endpoints."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,8 @@ def build_network(
 ) -> DeeplySupervised:
     """Builds the network that a table describes, with random weights.
 
-    Arguments, result and errors are those of `GoogLeNet`, which also loads weights.
+    Arguments, result and errors are those of `GoogLeNet`, which also loads weights;
+    here the default is no head.
     """
     _check_arguments(input_shape, classes, architecture, width, classifier_activation)
     inputs = keras.Input(input_shape, name="images")
@@ -51,12 +52,17 @@ def build_network(
     )
 
 
-def _check_arguments(input_shape, classes, architecture, width, classifier_activation):
+def _check_arguments(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    architecture: Architecture,
+    width: float,
+    classifier_activation: str | None,
+) -> None:
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
-            "GoogLeNet takes pictures as (height, width, 3), but Keras is set to "
-            "channels_first. Call keras.config.set_image_data_format('channels_last') "
-            "before building it."
+            "GoogLeNet takes channels last, but Keras is set to channels_first. First "
+            "call keras.config.set_image_data_format('channels_last')."
         )
     if len(input_shape) != 3 or input_shape[2] != 3:
         raise ValueError(
@@ -67,9 +73,8 @@ def _check_arguments(input_shape, classes, architecture, width, classifier_activ
     if any(side is not None and side < smallest for side in input_shape[:2]):
         raise ValueError(
             f"Pictures of {input_shape[0]}x{input_shape[1]} pixels are too small for "
-            f"{architecture.name}, which needs at least {smallest}x{smallest}: give a "
-            "larger input_shape and enlarge the pictures"
-            + (", or use GOOGLENET_SMALL." if smallest > 16 else ".")
+            f"{architecture.name}, which needs at least {smallest}x{smallest}. Enlarge "
+            "them" + (", or use GOOGLENET_SMALL." if smallest > 16 else ".")
         )
     if classes < 2:
         raise ValueError(f"A classifier needs at least 2 classes. Received: {classes}")

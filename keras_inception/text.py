@@ -1,12 +1,11 @@
-"""Words for people: lists in messages."""
+"""Lists of names in messages."""
 
 from collections.abc import Iterable
 
 
 def list_names(names: Iterable[object], most: int = 10) -> str:
-    """Names in quotes for a message, shortened with the count where there are many.
+    """Quotes names for a message; of more than `most` it gives the first and the count.
 
-    Example:
     >>> list_names(["ant", "bee"])
     "'ant', 'bee'"
     >>> list_names(range(12), most=3)
@@ -15,7 +14,5 @@ def list_names(names: Iterable[object], most: int = 10) -> str:
     'none'
     """
     names = list(names)
-    shown = ", ".join(map(repr, names[:most]))
-    return (
-        f"{shown}, ... ({len(names)} in all)" if len(names) > most else shown or "none"
-    )
+    shown = ", ".join(map(repr, names[:most])) or "none"
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > most else shown

@@ -1,9 +1,17 @@
 """The `keras-inception` command.
 
-It is a package of its own, beside `keras_inception`, so that `--help` and wrong
-arguments are answered at once: importing `keras_inception` imports Keras and its
-backend, which takes seconds. Each command's module says what it takes
-(`add_arguments`) and does it (`run`), with the heavy imports inside `run`.
+A separate package beside `keras_inception`, so that `--help` and wrong arguments are
+answered at once: importing `keras_inception` imports Keras and its backend, which takes
+seconds. Each command's module declares its options (`add_arguments`) and runs it
+(`run`), with the heavy imports inside `run`.
+
+    data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, calibrate.py,
+    export.py, serve.py, convert.py     one command each
+    train_options.py                    the options of `train`, those of heads included
+    train_config.py, head_names.py      the configuration that they resolve to
+    train_session.py, train_network.py  the training itself
+    data_options.py                     DATA and its options, for all commands
+    console.py, common.py               progress and tables; checks and loading
 """
 
 import argparse
@@ -23,6 +31,7 @@ from keras_inception_cli import (
     serve,
     train,
 )
+from keras_inception_cli.console import printed_log
 
 COMMANDS = {
     "data": data,
@@ -46,17 +55,18 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="keras-inception",
-        description="GoogLeNet with its auxiliary classifiers: train, look, serve.",
+        description="GoogLeNet with its auxiliary classifiers, from data to a server.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
-        summary = module.__doc__.splitlines()[0]
+        summary = (module.__doc__ or "").splitlines()[0]
         command = subparsers.add_parser(name, help=summary, description=module.__doc__)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
-    return status_of("keras-inception", lambda: options.run(options))
+    with printed_log():
+        return status_of("keras-inception", lambda: options.run(options))
 
 
 def status_of(program: str, run: Callable[[], int | None]) -> int:
@@ -64,7 +74,7 @@ def status_of(program: str, run: Callable[[], int | None]) -> int:
 
     Args:
         program: What the line begins with.
-        run: Returns a status of its own, or `None` for 0.
+        run: Returns an exit status, or `None` for 0.
     """
     try:
         return run() or 0

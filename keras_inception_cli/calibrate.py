@@ -1,6 +1,6 @@
-"""Find thresholds for early exits on held-out pictures.
+"""Find thresholds for early exits on validation pictures.
 
-Half of the held-out pictures choose the thresholds, the other half checks them. Writes
+Half of the pictures choose the thresholds, the other half checks them. Writes
 exits.json (for export --early-exit) and exits.png beside MODEL, or where --out says.
 """
 
@@ -13,50 +13,49 @@ TIMED = 448  # pictures at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `calibrate` takes."""
-    parser.add_argument("model", metavar="MODEL", help="a .keras file with heads")
-    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
-    parser.add_argument(
+    """Declares the arguments of `calibrate`."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a .keras file with heads")
+    add("data", metavar="DATA", help=data_options.DATA_HELP)
+    add(
         "--max-drop",
         type=float,
         default=0.005,
-        metavar="SHARE",
-        help="what main's accuracy may lose (default: 0.005, half a point)",
+        metavar="DROP",
+        help="largest allowed loss of accuracy, 0 to 1 (default: 0.005, half a point)",
     )
-    parser.add_argument(
-        "--exits",
-        nargs="+",
-        metavar="HEAD",
-        help="heads to consider (default: all that answer in main's classes)",
-    )
-    parser.add_argument(
+    heads = "heads to consider (default: all that predict main's classes)"
+    add("--exits", nargs="+", metavar="HEAD", help=heads)
+    add(
         "--confidence",
         choices=("max_probability", "entropy"),
         default="max_probability",
-        help="(default: max_probability)",
+        help="what thresholds are compared with (default: max_probability)",
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
+    add("--batch-size", type=int, default=32, help="(default: 32)")
     data_options.add_seed_argument(parser)
     data_options.add_data_arguments(parser)
-    parser.add_argument(
+    add(
         "--out",
         type=Path,
         metavar="FILE",
-        help="the JSON file; the picture goes beside it (default: exits.json beside "
+        help="JSON file to write, with a picture beside it (default: exits.json beside "
         "MODEL)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Calibrates, checks, times, and writes what it found."""
+    """Calibrates, checks and times early exits, and writes them."""
     common.check_at_least(options, {"batch_size": 1})
+    common.check_folders(options, "out")
     out = options.out or Path(options.model).with_name("exits.json")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {out.parent} for {out.name}.")
     with console.quiet_start():
         from keras_inception import data
         from keras_inception.defaults import input_size_of
-        from keras_inception.early_exit import EarlyExit, plots, timing
+        from keras_inception.early_exit import EarlyExit
+        from keras_inception.early_exit.calibration import stratified_halves
+        from keras_inception.early_exit.plots import draw_trade_off
+        from keras_inception.early_exit.timing import measure_timings
 
     model = common.load_model(options.model)
     if not isinstance(model.output, dict):
@@ -64,98 +63,77 @@ def run(options: argparse.Namespace) -> None:
     data_options.settle_seed(options, options.model)
     source = data_options.find_data(options)
     data_options.check_class_names(model, source)
-    side = input_size_of(model)
-    chooses, checks = _halves(source.validation, options.seed)
-    calibrating, checking = (
-        data.pipeline(source, split, side, options.batch_size)
-        for split in (chooses, checks)
+    split = source.validation
+    chooses, checks = stratified_halves(split.labels, options.seed)
+    # If no class has two pictures, the same ones choose and check.
+    halves = (
+        [split.take(chooses), split.take(checks)] if len(checks) else [split, split]
+    )
+    choosing, checking = (
+        data.pipeline(source, half, input_size_of(model), options.batch_size)
+        for half in halves
     )
     print(
-        f"{len(source.validation)} held-out pictures: {len(chooses)} to choose with, "
-        f"{len(checks)} to check with",
+        f"{len(split)} validation pictures: {len(halves[0])} choose the thresholds, "
+        f"{len(halves[1])} check them",
         flush=True,
     )
-    early = EarlyExit.calibrate(
-        model,
-        calibrating,
-        options.max_drop,
-        exits=options.exits,
-        confidence=options.confidence,
-    )
+    settings = {"exits": options.exits, "confidence": options.confidence}
+    early = EarlyExit.calibrate(model, choosing, options.max_drop, **settings)
     early.save(out)
-    checked = _accuracies(early, checking, options.batch_size)
+    found = early.calibration
+    assert found is not None
+    both = EarlyExit(model, {}), early
+    checked = [_accuracy(one, checking, options.batch_size) for one in both]
     source.bad.check()
-    times = timing.measure(early, _some_pictures(checking), (1, 32))
-    _print(early, checked, times)
+    timings = measure_timings(early, _some_pictures(checking), (1, 32))
+    _print(early.thresholds, found, checked, timings)
     picture = out.with_suffix(".png")
-    plots.draw(early.calibration, times[32], picture)
+    draw_trade_off(found, timings[32], picture)
     print(f"wrote {out} and {picture}")
 
 
-def _halves(split, seed):
-    """Two halves of every class; the same pictures twice if no class has two."""
-    from keras_inception.early_exit.calibration import halves
-
-    chooses, checks = halves(split.labels, seed)
-    if not len(checks):
-        return split, split
-    return split.take(chooses), split.take(checks)
-
-
-def _accuracies(early, dataset, batch_size) -> dict[str, float]:
-    """Of main alone and of early exits, on pictures that chose nothing."""
-    import numpy as np
-
-    from keras_inception.early_exit import EarlyExit
-
-    plain = EarlyExit(early.model, {})
-    hits = {"main alone": [], "early exits": []}
-    for images, labels in dataset:
-        for name, candidate in zip(hits, (plain, early), strict=True):
-            probabilities, _ = candidate.predict(images, batch_size)
-            hits[name].append(probabilities.argmax(-1) == np.asarray(labels))
-    return {name: float(np.concatenate(of).mean()) for name, of in hits.items()}
+def _accuracy(early, dataset, batch_size):
+    hits = [
+        early.predict(images, batch_size)[0].argmax(-1) == labels
+        for images, labels in dataset.as_numpy_iterator()
+    ]
+    return sum(map(sum, hits)) / sum(map(len, hits))
 
 
 def _some_pictures(dataset):
     import numpy as np
 
-    pictures = []
-    for images, _ in dataset:
-        pictures.append(np.asarray(images))
-        if sum(map(len, pictures)) >= TIMED:
-            break
-    return np.concatenate(pictures)[:TIMED]
+    images = dataset.unbatch().take(TIMED).map(lambda images, labels: images)
+    return np.stack(list(images.as_numpy_iterator()))
 
 
-def _print(early, checked, times) -> None:
-    found = early.calibration
-    print("\nexit      threshold  pictures  accuracy by itself")
+def _print(thresholds, found, checked, timings):
+    rows = []
     for name, accuracy in found.exit_accuracy.items():
-        threshold = early.thresholds.get(name)
-        shown = "" if threshold is None else f"{threshold:.4f}"
+        shown = f"{thresholds[name]:.4f}" if name in thresholds else ""
         share = found.chosen.shares.get(name, 0)
-        print(f"{name:<10}{shown:>9}  {share:>8.1%}  {accuracy:>18.4f}")
-    sizes = "".join(f"  ms, batch {size}" for size in times)
-    print(f"\n             chosen by  checked  multiply-adds{sizes}")
-    for name, point, seconds in (
-        ("main alone", found.main, {size: t.main for size, t in times.items()}),
-        ("early exits", found.chosen, {s: t.early_exit for s, t in times.items()}),
+        rows.append((name, shown, f"{share:.1%}", f"{accuracy:.4f}"))
+    print()
+    console.print_table(rows, ["exit", "threshold", "pictures", "accuracy alone"])
+    rows = []
+    for name, point, accuracy, field in (
+        ("main alone", found.main, checked[0], "main"),
+        ("early exits", found.chosen, checked[1], "early_exit"),
     ):
-        cells = "".join(
-            f"{1e3 * seconds[size]:>{len(f'  ms, batch {size}')}.2f}" for size in times
-        )
-        print(
-            f"{name:<12} {point.accuracy:>9.4f}  {checked[name]:>7.4f}  "
-            f"{point.multiply_adds:>13,.0f}{cells}"
-        )
-    speedups = " and ".join(f"{t.speedup:.2f}" for t in times.values())
-    print(f"\n{speedups} times as fast in batches of {' and '.join(map(str, times))}")
+        times = [f"{1e3 * getattr(timing, field):.2f}" for timing in timings.values()]
+        figures = f"{point.accuracy:.4f}", f"{accuracy:.4f}"
+        rows.append((name, *figures, f"{point.multiply_adds:,.0f}", *times))
+    columns = ["", "accuracy", "checked", "multiply-adds"]
+    print()
+    console.print_table(rows, columns + [f"ms, batch {size}" for size in timings])
+    speedups = " and ".join(f"{timing.speedup:.2f}" for timing in timings.values())
+    print(f"\n{speedups} times as fast in batches of {' and '.join(map(str, timings))}")
     if not found.chosen.thresholds:
-        print("no exit pays within the allowed drop")
+        print("no exit saves computation within the allowed drop")
     if found.raises_accuracy:
         print("the exits raise the accuracy: main overthinks more than they miss")
     print(
-        f"{found.overthought:.1%} of the pictures are wrong at main and right at an "
-        "exit (overthinking)"
+        f"overthinking: on {found.overthought:.1%} of the pictures main is wrong and "
+        "an exit is right"
     )

@@ -3,6 +3,7 @@
 import argparse
 import os
 import zipfile
+from typing import Any
 
 
 def check_at_least(options: argparse.Namespace, least: dict[str, int]) -> None:
@@ -22,7 +23,7 @@ def check_folders(options: argparse.Namespace, *names: str) -> None:
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(
                 f"There is no folder {path.parent} for --{name.replace('_', '-')} "
-                f"{path}. Make it first."
+                f"{path}. Create it first."
             )
         if path is not None and path.is_dir():
             raise IsADirectoryError(
@@ -30,7 +31,7 @@ def check_folders(options: argparse.Namespace, *names: str) -> None:
             )
 
 
-def load_model(path: str):
+def load_model(path: str) -> Any:
     """Loads a `.keras` file.
 
     Raises:

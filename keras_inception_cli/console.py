@@ -1,10 +1,15 @@
-"""What commands show on a terminal: progress bars and tables, and TensorFlow silent."""
+"""The terminal of the commands: progress bars, tables, and a silent TensorFlow."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 @contextlib.contextmanager
@@ -20,7 +25,7 @@ def quiet_start() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-            if "tensorflow" in sys.modules:  # searches for GPUs and reports it
+            if "tensorflow" in sys.modules:  # looking for GPUs prints lines
                 sys.modules["tensorflow"].config.list_physical_devices()
         except BaseException:
             held.seek(0)
@@ -31,8 +36,8 @@ def quiet_start() -> Iterator[None]:
             os.close(saved)
 
 
-def progress_bar(label: str, total: int | None, unit: str = "picture"):
-    """A `tqdm` bar on stderr with rate and time left; silent if that is no terminal.
+def progress_bar(label: str, total: int | None, unit: str = "picture") -> "tqdm":
+    """A `tqdm` bar with rate and time left, on a stderr that is a terminal.
 
     Example:
     >>> with progress_bar("decoding", 2) as bar:
@@ -50,23 +55,35 @@ def progress_bar(label: str, total: int | None, unit: str = "picture"):
     )
 
 
-def show_status(line: str) -> None:
-    """Replaces the last line on stderr, if that is a terminal; "" clears it."""
-    if sys.stderr.isatty():
-        print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+@contextlib.contextmanager
+def printed_log() -> Iterator[None]:
+    """Prints what the library logs at level INFO and above, within the block."""
+    logger, printer = logging.getLogger("keras_inception"), _Printer()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(printer)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
 
 
 def print_table(
-    rows: Sequence[Sequence[object]],
-    columns: Sequence[str] | None = None,
-    left: Sequence[int] = (0,),
+    rows: Iterable[Sequence[object]],
+    columns: Sequence[str],
+    left: Container[int] = (0,),
 ) -> None:
-    """Prints aligned columns; in a terminal long cells wrap, elsewhere they do not.
+    """Prints aligned columns; on a terminal long cells wrap, elsewhere they do not.
 
-    Args:
-        rows: The cells of each row.
-        columns: Headers, or `None` for none.
-        left: Indices of the columns that are aligned left; the others are right.
+    The columns with indices in `left` are aligned left, the others right.
 
     Example:
     >>> print_table([["main", "0.9861"], ["aux_4a", "0.97"]], ["output", "accuracy"])
@@ -78,12 +95,10 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    count = len(columns or rows[0]) if columns or rows else 0
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, collapse_padding=True)
-    table.show_header = columns is not None
-    for index in range(count):
+    for index, column in enumerate(columns):
         table.add_column(
-            Text(columns[index]) if columns else "",
+            Text(column),
             justify="left" if index in left else "right",
             overflow="fold",
         )
@@ -93,6 +108,5 @@ def print_table(
     console = Console(width=width, highlight=False, color_system=None)
     with console.capture() as captured:
         console.print(table)
-    # rich pads the last column with blanks
-    for line in captured.get().splitlines():
+    for line in captured.get().splitlines():  # rich pads the last column with blanks
         print(line.rstrip())

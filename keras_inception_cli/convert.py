@@ -1,4 +1,4 @@
-"""Turn trained weights of torchvision, Caffe or TF-Slim into a .keras model."""
+"""Convert trained weights of torchvision, Caffe or TF-Slim to a .keras model."""
 
 import argparse
 from pathlib import Path
@@ -8,16 +8,16 @@ from keras_inception_cli.console import quiet_start
 KINDS = {
     "torchvision": "a .pth or .safetensors file with a googlenet's state dict",
     "caffe": "a .caffemodel file with BVLC's layer names",
-    "slim": "an inception_v1.ckpt, or the prefix of .index and .data files",
+    "slim": "inception_v1.ckpt, or the prefix of .index and .data files",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `convert` takes."""
+    """Declares the arguments of `convert`."""
     listed = "; ".join(f"{kind}: {file}" for kind, file in KINDS.items())
     parser.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
     parser.add_argument("file", metavar="FILE", help=listed)
-    parser.add_argument("out", metavar="OUT.keras", type=Path, help="the model's file")
+    parser.add_argument("out", metavar="OUT.keras", type=Path, help="the file to write")
     parser.add_argument(
         "--no-transform-input",
         action="store_true",
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drop-background",
         action="store_true",
-        help="slim: leave class 0 of 1001, 'background', out",
+        help="slim: drop class 0 of 1001, 'background'",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace OUT.keras if it exists"
@@ -35,37 +35,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes OUT.keras, whole or not at all."""
-    if options.out.suffix != ".keras":
-        raise ValueError(f"OUT.keras must end in .keras. Received: {options.out}")
-    if options.out.exists() and not options.overwrite:
-        raise FileExistsError(
-            f"{options.out} is there already; --overwrite it, or not."
-        )
-    for option, kind in (
-        ("no_transform_input", "torchvision"),
-        ("drop_background", "slim"),
-    ):
-        if getattr(options, option) and options.kind != kind:
-            raise ValueError(
-                f"--{option.replace('_', '-')} belongs to {kind}, not {options.kind}."
-            )
+    kind, out = options.kind, options.out
+    if out.suffix != ".keras":
+        raise ValueError(f"OUT.keras must end in .keras. Received: {out}")
+    if out.exists() and not options.overwrite:
+        raise FileExistsError(f"{out} already exists; pass --overwrite to replace it.")
+    if options.no_transform_input and kind != "torchvision":
+        raise ValueError(f"--no-transform-input is for torchvision files, not {kind}.")
+    if options.drop_background and kind != "slim":
+        raise ValueError(f"--drop-background is for slim files, not {kind}.")
     with quiet_start():
         from keras_inception import weights
         from keras_inception.files import write_whole
 
-    if options.kind == "torchvision":
+    if kind == "torchvision":
         model = weights.load_torchvision(options.file, not options.no_transform_input)
-    elif options.kind == "caffe":
+    elif kind == "caffe":
         model = weights.load_caffe(options.file)
     else:
         model = weights.load_slim(options.file, options.drop_background)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out, model.save)
-    classes = model.output["main"].shape[-1]
-    background = (model.class_names or [""])[0] == "background"
-    print(
-        f"{model.name}: {model.count_params():,} parameters, {classes:,} classes"
-        + (", class 0 is 'background' (--drop-background)" if background else "")
-        + f", auxiliary heads: {', '.join(model.heads) or 'none in the file'}\n"
-        f"wrote {options.out}"
-    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, model.save)
+    classes = f"{model.output['main'].shape[-1]:,} classes"
+    if model.class_names and model.class_names[0] == "background":
+        classes += ", class 0 is 'background' (--drop-background)"
+    heads = ", ".join(model.heads) or "none in the file"
+    print(f"{model.name}: {model.count_params():,} parameters, {classes}, ", end="")
+    print(f"auxiliary heads: {heads}\nwrote {out}")

@@ -1,12 +1,13 @@
 """Look at pictures before training on them.
 
-Prints classes, counts, sizes and bad files, and draws what a network will see of some
-pictures: as validation sees them, then as epoch after epoch of training does.
+Prints classes, counts, sizes and bad files, and draws one picture of each class as the
+network will see it: once as in validation, then as in several epochs of training.
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from keras_inception_cli import common, console, data_options
 
@@ -14,41 +15,38 @@ MOST_LISTED = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `data` takes."""
-    parser.add_argument("data", metavar="DATA", help=data_options.DATA_HELP)
-    parser.add_argument(
+    """Declares the arguments of `data`."""
+    add = parser.add_argument
+    add("data", metavar="DATA", help=data_options.DATA_HELP)
+    add(
         "--output",
         type=Path,
         metavar="FILE.png",
-        help="where to draw (default: NAME-data.png)",
+        help="drawing (default: NAME-data.png)",
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures there as well"
-    )
-    parser.add_argument(
+    add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    add(
         "--quick",
         action="store_true",
-        help="look at the headers and ends of the files alone, instead of decoding "
-        "every picture once",
+        help="read only each file's header and end; do not decode every picture",
     )
-    parser.add_argument(
+    add(
         "--image-size",
         type=int,
-        help="side in pixels (default: as train: 32 or 64 for small pictures, else "
-        "224)",
+        help="input size in pixels (default: 32 or 64 for small pictures, else 224)",
     )
-    parser.add_argument(
+    add(
         "--seed",
         type=int,
         default=0,
-        help="of the held-out share and the augmentation (default: 0)",
+        help="seed of the validation split and the augmentation (default: 0)",
     )
     data_options.add_augmentation_arguments(parser)
     data_options.add_data_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints what there is and draws some of it."""
+    """Prints a summary of the pictures and draws some of them."""
     if options.image_size is not None:
         common.check_at_least(options, {"image_size": 1})
     common.check_folders(options, "json", "output")
@@ -56,82 +54,65 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception import data
         from keras_inception.defaults import default_architecture, default_input_size
 
-    # more than are allowed are listed before they are an error
-    allowed, options.max_bad_fraction = options.max_bad_fraction, 1.0
-    source = data_options.find_data(options, report_bad=False)
+    # Any number of bad files is listed first; only then the limit is checked.
+    source = data_options.find_data(options, max_bad_fraction=1.0)
     if not options.quick and source.may_be_damaged:
         for split in (source.train, source.validation):
             with console.progress_bar("decoding", len(split)) as bar:
                 for _ in data.whole_pictures(source, split):
                     bar.update()
     figures = _figures(source)
-    _print(figures)
-    side = options.image_size or default_input_size(
+    print(data_options.describe_data(source))
+    _print_figures(figures)
+    input_size = options.image_size or default_input_size(
         default_architecture(source.picture_size), source.picture_size
     )
     sheet = options.output or Path(f"{source.name}-data.png")
-    augmentation = data.draw_contact_sheet(
-        source,
-        sheet,
-        side,
-        seed=options.seed,
-        augment=options.augment,
-        mirror=options.mirror,
-    )
-    print(f"a network sees {side}x{side} pixels, augmentation: {augmentation}")
+    chosen = {name: getattr(options, name) for name in ("seed", "augment", "mirror")}
+    augmentation = data.draw_contact_sheet(source, sheet, input_size, **chosen)
+    print(f"input size: {input_size}x{input_size}, augmentation: {augmentation}")
     print(f"wrote {sheet}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    source.bad.max_fraction = allowed
-    source.bad.check()
+    source.bad.check(options.max_bad_fraction)
 
 
-def _figures(source) -> dict:
+def _figures(source) -> dict[str, Any]:
     import numpy as np
 
-    classes = len(source.class_names)
-    train, held_out = (
-        np.bincount(split.labels, minlength=classes).tolist()
+    count = len(source.class_names)
+    train, validation = (
+        np.bincount(split.labels, minlength=count).tolist()
         for split in (source.train, source.validation)
     )
-    width, height = (np.percentile(side, (0, 50, 100)) for side in source.sizes.T)
+    counts = zip(source.class_names, train, validation, strict=True)
+    names, quantiles = ("least", "median", "most"), (0, 50, 100)
+    sizes = np.percentile(source.sizes, quantiles, axis=0).T.tolist()
+    width, height = (dict(zip(names, size, strict=True)) for size in sizes)
     return {
         "name": source.name,
-        "classes": {
-            name: {"train": a, "held_out": b}
-            for name, a, b in zip(source.class_names, train, held_out, strict=True)
-        },
+        "classes": {name: {"train": t, "validation": v} for name, t, v in counts},
         "train": sum(train),
-        "held_out": sum(held_out),
-        "width": dict(zip(("least", "median", "most"), width.tolist(), strict=True)),
-        "height": dict(zip(("least", "median", "most"), height.tolist(), strict=True)),
+        "validation": sum(validation),
+        "width": width,
+        "height": height,
         "bad_pictures": source.bad.report(),
     }
 
 
-def _print(figures: dict) -> None:
-    classes = figures["classes"]
-    print(
-        f"{figures['name']}: {figures['train']} pictures to learn from, "
-        f"{figures['held_out']} held out, {len(classes)} classes"
-    )
-    shown = sorted(classes, key=lambda name: -classes[name]["train"])
-    if len(shown) > MOST_LISTED:
+def _print_figures(figures: dict[str, Any]) -> None:
+    rows = [(name, *counts.values()) for name, counts in figures["classes"].items()]
+    rows.sort(key=lambda row: -row[1])
+    ratio = rows[0][1] / max(1, rows[-1][1])
+    more = len(rows) - MOST_LISTED
+    if more > 0:
         half = MOST_LISTED // 2
-        shown = [*shown[:half], None, *shown[-half:]]
-    widest = max(5, *(len(name) for name in shown if name))
-    print(f"{'class':<{widest}}  train  held out")
-    for name in shown:
-        if name is None:
-            print(f"... {len(classes) - MOST_LISTED} more")
-        else:
-            row = classes[name]
-            print(f"{name:<{widest}}  {row['train']:>5}  {row['held_out']:>8}")
-    counts = [row["train"] for row in classes.values()]
-    if max(counts) >= 2 * max(1, min(counts)):
+        rows = [*rows[:half], (f"... {more} more", "", ""), *rows[-half:]]
+    console.print_table(rows, ("class", "train", "validation"))
+    if ratio >= 2:
         print(
-            f"the largest class has {max(counts) / max(1, min(counts)):.1f} times the "
-            "pictures of the smallest: consider train --class-weights balanced"
+            f"the largest class has {ratio:.1f} times the pictures of the smallest: "
+            "consider train --class-weights balanced"
         )
     for name in ("width", "height"):
         least, median, most = figures[name].values()

@@ -29,8 +29,8 @@ def add_data_arguments(
         type=float,
         default=max_bad_fraction,
         metavar="FRACTION",
-        help="largest fraction of a folder's files that may be damaged or no pictures; "
-        "they are skipped and named (default: 0.01)",
+        help="largest fraction of files that may be damaged or not pictures; they are "
+        "skipped and named (default: 0.01)",
     )
     parser.add_argument(
         "--data-dir",
@@ -46,7 +46,7 @@ def add_data_arguments(
 
 
 def add_seed_argument(parser: argparse._ActionsContainer) -> None:
-    """Declares `--seed` for commands that need a training's validation split."""
+    """Declares `--seed` for commands that need a run's validation split."""
     parser.add_argument(
         "--seed",
         type=int,
@@ -55,7 +55,7 @@ def add_seed_argument(parser: argparse._ActionsContainer) -> None:
 
 
 def settle_seed(options: argparse.Namespace, model_path: str) -> None:
-    """Without `--seed`, takes the seed of the run that the model lies in, else 0."""
+    """Without `--seed`, takes the seed of the run that the model belongs to, else 0."""
     if options.seed is None:
         from keras_inception.training import RunDirectory
 
@@ -79,23 +79,26 @@ def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def find_data(options: Any, *, report_bad: bool = True) -> "Source":
-    """The checked pictures that DATA names; prints the bad files it skips.
+def find_data(options: Any, *, max_bad_fraction: float | None = None) -> "Source":
+    """Finds the `data.Source` that DATA names and prints the bad files it skips.
 
     Args:
-        options: Has the arguments of `add_data_arguments`, `data` and `seed`.
-        report_bad: Whether to print them.
+        options: The parsed options of `add_data_arguments`, with `data` and `seed`.
+        max_bad_fraction: Replaces the option; bad files are not printed then.
     """
     from keras_inception import data
 
     source = data.find(
         options.data,
         seed=options.seed,
-        max_bad_fraction=options.max_bad_fraction,
+        max_bad_fraction=(
+            options.max_bad_fraction if max_bad_fraction is None else max_bad_fraction
+        ),
         data_dir=options.data_dir,
         cache=options.cache,
+        log=print,
     )
-    if report_bad and source.bad:
+    if max_bad_fraction is None and source.bad:
         print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
     return source
 

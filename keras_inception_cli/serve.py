@@ -1,94 +1,89 @@
 """Serve an exported model at TF Serving's REST paths, with a page for people at /.
 
-The latest version is served; newer ones are picked up while it runs. SIGTERM and Ctrl-C
-answer what is under way, then stop.
+Serves the latest version, and newer ones as they appear. SIGTERM and Ctrl-C finish the
+requests in progress, then stop the server.
 """
 
 import argparse
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_inception_cli import common, console
 
+if TYPE_CHECKING:
+    from keras_inception.server import Manager
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `serve` takes."""
-    parser.add_argument(
-        "directory", metavar="DIRECTORY", type=Path, help="saved_models/NAME"
-    )
-    parser.add_argument("--name", help="of the model in paths (default: NAME)")
-    parser.add_argument(
+    """Declares the arguments of `serve`."""
+    add = parser.add_argument
+    add("directory", metavar="DIRECTORY", type=Path, help="saved_models/NAME")
+    add("--name", help="the model's name in paths (default: NAME)")
+    add(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, this machine alone)",
+        help="address to listen on (default: 127.0.0.1, this machine only)",
     )
-    parser.add_argument(
-        "--port", type=int, default=8501, help="0 takes a free one (default: 8501)"
-    )
+    _add_number(add, "--port", 8501, "PORT", "port to listen on; 0 chooses a free one")
     versions = parser.add_argument_group("versions")
     versions.add_argument(
         "--versions",
         default="latest",
         metavar="WHICH",
-        help="latest, all, or numbers such as 3,5 (default: latest)",
+        help="versions to serve: latest, all, or numbers such as 3,5 (default: latest)",
     )
     versions.add_argument(
         "--label",
         action="append",
         default=[],
         metavar="LABEL=VERSION",
-        help="serve this version as well, at .../labels/LABEL; can be repeated",
+        help="also serve this version, at .../labels/LABEL; can be repeated",
     )
-    batching = parser.add_argument_group("batching of concurrent requests")
-    batching.add_argument(
-        "--max-batch", type=int, default=32, metavar="ROWS", help="1: off (default: 32)"
+    group = parser.add_argument_group("batching of concurrent requests")
+    number = partial(_add_number, group.add_argument)
+    number("--max-batch", 32, "ROWS", "most rows in a batch; 1 disables batching")
+    number(
+        "--batch-wait", 1.0, "MS", "milliseconds an idle server waits for more requests"
     )
-    batching.add_argument(
-        "--batch-wait",
-        type=float,
-        default=1.0,
-        metavar="MS",
-        help="for company, where nothing is running (default: 1)",
+    number("--batch-threads", 2, "N", "batches that run at once")
+    group = parser.add_argument_group("limits on requests")
+    number = partial(_add_number, group.add_argument)
+    number("--max-body", 32, "MIB", "largest body in MiB")
+    number("--max-pixels", 25.0, "MILLIONS", "most pixels of a picture, in millions")
+    number("--max-queue", 64, "REQUESTS", "most requests in progress or waiting")
+    number(
+        "--timeout", 30.0, "SECONDS", "seconds for a body to arrive, and for the answer"
     )
-    batching.add_argument(
-        "--batch-threads",
-        type=int,
-        default=2,
-        metavar="N",
-        help="batches running at once (default: 2)",
-    )
-    limits = parser.add_argument_group("limits on requests")
-    limits.add_argument(
-        "--max-body", type=int, default=32, metavar="MIB", help="(default: 32)"
-    )
-    limits.add_argument(
-        "--max-pixels",
-        type=float,
-        default=25,
-        metavar="MILLIONS",
-        help="of one picture, width times height (default: 25)",
-    )
-    limits.add_argument(
-        "--max-queue", type=int, default=64, metavar="REQUESTS", help="(default: 64)"
-    )
-    limits.add_argument(
-        "--timeout", type=float, default=30, metavar="SECONDS", help="(default: 30)"
-    )
+
+
+def _add_number(
+    add: Callable, option: str, default: float, unit: str, effect: str
+) -> None:
+    help = f"{effect} (default: {default:g})"
+    add(option, type=type(default), default=default, metavar=unit, help=help)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serves until it is told to stop."""
-    common.check_at_least(
-        options, {"port": 0, "max_batch": 1, "batch_wait": 0, "max_body": 1}
-    )
-    common.check_at_least(options, {"max_queue": 1, "batch_threads": 1})
+    """Serves until a signal stops it."""
+    least = {"port": 0, "batch_wait": 0}
+    least |= dict.fromkeys(("max_batch", "batch_threads", "max_body", "max_queue"), 1)
+    common.check_at_least(options, least)
     for name in ("max_pixels", "timeout"):
-        if not getattr(options, name) > 0:
-            raise ValueError(
-                f"--{name.replace('_', '-')} must be above 0. Received: "
-                f"{getattr(options, name)}"
-            )
-    wanted = _wanted(options.versions)
-    labels = dict(_label(text) for text in options.label)
+        if not (value := getattr(options, name)) > 0:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be above 0. Received: {value}")
+    form = "latest, all, or numbers such as 3,5"
+    _check_form("--versions", options.versions, r"latest|all|\d+(,\d+)*", form)
+    for text in options.label:
+        _check_form("--label", text, r"\w+=\d+", "LABEL=VERSION, such as stable=3")
+    wanted = options.versions
+    if wanted not in ("latest", "all"):
+        wanted = list(map(int, wanted.split(",")))
+    pairs = (text.split("=") for text in options.label)
+    labels = {label: int(version) for label, version in pairs}
     if not options.directory.is_dir():
         raise FileNotFoundError(f"There is no directory {options.directory}")
     try:
@@ -114,14 +109,14 @@ def run(options: argparse.Namespace) -> None:
             options.timeout,
         ),
         batching=batching if options.max_batch > 1 else None,
-        started=_tell,
+        started=_print_address,
         name=options.name,
         wanted=wanted,
         labels=labels,
     )
 
 
-def _tell(address: str, manager) -> None:
+def _print_address(address: str, manager: "Manager") -> None:
     numbers = ", ".join(map(str, manager.available()))
     print(
         f"serving {manager.name}, version {numbers}\n"
@@ -131,21 +126,6 @@ def _tell(address: str, manager) -> None:
     )
 
 
-def _wanted(text: str) -> str | list[int]:
-    if text in ("latest", "all"):
-        return text
-    numbers = text.split(",")
-    if not all(number.isdecimal() for number in numbers):
-        raise ValueError(
-            f"--versions takes latest, all, or numbers such as 3,5. Received: {text}"
-        )
-    return [int(number) for number in numbers]
-
-
-def _label(text: str) -> tuple[str, int]:
-    label, _, version = text.partition("=")
-    if not label.replace("_", "a").isalnum() or not version.isdecimal():
-        raise ValueError(
-            f"--label takes LABEL=VERSION, such as stable=3. Received: {text}"
-        )
-    return label, int(version)
+def _check_form(option: str, text: str, pattern: str, form: str) -> None:
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"{option} takes {form}. Received: {text}")

@@ -1,6 +1,6 @@
 """The configuration of `train`, resolved once from everything that can set it.
 
-Each choice comes from the command line, else from a search's result
+Each setting comes from the command line, else from a search's result
 (`--hyperparameters`), else from another run (`--config`, or with `--resume` the run
 itself), else from the recipe, else from the default in `TrainConfig`.
 """
@@ -9,20 +9,20 @@ import argparse
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from keras_inception_cli import head_options
+from keras_inception import AuxiliaryHead, read_superclasses
+from keras_inception.files import read_json
+from keras_inception.training import RECIPES, RunConfig, RunDirectory
+from keras_inception_cli import head_names
 from keras_inception_cli.train_options import run_path
-
-if TYPE_CHECKING:
-    from keras_inception import AuxiliaryHead
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Every choice that makes a run; `config.json` holds it. See `train --help`.
+    """Every setting of a run, as in `config.json`. See `train --help`.
 
-    Choices without a default come from the recipe.
+    Settings without a default come from the recipe.
     """
 
     data: str
@@ -61,12 +61,7 @@ class TrainConfig:
 
     @classmethod
     def resolve(cls, options: argparse.Namespace) -> Self:
-        """Combines the command line with files, recipe and defaults.
-
-        Raises:
-            FileNotFoundError: If a file, or the run to resume, is missing.
-            ValueError: If a choice is unknown, out of range, missing or contradictory.
-        """
+        """Combines the command line with files, recipe and defaults."""
         typed = {name: value for name, value in vars(options).items() if name in _NAMES}
         if options.resume:
             file = _config_to_resume(options, typed)
@@ -77,10 +72,10 @@ class TrainConfig:
             return config
         chosen: dict[str, Any] = {}
         if options.config:
-            chosen |= _for_heads(_from_config(options.config), typed)
+            chosen |= _without_other_heads(_from_config(options.config), typed)
         if options.hyperparameters:
-            found = head_options.read_search_result(options.hyperparameters)
-            chosen |= _for_heads(found, typed)
+            found = head_names.read_search_result(options.hyperparameters)
+            chosen |= _without_other_heads(found, typed)
         chosen |= typed
         network = [n for n in ("architecture", "width", "batch_norm") if n in typed]
         if network and "weights" in chosen:
@@ -93,9 +88,7 @@ class TrainConfig:
 
     @classmethod
     def _combine(cls, chosen: dict[str, Any]) -> Self:
-        """Adds recipe and defaults to choices, and brings them into one form."""
-        from keras_inception.training import RECIPES
-
+        """Adds recipe and defaults to the settings given, and normalizes them."""
         if "data" not in chosen:
             raise ValueError(
                 "train needs DATA, the pictures to train on, for example: "
@@ -108,20 +101,19 @@ class TrainConfig:
             )
         defaults = dataclasses.asdict(RECIPES[recipe])
         values = {name: defaults[name] for name in _NAMES & defaults.keys()} | chosen
-        heads = tuple(map(head_options.endpoint_of, values.get("heads", cls.heads)))
+        heads = tuple(map(head_names.endpoint_of, values.get("heads", cls.heads)))
 
-        def by_output(name: str, value: Any) -> Any:
-            if not isinstance(value, Mapping):
-                return value
-            return head_options.by_output(f"--{name.replace('_', '-')}", value, heads)
+        def by_output(value: Any) -> Any:
+            mapping = isinstance(value, Mapping)
+            return head_names.by_output(value, heads) if mapping else value
 
-        schedule = head_options.parse_schedule(values["aux_schedule"])
+        schedule = head_names.parse_schedule(values["aux_schedule"])
         coarse = dict.fromkeys(values.get("coarse_heads", ()))
         values |= {
             "heads": heads,
-            "aux_weight": by_output("aux_weight", values["aux_weight"]),
-            "aux_schedule": by_output("aux_schedule", schedule),
-            "coarse_heads": tuple(by_output("coarse_heads", coarse)),
+            "aux_weight": by_output(values["aux_weight"]),
+            "aux_schedule": by_output(schedule),
+            "coarse_heads": tuple(by_output(coarse)),
         }
         return cls(**values)
 
@@ -131,7 +123,7 @@ class TrainConfig:
             own, new = getattr(self, name), getattr(other, name)
             if str(own) != str(new):
                 raise ValueError(
-                    f"--resume uses the run's own choices: its {name} is {own!r}, not "
+                    f"--resume uses the run's own settings: its {name} is {own!r}, not "
                     f"{new!r}. Start a new run with --config {file} to change it."
                 )
 
@@ -157,14 +149,12 @@ class TrainConfig:
                 "superclasses, and the heads that learn them."
             )
 
-    def build_heads(self, class_names: list[str]) -> "list[str | AuxiliaryHead]":
+    def build_heads(self, class_names: list[str]) -> list[str | AuxiliaryHead]:
         """The heads for `GoogLeNet(auxiliary=...)`.
 
-        An endpoint alone where only the place is chosen, so that the head is built as
-        the network is.
+        Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
+        batch normalization if the network has it.
         """
-        from keras_inception import AuxiliaryHead, read_superclasses
-
         build = (self.head_dropout, self.head_width, self.head_batch_norm)
         superclasses = None
         if self.superclasses:
@@ -174,17 +164,13 @@ class TrainConfig:
             batch_norm = self.batch_norm and not self.weights
         heads: list[str | AuxiliaryHead] = []
         for endpoint in self.heads:
-            coarse = head_options.output_of(endpoint) in self.coarse_heads
-            if build == (0.7, 1.0, None) and not coarse:
-                heads.append(endpoint)
-                continue
             head = AuxiliaryHead(
-                endpoint,
-                dropout=self.head_dropout,
-                batch_norm=batch_norm,
-                superclasses=superclasses if coarse else None,
-            )
-            heads.append(head.widened(self.head_width))
+                endpoint, dropout=self.head_dropout, batch_norm=batch_norm
+            ).widened(self.head_width)
+            if head.name in self.coarse_heads:
+                heads.append(dataclasses.replace(head, superclasses=superclasses))
+            else:
+                heads.append(endpoint if build == (0.7, 1.0, None) else head)
         return heads
 
     def weight_by_output(self, outputs: Iterable[str]) -> dict[str, float]:
@@ -194,7 +180,7 @@ class TrainConfig:
         return dict.fromkeys(outputs, self.aux_weight)
 
     def as_json(self) -> dict[str, Any]:
-        """The choices as `config.json` holds them."""
+        """The settings as `config.json` holds them."""
         return dataclasses.asdict(self)
 
 
@@ -203,8 +189,6 @@ _NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
 
 def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Path:
     """The config.json of the run that `--resume` continues."""
-    from keras_inception.training import RunDirectory
-
     if options.overwrite or options.config or options.hyperparameters:
         raise ValueError(
             "--resume cannot be combined with --overwrite, --config or "
@@ -216,10 +200,7 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 
 
 def _from_config(file: Path) -> dict[str, Any]:
-    """The choices in a run's config.json."""
-    from keras_inception.files import read_json
-    from keras_inception.training import RunConfig
-
+    """The settings in a run's config.json."""
     choices = RunConfig.from_json(read_json(file), file).as_json()
     return {
         name: value
@@ -228,11 +209,13 @@ def _from_config(file: Path) -> dict[str, Any]:
     }
 
 
-def _for_heads(found: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices from a file, without those by head if other heads are typed."""
+def _without_other_heads(
+    found: dict[str, Any], typed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Drops a file's settings for single heads if other heads are typed."""
     if "heads" in typed and "heads" in found:
         own, others = (
-            [head_options.endpoint_of(head) for head in choices["heads"]]
+            [head_names.endpoint_of(head) for head in choices["heads"]]
             for choices in (found, typed)
         )
         if own != others:

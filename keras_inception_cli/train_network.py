@@ -1,25 +1,22 @@
 """The network that `train` starts from: built and compiled."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras_inception as ki
+from keras_inception import optimizers, training
+from keras_inception.data import Source
+from keras_inception.defaults import (
+    default_architecture,
+    default_input_size,
+    input_size_of,
+)
 from keras_inception_cli.common import load_model
 from keras_inception_cli.train_config import TrainConfig
 
-if TYPE_CHECKING:
-    from keras_inception import DeeplySupervised
-    from keras_inception.data import Source
 
-
-def build_model(config: TrainConfig, source: "Source") -> "DeeplySupervised":
+def build_model(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
     """Builds a new network for the pictures, from `--weights` if given."""
-    import keras_inception as ki
-    from keras_inception.defaults import (
-        default_architecture,
-        default_input_size,
-        input_size_of,
-    )
-
     architecture = default_architecture(source.picture_size)
     if config.architecture:
         architecture = ki.ARCHITECTURES[config.architecture]
@@ -44,11 +41,9 @@ def build_model(config: TrainConfig, source: "Source") -> "DeeplySupervised":
 
 
 def compile_model(
-    model: "DeeplySupervised", config: TrainConfig, steps_per_epoch: int
+    model: ki.DeeplySupervised, config: TrainConfig, steps_per_epoch: int
 ) -> None:
     """Compiles a network with the recipe's optimizer and the heads' loss weights."""
-    from keras_inception import optimizers, training
-
     recipe = dataclasses.replace(
         training.RECIPES[config.recipe], learning_rate=config.learning_rate
     )

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from keras_inception_cli import head_options
 from keras_inception_cli.data_options import (
     DATA_HELP,
     add_augmentation_arguments,
@@ -30,30 +29,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
     run = parser.add_argument_group("the run")
     run.add_argument("--name", help="name of the run (default: the data's)")
-    run.add_argument("--runs", type=Path, help="folder of all runs (default: runs)")
+    run.add_argument("--runs", type=Path, help="directory of all runs (default: runs)")
     run.add_argument(
-        "--overwrite", action="store_true", help="delete an earlier run of this name"
+        "--overwrite", action="store_true", help="replace an earlier run of this name"
     )
     run.add_argument(
         "--resume",
         action="store_true",
-        help="continue the interrupted run --name, at the beginning of the epoch it "
-        "was in and with its own choices",
+        help="continue the interrupted run --name after its last finished epoch, with "
+        "its own settings",
     )
     run.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="take the choices in another run's config.json; typed options win",
+        help="take the settings in another run's config.json; typed options win",
     )
     run.add_argument(
         "--hyperparameters",
         type=Path,
         metavar="FILE",
-        help="take the heads and weights in a search's best.json (tuning/README.md); "
-        "typed options win",
+        help="take the heads and their loss weights in a search's best.json "
+        "(tuning/README.md); typed options win",
     )
-    run.add_argument("--seed", type=int, help="(default: 0)")
+    run.add_argument(
+        "--seed", type=int, help="of the splits, the order and the weights (default: 0)"
+    )
     run.add_argument(
         "--devices",
         type=_devices,
@@ -64,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     training.add_argument(
         "--recipe",
-        help="paper, caffe-quick, small or finetune: defaults for the options below "
-        "(default: small)",
+        help="paper, caffe-quick, small or finetune: defaults of the options below, "
+        "which show those of small (default: small)",
     )
     training.add_argument("--epochs", type=int, help="(small: 10)")
     training.add_argument("--batch-size", type=int, help="(small: 32)")
@@ -158,7 +159,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="learning rate of each stage as a fraction of the next stage's (small: 1, "
         "finetune: 0.8)",
     )
-    head_options.add_arguments(parser.add_argument_group("auxiliary heads"))
+    add_head_arguments(parser.add_argument_group("auxiliary heads"))
+
+
+def add_head_arguments(group: argparse._ActionsContainer) -> None:
+    """Declares where the heads are, how they are built, and what they learn."""
+    group.add_argument(
+        "--heads",
+        nargs="*",
+        metavar="HEAD",
+        help="endpoints of the heads; nothing after --heads for none "
+        "(default: inception_4a inception_4d)",
+    )
+    group.add_argument(
+        "--aux-weight",
+        type=_weights,
+        metavar="WEIGHT",
+        help="loss weight of every head, or one for each, as in aux_4a=0.3,aux_4d=0.1 "
+        "(small: 0.3)",
+    )
+    group.add_argument(
+        "--aux-schedule",
+        nargs="+",
+        metavar="SCHEDULE",
+        help="constant, linear or cosine: how the loss weights change over the run; "
+        "or for some heads, as in aux_4a=linear (small: constant)",
+    )
+    group.add_argument(
+        "--head-dropout",
+        type=float,
+        metavar="FRACTION",
+        help="dropout before each head's last layer (default: 0.7)",
+    )
+    group.add_argument(
+        "--head-width",
+        type=float,
+        help="multiplies the filters and units of each head (default: 1)",
+    )
+    group.add_argument(
+        "--head-batch-norm",
+        action=argparse.BooleanOptionalAction,
+        help="batch normalization in the heads (default: as in the network)",
+    )
+    group.add_argument(
+        "--superclasses",
+        metavar="FILE",
+        help="a CSV with lines class,superclass for --coarse-heads",
+    )
+    group.add_argument(
+        "--coarse-heads",
+        nargs="+",
+        metavar="HEAD",
+        help="heads that learn the superclasses instead of the classes",
+    )
 
 
 def run_path(options: argparse.Namespace, name: str | None = None) -> Path:
@@ -174,3 +227,17 @@ def _devices(text: str) -> int | str:
             f"must be a number of at least 1, or 'all'. Received: {text}"
         )
     return int(text)
+
+
+def _weights(text: str) -> float | dict[str, float]:
+    """An argparse type: one number, or HEAD=NUMBER,HEAD=NUMBER as a dict."""
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = (pair.split("=", 1) for pair in text.split(","))
+        return {head: float(weight) for head, weight in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            "takes one number for every head, or HEAD=NUMBER,HEAD=NUMBER. Received: "
+            f"{text}"
+        ) from None

@@ -1,4 +1,4 @@
-"""Shared by the tests: tiny pictures, tiny models, and quiet TensorFlow."""
+"""Fixtures and helpers for all tests: tiny pictures, tiny models, quiet TensorFlow."""
 
 import os
 
@@ -22,7 +22,7 @@ def _seeded():
 
 
 def pytest_fixture_setup(fixturedef):
-    """What tests share is the same whichever of them is the first to ask for it."""
+    """Seeds shared fixtures, so that they do not depend on which test comes first."""
     if fixturedef.scope != "function":
         keras.utils.set_random_seed(7)
 
@@ -37,14 +37,14 @@ def pictures():
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory):
-    """A folder of red and blue pictures, easy to learn."""
+    """A folder of red and blue pictures, which are easy to classify."""
     root = tmp_path_factory.mktemp("data") / "colours"
     colourful_folders(root, 20)
     return root
 
 
 def tiny_googlenet(**arguments) -> ki.DeeplySupervised:
-    """The paper's network for 64 pixels and 3 classes, an eighth as wide."""
+    """Builds the paper's network for 64 pixels and 3 classes, an eighth as wide."""
     defaults = {"input_shape": (SIDE, SIDE, 3), "classes": CLASSES, "width": 0.125}
     return ki.GoogLeNet(**defaults | arguments)
 
@@ -60,7 +60,7 @@ def model():
 def small_supervised(
     superclasses=None, classes=CLASSES, dropout=0.7, **compile_arguments
 ) -> ki.DeeplySupervised:
-    """Two dense layers on 8x8 pictures with a head between: trains in no time."""
+    """Builds two dense layers on 8x8 pictures with a head between: trains at once."""
     images = keras.Input((8, 8, 3), name="images")
     x = keras.layers.Rescaling(1 / 255)(images)
     x = keras.layers.Flatten()(x)
@@ -76,14 +76,14 @@ def small_supervised(
 
 
 def small_pictures(count: int = 12):
-    """Pictures for `small_supervised`, and labels."""
+    """Makes pictures for `small_supervised`, and labels."""
     random = np.random.default_rng(1)
     images = random.integers(0, 256, (count, 8, 8, 3)).astype("float32")
     return images, np.arange(count) % CLASSES
 
 
 def colourful_folders(root, count: int = 21):
-    """Writes a folder of red and one of blue PNG files, easy to learn."""
+    """Writes a folder of red and one of blue PNG files, which are easy to classify."""
     random = np.random.default_rng(0)
     for name, channel in (("red", 0), ("blue", 2)):
         (root / name).mkdir(parents=True)
@@ -94,10 +94,7 @@ def colourful_folders(root, count: int = 21):
 
 
 def logged(directory) -> dict[str, dict[str, list]]:
-    """What event files hold: run to tag to steps (`None` where TensorBoard has none).
-
-    Read by TensorBoard's own reader.
-    """
+    """Reads event files with TensorBoard's own reader: run to tag to steps."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = {}
@@ -115,7 +112,7 @@ def logged(directory) -> dict[str, dict[str, list]]:
 
 
 def hparams(log):
-    """The columns of the HParams tab that a run names, and those that it fills."""
+    """Reads the columns of the HParams tab that a run declares, and those it fills."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import metadata
 

@@ -1,4 +1,4 @@
-"""The table against the paper and BVLC's model."""
+"""Compares the table with the paper and BVLC's model."""
 
 import copy
 import pickle
@@ -98,7 +98,7 @@ def test_multiply_adds_are_1_58_billion(googlenet):
 
 def test_multiply_adds_need_known_sizes():
     model = ki.GoogLeNet((None, None, 3), classes=3, width=0.125, auxiliary=())
-    with pytest.raises(ValueError, match="Build it for one"):
+    with pytest.raises(ValueError, match=r"'conv1_7x7_s2'.*fixed input size"):
         ki.multiply_adds(model)
 
 
@@ -115,14 +115,14 @@ def test_first_convolution_pads_evenly():
     conv = model.get_layer("conv1_7x7_s2")
     probe = keras.Model(model.get_layer("conv1_7x7_s2_pad").input, conv.output)
     kernel = np.zeros(conv.kernel.shape, "float32")
-    kernel[3, 3] = 1  # the window's centre
+    kernel[3, 3] = 1  # the window's center
     conv.set_weights([kernel, np.zeros(conv.filters)])
     image = np.arange(64 * 64, dtype="float32").reshape(1, 64, 64, 1)
     out = keras.ops.convert_to_numpy(probe(np.repeat(image, 3, -1) / 3))
     np.testing.assert_allclose(out[0, :, :, 0], image[0, ::2, ::2, 0], rtol=1e-5)
 
 
-def test_pictures_are_normalised_inside():
+def test_pictures_are_normalized_inside():
     model = tiny_googlenet()
     layer = model.get_layer("input_normalization")
     pixel = keras.ops.convert_to_numpy(layer(np.full((1, 1, 1, 3), 255.0)))
@@ -141,7 +141,7 @@ def test_small_is_the_same_table_with_another_stem():
     assert shapes == [(16, 16), (8, 8), (4, 4)]
 
 
-def test_torchvision_differs_where_it_does():
+def test_torchvision_has_no_response_normalization_and_no_5x5():
     rows = ki.GOOGLENET_TORCHVISION.rows
     assert not any("norm" in name for name in rows)
     assert all(row.wide_size == 3 for name, row in rows.items() if "inception" in name)

@@ -1,4 +1,4 @@
-"""Heads on other people's networks: attached, trained, saved, exported, detached."""
+"""Heads on other networks: attached, trained, saved, exported, detached."""
 
 import keras
 import numpy as np
@@ -66,7 +66,7 @@ def examples(model, count=6):
         application("InceptionV3", side=75),
     ],
 )
-def test_any_network_learns_with_heads_and_goes_on_without(build, tmp_path):
+def test_any_network_trains_with_heads_and_works_without_them(build, tmp_path):
     plain = build()
     images, labels = examples(plain)
     before = plain.predict(images, verbose=0)
@@ -88,53 +88,53 @@ def test_any_network_learns_with_heads_and_goes_on_without(build, tmp_path):
     logs = model.fit(images, labels, epochs=2, verbose=0).history
     assert {"main_accuracy", *(f"{head}_loss" for head in model.heads)} <= set(logs)
     assert np.all(np.isfinite(logs["loss"]))
-    learnt = model.predict(images, verbose=0)
-    np.testing.assert_array_equal(plain.predict(images, verbose=0), learnt["main"])
-    assert np.any(learnt["main"] != before)
+    trained = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(plain.predict(images, verbose=0), trained["main"])
+    assert np.any(trained["main"] != before)
 
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert type(again) is ki.DeeplySupervised
     for name, values in again.predict(images, verbose=0).items():
-        np.testing.assert_array_equal(values, learnt[name])
+        np.testing.assert_array_equal(values, trained[name])
 
     main = ki.detach_auxiliary(again)
-    np.testing.assert_array_equal(main.predict(images, verbose=0), learnt["main"])
+    np.testing.assert_array_equal(main.predict(images, verbose=0), trained["main"])
     assert [layer.name for layer in main.layers] == names
     if len(main.input.shape) == 4:
         path = ki.export.export_saved_model(again, tmp_path / "saved")
         serve = tf.saved_model.load(path).signatures["serving_default"]
         served = serve(images=tf.constant(images))["main"]
-        np.testing.assert_allclose(served, learnt["main"], atol=1e-5)
-    else:  # what is no picture goes the way of Keras's own export
+        np.testing.assert_allclose(served, trained["main"], atol=1e-5)
+    else:  # our export is for pictures, so this one is Keras's
         main.export(tmp_path / "saved", verbose=False)
         loaded = tf.saved_model.load(tmp_path / "saved")
         served = loaded.serve(images.astype("int32"))
-        np.testing.assert_allclose(served, learnt["main"], atol=1e-5)
+        np.testing.assert_allclose(served, trained["main"], atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("count", "places"),
+    ("count", "endpoints"),
     [
         (1, ["inception_3b"]),
         (2, ["conv2_norm2", "inception_4b"]),
         (3, ["conv2_norm2", "inception_3b", "inception_4c"]),
     ],
 )
-def test_even_places_divide_the_computation(count, places):
+def test_evenly_placed_heads_divide_the_computation(count, endpoints):
     # Table 1 of the paper: 30 % of the multiply-adds are done after conv2, 57 % after
     # 3b, 68 % after 4b, 74 % after 4c
     googlenet = ki.detach_auxiliary(ki.GoogLeNet())
-    assert ki.supervision.evenly_placed(googlenet, count) == places
+    assert ki.supervision.evenly_placed(googlenet, count) == endpoints
 
 
-def test_even_places_are_where_everything_passes():
+def test_evenly_placed_heads_are_at_the_ends_of_residual_blocks():
     resnet = keras.applications.ResNet50(
         weights=None, input_shape=(32, 32, 3), classes=CLASSES
     )
-    places = ki.supervision.evenly_placed(resnet, 6)
-    assert all(name.endswith("_out") for name in places)
-    assert places == sorted(set(places))
+    endpoints = ki.supervision.evenly_placed(resnet, 6)
+    assert all(name.endswith("_out") for name in endpoints)
+    assert endpoints == sorted(set(endpoints))
 
 
 def test_heads_read_maps_of_any_size_sequences_and_vectors():
@@ -193,11 +193,10 @@ def ending_in(*ends) -> keras.Model:
         ),
     ],
 )
-def test_probabilities_and_logits_are_told_apart(ends, activation):
+def test_heads_output_what_the_model_does(ends, activation):
     model = ki.attach_auxiliary(ending_in(*ends), ["hidden"])
     assert model.get_layer("aux_hidden").activation.__name__ == activation
     model.compile("sgd")
-    assert model._compile_config is not None
     images, labels = np.random.default_rng(0).normal(size=(4, 8)), np.arange(4) % 3
     outputs = model.predict(images, verbose=0)["main"]
     if activation == "linear":
@@ -234,7 +233,7 @@ def test_sequential_and_nested_models():
             ki.attach_auxiliary(plain, [head])
 
 
-def test_a_head_has_batch_normalisation_if_the_model_has():
+def test_a_head_has_batch_normalization_if_the_model_has():
     plain = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 1, name="c")])
     for norm in (False, True):
         x = plain.outputs[0]
@@ -242,6 +241,19 @@ def test_a_head_has_batch_normalisation_if_the_model_has():
         x = layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x))
         model = ki.attach_auxiliary(keras.Model(plain.inputs, x), ["c"])
         assert any(layer.name == "aux_c_conv_bn" for layer in model.layers) is norm
+
+
+def test_the_activation_is_that_of_the_call_not_of_the_layer():
+    """A layer that is called twice has two inputs; the last call's counts."""
+    inputs = keras.Input((8,))
+    flatten = layers.Flatten()
+    x = layers.Dense(6, activation="softmax", name="hidden")(flatten(inputs))
+    for end, activation in (
+        (flatten(layers.Dense(3)(x)), "linear"),
+        (flatten(layers.Softmax()(x)), "softmax"),
+    ):
+        model = ki.attach_auxiliary(keras.Model(inputs, end), ["hidden"])
+        assert model.get_layer("aux_hidden").activation.__name__ == activation
 
 
 def two_outputs():
@@ -254,17 +266,21 @@ def two_outputs():
     ("model", "heads", "message"),
     [
         (lambda: ending_in(layers.Dense(3)), ["hiden"], "no endpoint 'hiden'.*hidden"),
-        (lambda: ending_in(layers.Dense(3)), 2, "has 1 places for heads.*hidden"),
-        (lambda: ending_in(layers.Dense(3)), 0, "at least one"),
-        (lambda: ending_in(layers.Dense(3)), "hidden", "a list of layers"),
+        (lambda: ending_in(layers.Dense(3)), 2, "heads=2 must be.*at most 1.*hidden"),
+        (lambda: ending_in(layers.Dense(3)), 0, "heads=0 must be at least 1"),
+        (
+            lambda: ending_in(layers.Dense(3)),
+            "hidden",
+            "a list of endpoints or a number",
+        ),
         (lambda: ending_in(layers.Dense(3)), [3], "Received: 3 of type int"),
-        (lambda: ending_in(layers.Dense(3, "sigmoid")), 1, "activation 'sigmoid'"),
+        (lambda: ending_in(layers.Dense(3, "sigmoid")), 1, "activation is 'sigmoid'"),
         (lambda: ending_in(layers.Dense(1, "sigmoid")), 1, "at least two classes"),
         (two_outputs, 1, "has 2: a, b"),
         (lambda: keras.Sequential([layers.Dense(3)]), 1, "needs a functional model"),
         (lambda: ki.GoogLeNet((32, 32, 3), 3, width=0.1), 1, "detach_auxiliary"),
     ],
 )
-def test_what_cannot_be_done_is_said(model, heads, message):
+def test_models_and_heads_that_do_not_fit_are_named(model, heads, message):
     with pytest.raises(ValueError, match=message):
         ki.attach_auxiliary(model(), heads)

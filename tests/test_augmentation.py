@@ -1,4 +1,4 @@
-"""What training does to pictures, and that it can be done again."""
+"""Augmentation, and that order and crops are functions of seed and epoch."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from keras_inception.data import augmentation, pictures
 
 
 def windows(height, width, count=2000):
-    """Crops of many draws, `(count, 4)`."""
+    """Draws many crops, `(count, 4)`."""
     draws = np.random.default_rng(0).uniform(size=(count, 22)).astype("float32")
 
     @tf.function
@@ -46,17 +46,17 @@ def test_crops_are_those_of_the_paper(height, width):
     assert (left + wide).max() == width
 
 
-def test_areas_are_drawn_evenly():
-    # small crops always fit, so that none was drawn again: 8 to 40 % in equal parts
+def test_areas_are_uniform():
+    # small crops always fit and are never redrawn: compare parts of 8 to 40 %
     _, _, tall, wide = windows(1000, 1000, count=4000).T
     area = tall * wide / 1e6
     counts, _ = np.histogram(area, bins=np.linspace(0.08, 0.4, 5))
-    # of about 350 each the standard deviation is below 19: five of them
+    # about 350 crops in each part: five standard deviations, which are below 19
     assert np.ptp(counts) < 5 * 19
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (3000, 2)])
-def test_a_picture_that_no_crop_fits_gives_its_largest(shape):
+def test_a_picture_that_no_crop_fits_yields_its_largest(shape):
     top, left, tall, wide = windows(*shape, count=50).T
     assert (tall >= 1).all()
     assert (wide >= 1).all()
@@ -70,14 +70,14 @@ def jitter_colors(picture, *draws):
     ).numpy()
 
 
-def test_light_is_kept_by_the_middle_of_every_draw():
+def test_the_middle_of_every_draw_keeps_colors():
     picture = np.random.default_rng(0).uniform(0, 255, (8, 8, 3)).astype("float32")
     np.testing.assert_allclose(
         jitter_colors(picture, 0.5, 0.5, 0.5, 0.5), picture, atol=1e-2
     )
 
 
-def test_light_changes_what_it_says():
+def test_each_draw_changes_its_property():
     random = np.random.default_rng(0)
     picture = random.uniform(90, 160, (8, 8, 3)).astype("float32")
     luminance = picture @ np.array([0.299, 0.587, 0.114], "float32")
@@ -87,16 +87,17 @@ def test_light_changes_what_it_says():
     mean = luminance.mean()
     np.testing.assert_allclose(flatter, mean + 0.6 * (picture - mean), atol=0.1)
     paler = jitter_colors(picture, 0.5, 0.5, 0.0, 0.5)
-    grey = luminance[..., None]
-    np.testing.assert_allclose(paler, grey + 0.6 * (picture - grey), atol=0.1)
+    gray = luminance[..., None]
+    np.testing.assert_allclose(paler, gray + 0.6 * (picture - gray), atol=0.1)
     turned = jitter_colors(picture, 0.5, 0.5, 0.5, 1.0)
     np.testing.assert_allclose(
         turned @ np.array([0.299, 0.587, 0.114]), luminance, atol=0.1
     )
-    # 18 degrees: a chord of 2 sin(9 degrees) of the colours' distance from grey in YIQ
-    yiq = augmentation._YIQ
-    moved = np.linalg.norm(((turned - picture) @ yiq.T)[..., 1:], axis=-1)
-    chroma = np.linalg.norm((picture @ yiq.T)[..., 1:], axis=-1)
+    # 18 degrees: a chord of 2 sin(9 degrees) of the colors' distance from gray in the
+    # plane of I and Q (rows: the FCC's definition of YIQ)
+    chroma_axes = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    moved = np.linalg.norm((turned - picture) @ chroma_axes.T, axis=-1)
+    chroma = np.linalg.norm(picture @ chroma_axes.T, axis=-1)
     np.testing.assert_allclose(moved, 2 * np.sin(np.pi / 20) * chroma, atol=0.1)
 
 
@@ -104,7 +105,7 @@ def augmented(kind, picture, key, side=32, **arguments):
     return augmentation.augmented(
         kind,
         lambda: tf.constant(picture),
-        lambda window, side: pictures.cut(tf.constant(picture), window),
+        lambda window, side: pictures.crop(tf.constant(picture), window),
         side,
         tf.constant(key, tf.int64),
         **arguments,
@@ -113,7 +114,7 @@ def augmented(kind, picture, key, side=32, **arguments):
 
 @pytest.mark.parametrize("kind", ["none", "basic", "paper"])
 @pytest.mark.parametrize("shape", [(1, 1), (8, 8), (50, 70), (300, 90)])
-def test_whatever_comes_in_a_square_comes_out(kind, shape):
+def test_every_shape_becomes_a_square(kind, shape):
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), "uint8")
     for number in range(6):
         out = augmented(kind, picture, (3, number))
@@ -143,19 +144,31 @@ def test_basic_shifts_by_up_to_an_eighth_and_mirrors():
         assert np.argwhere(out[..., 0] == 255)[0][1] < 16
 
 
-def test_every_method_of_resizing_is_used():
+def test_paper_resizes_by_one_of_four_methods(monkeypatch):
+    monkeypatch.setattr(augmentation, "LIGHT", (1.0, 1.0))
+    monkeypatch.setattr(augmentation, "HUE", 0.0)
     picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), "uint8")
-    found = {
-        augmentation._resized(tf.constant(picture), tf.constant(draw), 32)
-        .numpy()
-        .tobytes()
-        for draw in np.linspace(0, 1, 9).astype("float32")
+    expected = {
+        method: np.clip(tf.image.resize(picture, (32, 32), method), 0, 255)
+        for method in ("bilinear", "area", "nearest", "bicubic")
     }
-    assert len(found) == 4
+    used = set()
+    for number in range(40):
+        out = augmentation.augmented(
+            "paper",
+            lambda: tf.constant(picture),
+            lambda window, side: tf.constant(picture),  # ignores the window
+            32,
+            tf.constant((0, number), tf.int64),
+            mirror=False,
+        )
+        (method,) = (m for m, x in expected.items() if np.allclose(out, x, atol=0.1))
+        used.add(method)
+    assert used == set(expected)
 
 
 @pytest.mark.parametrize("size", [(100, 80), (500, 375), (1601, 1203)])
-def test_the_window_alone_of_a_jpeg_is_what_the_whole_has_there(tmp_path, size):
+def test_a_window_of_a_jpeg_equals_that_part_of_the_whole(tmp_path, size):
     row, column = np.mgrid[: size[1], : size[0]]
     smooth = np.stack([row * 255 / size[1], column * 255 / size[0], row * 0 + 90], -1)
     Image.fromarray(smooth.astype("uint8")).save(tmp_path / "a.jpg", quality=95)
@@ -163,8 +176,8 @@ def test_the_window_alone_of_a_jpeg_is_what_the_whole_has_there(tmp_path, size):
     part = (size[1] // 10, size[0] // 5, size[1] // 2, size[0] // 2)
     window = lambda shape: tf.constant(part)  # noqa: E731
     alone = pictures.decode_window(contents, window, 32)
-    whole = pictures.cut(pictures.decode(contents), window)
-    # decoded at a fraction of its size, but never below what is needed
+    whole = pictures.crop(pictures.decode(contents), window)
+    # decoded at a fraction of its size, but never below the requested one
     assert min(alone.shape[:2]) >= min(32, min(part[2:]))
     assert alone.shape[0] < 2 * 2 * 32 or alone.shape[0] == part[2] // 8
     resized = [
@@ -192,19 +205,19 @@ def same(a, b):
 
 def test_order_and_crops_are_functions_of_seed_and_epoch():
     first = batches(seed=5)
-    tf.random.set_seed(99)  # nothing of ours
+    tf.random.set_seed(99)  # must have no effect
     again = batches(seed=5)
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
     assert not same(first[0], first[1])
     resumed = ki.data.load("digits", 16, 500, seed=5, first_epoch=2)
-    iter(resumed.train)  # an iterator that is never used is no epoch, as in Keras
+    iter(resumed.train)  # Keras makes iterators that it never uses
     resumed = [(x.numpy(), y.numpy()) for x, y in resumed.train]
     assert same(resumed, first[2])
     other = batches(seed=6)
     assert not same(other[0], first[0])
 
 
-def test_a_picture_is_seen_once_each_epoch_and_another_way_in_the_next():
+def test_every_picture_is_seen_once_each_epoch_and_augmented_anew():
     plain = ki.data.load("digits", 8, 2000, augment="none")
     basic = ki.data.load("digits", 16, 2000, augment="basic")
     (one,), (other,) = list(plain.train), list(basic.train)
@@ -216,7 +229,7 @@ def test_a_picture_is_seen_once_each_epoch_and_another_way_in_the_next():
     assert np.array_equal(np.unique(rows, axis=0), np.unique(expected, axis=0))
 
 
-def test_defaults_fit_the_pictures(tmp_path):
+def test_defaults_depend_on_the_pictures(tmp_path):
     assert ki.data.load("digits", 32).augmentation == "basic"
     assert not ki.data.load("digits", 32).source.mirror
     for name in ("a", "b"):
@@ -227,8 +240,8 @@ def test_defaults_fit_the_pictures(tmp_path):
     assert data.augmentation == "paper"
     assert data.source.mirror
     assert data.source.picture_size == 120
-    with pytest.raises(ValueError, match=r"none, basic, paper. Received: 'strong'"):
-        ki.data.load("digits", augment="strong")
+    with pytest.raises(ValueError, match=r"none, basic, paper. Received: 'no-such'"):
+        ki.data.load("digits", augment="no-such")
 
 
 PARALLEL = """
@@ -259,8 +272,8 @@ read()
 
 
 def test_the_pipeline_stays_parallel_where_operations_are_deterministic():
-    # tf.data turns a parallel map into a plain one if anything in the pipeline has a
-    # state, as Python has, and complains of an attribute that only the former has
+    # tf.data replaces a parallel map by a sequential one if anything in the pipeline is
+    # stateful, as Python is, and then warns about the sequential one by name
     done = subprocess.run(
         [sys.executable, "-c", PARALLEL], capture_output=True, text=True, check=True
     )

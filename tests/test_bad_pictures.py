@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,13 +11,13 @@ import pytest
 from PIL import Image
 
 import keras_inception as ki
-from keras_inception.data import bad_pictures, pictures, sources
+from keras_inception.data import BadPictures, find, load_picture
 
 GOOD = 24
 
 
 def noise(path, size=(40, 30), **arguments):
-    """A picture that no coding makes much smaller."""
+    """Writes a picture that compresses badly, so that damage hits its contents."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), "uint8")
     Image.fromarray(pixels).save(path, **arguments)
@@ -33,7 +34,7 @@ def folder(tmp_path):
 
 
 def bomb(path):
-    """A PNG file of a hundred bytes that claims to be 60000x60000 pixels large."""
+    """Writes a PNG file of a hundred bytes that claims to have 60000x60000 pixels."""
 
     def chunk(kind, data):
         body = kind + data
@@ -54,21 +55,21 @@ def cut_short(path):
 
 
 def large(path):
-    """Not so large that Pillow would refuse it, but more than we read."""
+    """Writes a header that Pillow accepts but that exceeds the limit of pixels."""
     header = b"P6 20000 6000 255\n"
     path.write_bytes(header + b"\0" * 100)
 
 
 BAD = {
     "empty.jpg": (lambda path: path.write_bytes(b""), "it is empty"),
-    "words.png": (lambda path: path.write_text("words"), "contents are no picture"),
+    "words.png": (lambda path: path.write_text("words"), "contents are not a picture"),
     "short.jpg": (cut_short, "the end is missing"),
     "short.png": (cut_short, "the end is missing"),
     "bomb.png": (bomb, "3600000000 pixels"),
     "large.jpg": (large, "20000x6000 pixels are more than the limit"),
     "gone.jpg": (lambda path: path.symlink_to("nowhere"), "No such file"),
     "circle.jpg": (lambda path: path.symlink_to("circle.jpg"), "symbolic links"),
-    "pipe.jpg": (os.mkfifo, "it is no file"),
+    "pipe.jpg": (os.mkfifo, "it is not a regular file"),
 }
 
 
@@ -76,33 +77,33 @@ BAD = {
 def test_a_bad_file_is_skipped_and_named(folder, name):
     make, fault = BAD[name]
     make(folder / "a" / name)
-    source = sources.find(folder, max_bad_fraction=0.05)
+    source = find(folder, max_bad_fraction=0.05)
     assert len(source.train) + len(source.validation) == GOOD
     assert list(source.bad.faults) == [str(folder / "a" / name)]
     assert fault in source.bad.faults[str(folder / "a" / name)]
-    with pytest.raises(ValueError, match=rf"1 of 25 files .*more than 1.0%.*{name}"):
-        sources.find(folder)
+    with pytest.raises(ValueError, match=rf"1 of 25 files .*limit of 1.0%.*{name}"):
+        find(folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_an_unreadable_file_is_named(folder):
     (folder / "a/00.png").chmod(0)
-    source = sources.find(folder, max_bad_fraction=0.05)
+    source = find(folder, max_bad_fraction=0.05)
     assert source.bad.report() == [
         {"file": str(folder / "a/00.png"), "fault": "Permission denied"}
     ]
 
 
-def test_what_looks_odd_and_is_good_is_read(folder):
+def test_odd_but_good_files_are_read(folder):
     Image.new("RGB", (1, 1), "red").save(folder / "a/dot.png")
     wide = np.full((20, 20), 40000, "uint16")
     Image.fromarray(wide).save(folder / "a/sixteen_bits.png")
-    noise(folder / "a/x.png").rename(folder / "a/png_in_truth.jpg")
-    noise(folder / "a/x.webp").rename(folder / "a/webp_in_truth.jpg")
+    noise(folder / "a/x.png").rename(folder / "a/really_png.jpg")
+    noise(folder / "a/x.webp").rename(folder / "a/really_webp.jpg")
     tail = noise(folder / "a/with_a_tail.jpg")
     tail.write_bytes(tail.read_bytes() + b"\0" * 1000)
-    film = noise(folder / "a/with_a_film.jpg")
-    film.write_bytes(film.read_bytes() + b"\0" * 100_000)
+    video = noise(folder / "a/with_a_video.jpg")
+    video.write_bytes(video.read_bytes() + b"\0" * 100_000)
     for mode in ("L", "CMYK"):
         Image.new(mode, (50, 40)).save(folder / f"a/{mode}.jpg")
     (folder / "a/again").symlink_to(folder / "a")  # a circle of folders
@@ -118,61 +119,64 @@ def test_what_looks_odd_and_is_good_is_read(folder):
 def test_a_class_without_any_good_file_is_an_error(folder):
     for path in (folder / "b").iterdir():
         path.write_text("words")
-    with pytest.raises(ValueError, match="class 'b' has no pictures: every file"):
-        sources.find(folder, max_bad_fraction=1.0)
+    with pytest.raises(ValueError, match="class 'b' has no pictures: all of its files"):
+        find(folder, max_bad_fraction=1.0)
+
+
+def first_png(split):
+    return Path(next(path for path in split.elements[0] if path.endswith("png")))
 
 
 def damage(path):
-    """Damages a PNG file in its middle: header and end are as they were."""
+    """Damages a PNG file in its middle; its header and end stay intact."""
     contents = bytearray(path.read_bytes())
     contents[len(contents) // 2] ^= 0xFF
     path.write_bytes(contents)
     return str(path)
 
 
-def test_a_file_damaged_behind_its_header_is_named_while_training(folder):
+def test_a_file_damaged_after_its_header_is_named_while_training(folder):
     data = ki.data.load(folder, 16, 4, max_bad_fraction=0.2)
     assert not data.bad
-    learnt, held_out = (
-        next(path for path in split.elements[0] if path.endswith("png"))
+    damaged = {
+        damage(first_png(split))
         for split in (data.source.train, data.source.validation)
-    )
-    damage(folder / learnt)
-    damage(folder / held_out)
+    }
     train, validation = len(data.source.train), len(data.source.validation)
-    # an epoch keeps its length, validation is short of the one picture
+    # an epoch keeps its length; validation is one picture short
     for _ in range(2):
         assert sum(len(labels) for _, labels in data.train) == train
         assert sum(len(labels) for _, labels in data.validation) == validation - 1
     assert len(data.train) == -(-train // 4)
     assert len(data.validation) == -(-validation // 4)
     faults = {fault["file"]: fault["fault"] for fault in data.bad.report()}
-    assert faults.keys() == {learnt, held_out}
+    assert faults.keys() == damaged
     assert set(faults.values()) == {"its contents are damaged"}
 
 
-def test_the_last_picture_of_all_is_named_too(folder):
+def test_a_missing_last_picture_is_named(folder):
     data = ki.data.load(folder, 16, 4, max_bad_fraction=0.2)
     last = str(data.source.validation.elements[0][-1])
-    pictures_there = list(data.validation)
+    batches = len(list(data.validation))
     os.remove(last)
-    assert len(list(data.validation)) == len(pictures_there)
+    assert len(list(data.validation)) == batches
     assert data.bad.report() == [{"file": last, "fault": "No such file or directory"}]
 
 
-def test_too_many_that_go_bad_stop_the_run(folder):
+def test_too_many_bad_files_are_an_error(folder):
     data = ki.data.load(folder, 16, 4)
-    damage(folder / next(p for p in data.source.train.elements[0] if "png" in p))
+    damage(first_png(data.source.train))
     for _ in data.train:
         pass
     with pytest.raises(ValueError, match=r"1 of 24 files.*damaged.*--max-bad-fraction"):
         data.bad.check()
+    data.bad.check(max_fraction=1.0)
 
 
-def test_fit_goes_on_over_bad_pictures(folder):
+def test_fit_continues_past_bad_pictures(folder):
     data = ki.data.load(folder, 16, 4, max_bad_fraction=0.2)
     for split in (data.source.train, data.source.validation):
-        damage(folder / next(p for p in split.elements[0] if "png" in p))
+        damage(first_png(split))
     model = keras.Sequential(
         [
             keras.Input((16, 16, 3)),
@@ -193,8 +197,8 @@ def test_fit_goes_on_over_bad_pictures(folder):
 
 
 def test_whole_pictures_leave_bad_ones_out(folder):
-    source = sources.find(folder, max_bad_fraction=0.1)
-    bad = damage(folder / next(p for p in source.validation.elements[0] if "png" in p))
+    source = find(folder, max_bad_fraction=0.1)
+    bad = damage(first_png(source.validation))
     seen = list(ki.data.whole_pictures(source, source.validation))
     assert len(seen) == len(source.validation) - 1
     assert bad not in {name for *_, name in seen}
@@ -205,19 +209,19 @@ def test_whole_pictures_leave_bad_ones_out(folder):
 
 def test_the_limit_is_a_fraction():
     with pytest.raises(ValueError, match=r"from 0 to 1\. Received: 5"):
-        bad_pictures.BadPictures(5)
+        BadPictures(5)
 
 
 def test_a_bomb_is_not_opened_for_prediction(tmp_path):
     bomb(tmp_path / "bomb.png")
     with pytest.raises(ValueError, match="3600000000 pixels"):
-        pictures.load_picture(tmp_path / "bomb.png", 8)
+        load_picture(tmp_path / "bomb.png", 8)
 
 
-def test_a_split_of_which_nothing_is_left_to_show_is_named(folder):
-    source = ki.data.find(folder, seed=0)
+def test_a_sample_of_a_split_without_good_pictures_is_an_error(folder):
+    source = find(folder)
     for path in folder.rglob("*.*"):  # damaged after they were found
         path.write_bytes(b"no picture")
     count = len(source.validation)
-    with pytest.raises(ValueError, match=f"none of its {count} can be decoded"):
-        ki.data.spread(source, source.validation, 8, 32)
+    with pytest.raises(ValueError, match=f"of the split's {count} files none can be"):
+        ki.data.sample(source, source.validation, 8, 32)

@@ -197,7 +197,7 @@ def test_heads_are_named_by_endpoint_or_by_output(tmp_path):
             assert config.aux_weight == {"aux_4a": 0.2, "aux_4d": 0.1}
             assert config.aux_schedule == {"aux_4a": "linear"}
             assert config.coarse_heads == ("aux_4a",)
-    with pytest.raises(ValueError, match=r"aux_4b.*aux_4a \(at inception_4a\)"):
+    with pytest.raises(ValueError, match=r"'aux_4b'.*aux_4a \(inception_4a\)"):
         resolved("digits", "--aux-weight", "aux_4b=1")
 
 
@@ -229,7 +229,7 @@ def test_evaluate_prints_and_writes_every_output(workplace, colours, capsys, tmp
     model = workplace / "runs/colours/model.keras"
     assert command("evaluate", model, colours, "--json", tmp_path / "out.json") == 0
     out = capsys.readouterr().out
-    assert "8 held-out pictures" in out
+    assert "8 validation pictures" in out
     for name in ("main", "aux_4a", "aux_4d"):
         assert name in out
     figures = json.loads((tmp_path / "out.json").read_text())
@@ -251,7 +251,7 @@ def test_gradients_of_a_trained_file(workplace, colours, capsys, tmp_path):
         "report.html",
     }
     assert command(*words) == 1
-    assert "report.html is there already; --overwrite it" in capsys.readouterr().err
+    assert "report.html already exists; pass --overwrite" in capsys.readouterr().err
 
 
 def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
@@ -261,7 +261,7 @@ def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
     words += ["--compare", "--steps", 3, "--batch-size", 4, "--pictures", 4]
     assert command(*words, "--init", "gaussian") == 0
     out = capsys.readouterr().out
-    assert "learnt from the same 3 batches" in out
+    assert "trained on the same 3 batches" in out
     assert (tmp_path / "comparison.png").exists()
     assert "The weights are new: normal" in (tmp_path / "report.html").read_text()
 
@@ -291,7 +291,14 @@ def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
     assert ten["top_1"] == right
     assert all(row["true"] in row["picture"] for row in rows)  # the class's folder
     with (tmp_path / "look/per_class.csv").open() as file:
-        assert [row["pictures"] for row in csv.DictReader(file)] == ["4", "4"]
+        per_class = list(csv.DictReader(file))
+    assert [row["pictures"] for row in per_class] == ["4", "4"]
+    assert all(row["accuracy"] == row["recall"] for row in per_class)
+    for name in ("precision", "recall", "f1"):
+        mean = np.mean([float(row[name]) for row in per_class])
+        assert ten[f"macro_{name}"] == pytest.approx(mean, abs=1e-6)
+    averages = "precision {macro_precision:.4f}  recall {macro_recall:.4f}"
+    assert averages.format(**ten) in out
     words = ["evaluate", model, model, colours, "--json", tmp_path / "out.json"]
     assert command(*words) == 0
     assert "1 crop, 2 models together" in capsys.readouterr().out
@@ -317,7 +324,7 @@ def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
     assert command(*words, "--max-bad-fraction", 0.05) == 1
     error = capsys.readouterr().err
     # training stops as soon as three are known, of the four that there are
-    assert re.search("[34] of 40 files are no pictures or damaged", error)
+    assert re.search("[34] of 40 files are damaged or not pictures", error)
     assert error.count("\n") == 1
     assert not (tmp_path / "runs/some/result.json").exists()
     assert command(*words, "--max-bad-fraction", 0.1, "--overwrite") == 0
@@ -331,7 +338,7 @@ def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
     assert config["augment"] == "basic"
 
 
-def test_data_tells_and_draws(colours, tmp_path, capsys):
+def test_data_prints_and_draws(colours, tmp_path, capsys):
     shutil.copytree(colours, tmp_path / "some")
     for index in range(3, 20):
         (tmp_path / f"some/red/{index}.png").unlink()
@@ -339,8 +346,8 @@ def test_data_tells_and_draws(colours, tmp_path, capsys):
     words = ["data", tmp_path / "some", "--output", tmp_path / "sheet.png"]
     assert command(*words, "--json", tmp_path / "out.json") == 1  # 1 of 23 is too many
     captured = capsys.readouterr()
-    assert "17 pictures to learn from, 5 held out" in captured.out
-    assert "blue/0.png: its contents are no picture" in captured.out
+    assert "17 training and 5 validation pictures, 2 classes" in captured.out
+    assert "blue/0.png: its contents are not a picture" in captured.out
     assert "7.5 times" in captured.out
     assert "--class-weights balanced" in captured.out
     assert "width: 24 to 24 pixels, median 24" in captured.out
@@ -356,7 +363,7 @@ def test_data_tells_and_draws(colours, tmp_path, capsys):
     assert red.mean() > 0.2
     assert blue.mean() > 0.2
     figures = json.loads((tmp_path / "out.json").read_text())
-    assert figures["classes"]["red"] == {"train": 2, "held_out": 1}
+    assert figures["classes"]["red"] == {"train": 2, "validation": 1}
     assert len(figures["bad_pictures"]) == 1
 
 
@@ -394,7 +401,7 @@ def test_calibrate_writes_exits_that_export_serves(workplace, colours, capsys):
     out = workplace / "exits.json"
     assert command("calibrate", model, colours, "--max-drop", 0.5, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "8 held-out pictures: 4 to choose with, 4 to check with" in printed
+    assert "8 validation pictures: 4 choose the thresholds, 4 check them" in printed
     assert "times as fast in batches of 1 and 32" in printed
     assert f"wrote {out} and {workplace / 'exits.png'}" in printed
     thresholds = json.loads(out.read_text())["thresholds"]
@@ -443,7 +450,7 @@ def test_the_model_card_knows_the_run(workplace, colours):
     card = (workplace / "saved/colours/1/model_card.md").read_text()
     result = json.loads((workplace / "runs/colours/result.json").read_text())
     assert f"| data | {colours} |" in card
-    assert f"| accuracy | {result['val_main_accuracy']:.4f} on held-out" in card
+    assert f"| accuracy | {result['val_main_accuracy']:.4f} on validation" in card
 
 
 def test_export_goes_back_and_prunes(tmp_path, workplace, capsys):
@@ -479,7 +486,7 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, cap
     assert command(*words, "--int8", colours) == 0
     wrote, accuracy = capsys.readouterr().out.splitlines()
     assert wrote == f"wrote {tmp_path / 'colours/openvino/1/model.xml'}"
-    told = r"accuracy on (\d+) held-out pictures: float32 ([\d.]+)  int8 ([\d.]+)"
+    told = r"accuracy on (\d+) validation pictures: float32 ([\d.]+)  int8 ([\d.]+)"
     count, floats, integers = re.fullmatch(told, accuracy).groups()
     result = json.loads((workplace / "runs/colours/result.json").read_text())
     assert int(count) == 8
@@ -496,22 +503,22 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, cap
         (["export", "x.keras", "--keep", "0"], "--keep must be at least 1"),
         (
             ["export", "x.keras", "--format", "onnx", "--top", "1"],
-            "--top is of answers",
+            "--top applies to a SavedModel only",
         ),
         (
             ["export", "x.keras", "--format", "onnx", "--dtype", "bfloat16"],
-            "--dtype is of the SavedModel",
+            "--dtype applies to a SavedModel only",
         ),
         (
             ["export", "x.keras", "--early-exit", "x", "--dtype", "bfloat16"],
-            "--early-exit has thresholds",
+            "thresholds of --early-exit",
         ),
         (["export", "x.keras", "--int8", "digits"], "--int8 needs --format onnx or"),
         (["predict", "x.keras"], "predict needs a MODEL and at least one IMAGE"),
         (["train", "{tmp}/nothing"], "There is no folder"),
         (["train", "{tmp}/single"], "at least two classes"),
         (["train", "{tmp}/empty"], "class 'b' has no pictures"),
-        (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are no picture"),
+        (["train", "{tmp}/bad"], "bad/a/x.jpg: its contents are not a picture"),
         (["train", "digits", "--heads", "inception_7x"], "no endpoint 'inception_7x'"),
         (["train", "digits", "--image-size", "8"], "at least 16x16"),
         (

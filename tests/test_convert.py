@@ -1,10 +1,11 @@
-"""`convert` and the fine-tuning options of `train`, as a person types them."""
+"""The command line of `convert` and of fine-tuning with `train`."""
 
 import json
 
 import keras
 import numpy as np
 import pytest
+from comparing import torchvision_state
 from conftest import tiny_googlenet
 
 import keras_inception as ki
@@ -18,17 +19,15 @@ def command(*words):
 
 def test_convert_writes_a_model_that_predict_takes(tmp_path, capsys):
     torch = pytest.importorskip("torch")
-    from test_weights_pretrained import torchvision_state
-
     model = ki.GoogLeNet(
         auxiliary=(), architecture=ki.GOOGLENET_TORCHVISION, batch_norm=True
     )
-    torch.save(torchvision_state(model, torch), tmp_path / "googlenet.pth")
+    torch.save(torchvision_state(model), tmp_path / "googlenet.pth")
     out = tmp_path / "converted" / "googlenet.keras"
 
     assert command("convert", "torchvision", tmp_path / "googlenet.pth", out) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
         "googlenet_torchvision: 6,639,464 parameters, 1,000 classes, auxiliary heads: "
         "none in the file",
         f"wrote {out}",
@@ -43,24 +42,24 @@ def test_convert_writes_a_model_that_predict_takes(tmp_path, capsys):
     assert name.endswith(")")
     assert score == pytest.approx(scores.max(), rel=1e-4)
     assert command("convert", "torchvision", tmp_path / "googlenet.pth", out) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists; pass --overwrite" in capsys.readouterr().err
 
 
-def test_convert_refuses_in_one_line_and_writes_nothing(tmp_path, capsys):
+def test_convert_reports_an_error_in_one_line_and_writes_nothing(tmp_path, capsys):
     (tmp_path / "noise.caffemodel").write_bytes(b"\xff" * 100)
     out = tmp_path / "out.keras"
     wrong = {
         ("caffe", tmp_path / "noise.caffemodel", out): "can't be read as a .caffemodel",
-        ("caffe", tmp_path / "nowhere", out): "no weights file",
-        ("slim", tmp_path / "nowhere", out): "no checkpoint",
-        ("torchvision", tmp_path / "nowhere", out): "no weights file",
+        ("caffe", tmp_path / "nowhere", out): "does not exist",
+        ("slim", tmp_path / "nowhere", out): "does not exist (nor",
+        ("torchvision", tmp_path / "nowhere", out): "does not exist",
         ("caffe", "x", tmp_path / "out.h5"): "must end in .keras",
-        ("caffe", "x", out, "--drop-background"): "belongs to slim, not caffe",
+        ("caffe", "x", out, "--drop-background"): "is for slim files, not caffe",
     }
-    for words, told in wrong.items():
+    for words, message in wrong.items():
         assert command("convert", *words) == 1
         (line,) = capsys.readouterr().err.splitlines()
-        assert told in line
+        assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["noise.caffemodel"]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of every kind that people have, through the real pipeline."""
+"""Folders and files of every kind that people have, through the real pipeline."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,19 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_inception as ki
-from keras_inception.data import pictures, sources
+from keras_inception.data import find, pictures
 
 
-def save(path, mode="RGB", size=(40, 30), colour=None, **arguments):
-    """Writes a picture of one colour and returns its path."""
+def save(path, mode="RGB", size=(40, 30), color=None, **arguments):
+    """Writes a picture of one color and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     defaults = {"RGB": (200, 100, 50), "L": 100, "RGBA": (200, 100, 50, 128)}
     defaults |= {"CMYK": (0, 100, 200, 30)}
     if mode == "I;16":
         picture = Image.fromarray(np.full(size[::-1], 100 * 256 + 7, "uint16"))
     else:
-        colour = colour or defaults.get(mode, (200, 100, 50))
-        picture = Image.new("RGB" if mode == "P" else mode, size, colour)
+        color = color or defaults.get(mode, (200, 100, 50))
+        picture = Image.new("RGB" if mode == "P" else mode, size, color)
     if mode == "P":
         picture = picture.convert("P")
     picture.save(path, **arguments)
@@ -29,8 +29,8 @@ def save(path, mode="RGB", size=(40, 30), colour=None, **arguments):
 def folder(tmp_path):
     """Ten red and ten blue pictures, in class folders."""
     for index in range(10):
-        save(tmp_path / f"red/{index}.jpg", colour=(250, 10, 10))
-        save(tmp_path / f"blue/{index}.png", colour=(10, 10, 250))
+        save(tmp_path / f"red/{index}.jpg", color=(250, 10, 10))
+        save(tmp_path / f"blue/{index}.png", color=(10, 10, 250))
     return tmp_path
 
 
@@ -50,10 +50,12 @@ def test_a_folder_is_split_by_class_and_seed(folder):
     assert data.class_names == ["blue", "red"]
     assert np.bincount(data.source.train.labels).tolist() == [8, 8]
     assert np.bincount(data.source.validation.labels).tolist() == [2, 2]
-    again = sources.find(folder, seed=1)
-    other = sources.find(folder, seed=2)
-    held_out = [set(s.validation.elements[0]) for s in (data.source, again, other)]
-    assert held_out[0] == held_out[1] != held_out[2]
+    again = find(folder, seed=1)
+    other = find(folder, seed=2)
+    first, same, different = (
+        set(s.validation.elements[0]) for s in (data.source, again, other)
+    )
+    assert first == same != different
     for images, labels in data.train:
         red = images[:, 16, 16, 0] > images[:, 16, 16, 2]
         assert (red.numpy() == (labels.numpy() == 1)).all()
@@ -69,17 +71,17 @@ def test_training_order_changes_by_epoch_and_repeats_by_seed(folder):
     assert len({tuple(order) for order in orders(5)}) > 1
 
 
-@pytest.mark.parametrize("held_out", ["val", "validation"])
-def test_train_and_validation_folders(folder, tmp_path_factory, held_out):
+@pytest.mark.parametrize("validation", ["val", "validation"])
+def test_train_and_validation_folders(folder, tmp_path_factory, validation):
     root = tmp_path_factory.mktemp("split")
     (root / "train").symlink_to(folder)
-    save(root / held_out / "red/a.jpg")
-    save(root / held_out / "blue/b.jpg")
-    source = sources.find(root)
+    save(root / validation / "red/a.jpg")
+    save(root / validation / "blue/b.jpg")
+    source = find(root)
     assert (len(source.train), len(source.validation)) == (20, 2)
-    save(root / held_out / "green/b.jpg")
+    save(root / validation / "green/b.jpg")
     with pytest.raises(ValueError, match="green"):
-        sources.find(root)
+        find(root)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +104,13 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path, name, mode, expected):
     path = save(tmp_path / name, mode)
     pixels = pictures.load_picture(path, 16)
     assert pixels.shape == (16, 16, 3)
-    # a GIF's and a palette's colours are rounded to the web palette, JPEG's by coding
+    # a GIF's and a palette's colors are rounded to the web palette, JPEG's by coding
     tolerance = 26 if mode == "P" else 4
     np.testing.assert_allclose(pixels[8, 8], expected, atol=tolerance)
 
 
 def test_gif_gives_its_first_frame(tmp_path):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     pixels = pictures.load_picture(tmp_path / "a.gif", 8)
     assert pixels[4, 4].tolist() == [255, 0, 0]
@@ -130,24 +132,24 @@ def test_the_pipeline_reads_every_kind(tmp_path):
     assert seen == 8
 
 
-def test_wrong_extension_is_no_matter(tmp_path):
+def test_the_extension_does_not_matter(tmp_path):
     path = tmp_path / "a.jpg"
     save(tmp_path / "a.webp").rename(path)
     assert pictures.load_picture(path, 8).shape == (8, 8, 3)
 
 
-def test_fit_square_takes_the_centre():
+def test_fit_square_takes_the_center():
     picture = np.zeros((30, 90, 3), "uint8")
     picture[:, 30:60] = 255
     np.testing.assert_allclose(pictures.fit_square(picture, 15), 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize("contents", [b"", b"no picture at all", b"\xff\xd8\xff\xe0"])
-def test_a_file_that_is_no_picture_is_named(folder, contents):
+def test_a_file_that_is_not_a_picture_is_named(folder, contents):
     bad = folder / "red/bad.jpg"
     bad.write_bytes(contents)
     with pytest.raises(ValueError, match=r"1 of 21 files .*red/bad\.jpg"):
-        sources.find(folder)
+        find(folder)
     with pytest.raises(ValueError, match=r"bad\.jpg can't be read"):
         pictures.load_picture(bad, 8)
 
@@ -161,18 +163,18 @@ def test_a_damaged_picture_is_named(tmp_path):
 
 def test_bad_folders_are_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
-        sources.find(tmp_path / "nothing")
+        find(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"at least two classes.*no folder"):
-        sources.find(tmp_path)
+        find(tmp_path)
     save(tmp_path / "red/a.jpg")
     with pytest.raises(ValueError, match=r"at least two classes.*red"):
-        sources.find(tmp_path)
+        find(tmp_path)
     (tmp_path / "blue").mkdir()
     with pytest.raises(ValueError, match="class 'blue' has no pictures"):
-        sources.find(tmp_path)
+        find(tmp_path)
     save(tmp_path / "blue/a.jpg")
     with pytest.raises(ValueError, match="at least two pictures"):
-        sources.find(tmp_path)
+        find(tmp_path)
 
 
 @pytest.mark.parametrize("argument", ["image_size", "batch_size"])

@@ -1,20 +1,34 @@
-"""The examples in the docstrings run and give what they say."""
+"""The examples in docstrings run; README and the guides show what really happens."""
 
+import contextlib
+import difflib
 import doctest
 import importlib
+import os
 import pkgutil
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
 
 import numpy as np
+import pages
 import pytest
+from pages import PAGES, ROOT
 
 import keras_inception as ki
+import keras_inception_cli
 import tuning
 
-MODULES = ["keras_inception"] + [
+PACKAGES = (ki, keras_inception_cli, tuning)
+MODULES = [package.__name__ for package in PACKAGES] + [
     module.name
-    for package in (ki, tuning)
+    for package in PACKAGES
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if not module.name.endswith("__main__")
 ]
+README = ROOT / "README.md"
+GUIDES = [page for page in PAGES if page != README]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -27,3 +41,147 @@ def test_examples_in_docstrings(name):
     for test in finder.find(module, name, extraglobs=names):
         runner.run(test)
     assert runner.failures == 0
+
+
+def page_id(page):
+    return str(page.relative_to(ROOT))
+
+
+def run_page(page, folder, provided=None, slow=False):
+    """Runs a page's blocks in order; gives what each command showed and printed."""
+    results = []
+    workshop = pages.Workshop(folder, provided)
+    with contextlib.closing(workshop):
+        for block in pages.blocks(page):
+            if block.marker == "excerpt" or (block.marker == "slow" and not slow):
+                continue
+            if block.language == "python":
+                workshop.run_python(block.text)
+            for command, shown in block.commands:
+                results.append((command, shown, workshop.run(command)))
+    return results
+
+
+def check_outputs(results):
+    for command, shown, printed in results:
+        failed = re.search(r"^[\w.-]+: error: ", printed, re.MULTILINE)
+        assert not failed or "error: " in shown, f"{command}\n{printed}"
+        if shown.strip():
+            difference = difflib.ndiff(pages.form(shown), pages.form(printed))
+            assert pages.agrees(shown, printed), "\n".join([command, *difference])
+
+
+@pytest.fixture(scope="module")
+def readme(tmp_path_factory):
+    """README's commands in a folder, which then holds runs/demo and its export."""
+    folder = tmp_path_factory.mktemp("readme")
+    return folder, run_page(README, folder)
+
+
+def test_readme_shows_what_its_commands_print(readme):
+    check_outputs(readme[1])
+
+
+def has(page, *markers):
+    kept = [block for block in pages.blocks(page) if block.marker in markers]
+    return any(block.commands or block.language == "python" for block in kept)
+
+
+@pytest.mark.parametrize("page", [p for p in GUIDES if has(p, None)], ids=page_id)
+def test_guides_show_what_their_commands_print(page, readme, tmp_path):
+    check_outputs(run_page(page, tmp_path, readme[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if has(p, "slow")], ids=page_id)
+def test_long_commands_of_the_pages(page, readme, tmp_path):
+    check_outputs(run_page(page, tmp_path, readme[0], slow=True))
+
+
+def commands_of(page):
+    lines = [command for block in pages.blocks(page) for command, _ in block.commands]
+    for line in [*lines, *pages.inline_commands(page)]:
+        yield from pages.words_of(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_options_in_the_pages_exist(page):
+    extras = extras_of_the_package()
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for words in commands_of(page):
+        pages.parse(words)
+        if words[0] == "make":
+            assert set(words[1:]) <= set(targets), words
+        if words[:2] == ["pip", "install"]:
+            for asked in re.findall(r"\[([\w,]+)\]", " ".join(words)):
+                assert set(asked.split(",")) <= extras, words
+        if words[:2] == ["python", "-m"] and words[2].startswith("benchmarks."):
+            source = (ROOT / f"{words[2].replace('.', '/')}.py").read_text()
+            assert all(f'"{w}"' in source for w in words if w.startswith("--")), words
+        if words[0] in ("python", "pytest"):
+            files = [word for word in words if word.endswith(".py")]
+            assert all((ROOT / file).is_file() for file in files), words
+
+
+def extras_of_the_package():
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    return set(settings["options.extras_require"])
+
+
+def test_a_page_that_lies_is_found():
+    printed = "main  0.9861\naux_4a  0.97\nwrote a.keras\n"
+    assert pages.agrees("main 0.5\naux_4a 1\nwrote a.keras", printed)
+    assert pages.agrees("...\nwrote a.keras", printed)
+    for lie in ("main 0.5\nwrote a.keras", "main 0.5\naux_4a 1\nwrote b.keras", ""):
+        assert not pages.agrees(lie, printed)
+    with pytest.raises(SystemExit):
+        pages.parse(["keras-inception", "train", "digits", "--hedas", "inception_4a"])
+
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def links_of(page):
+    """The files that a page links to, with the anchors within them."""
+    for target in LINK.findall(pages.BLOCK.sub("", page.read_text())):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            yield (page.parent / path).resolve() if path else page, anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_resolve(page):
+    for file, anchor in links_of(page):
+        assert file.exists(), file
+        if anchor:
+            headings = re.findall(r"^#+ +(.+)$", file.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h).replace(" ", "-") for h in headings}
+            assert anchor in {slug.lower() for slug in slugs}, (file, anchor)
+
+
+def test_every_guide_is_linked_from_readme_or_the_index():
+    linked = {
+        file for page in (README, ROOT / "docs/README.md") for file, _ in links_of(page)
+    }
+    assert set(PAGES) - {README} <= linked
+
+
+def test_the_minimal_example_trains_exports_and_answers(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/train_minimal.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    accuracies = dict(
+        re.findall(r"^(main|aux\w*) +accuracy ([\d.]+)", done.stdout, re.M)
+    )
+    assert len(accuracies) == 3
+    assert float(accuracies["main"]) > 0.8
+    assert (tmp_path / "saved_models/digits/1/saved_model.pb").is_file()
+    answers = re.findall(r"true (\d) +predicted (\d)", done.stdout)
+    assert len(answers) == 8
+    assert sum(truth == answer for truth, answer in answers) >= 6

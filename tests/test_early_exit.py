@@ -11,14 +11,14 @@ from keras import layers
 
 import keras_inception as ki
 from keras_inception.early_exit import search
-from keras_inception.early_exit.calibration import halves
+from keras_inception.early_exit.calibration import stratified_halves
 from keras_inception.early_exit.confidence import (
     MEASURES,
-    fitted_temperature,
+    fit_temperature,
     softmax,
     tempered,
 )
-from keras_inception.export.signatures import gather
+from keras_inception.export.signatures import build_signatures
 
 CLASSES = 3
 HEAD = {"filters": 4, "units": 8}
@@ -26,9 +26,9 @@ HEAD = {"filters": 4, "units": 8}
 
 @pytest.fixture(scope="module")
 def model():
-    """A GoogLeNet without its later modules, not trained, with heads of one mind each.
+    """An untrained GoogLeNet without its later modules, with two heads.
 
-    Its answers are spread, so that every exit is sure of some pictures.
+    Its answers vary, so that every exit is confident of some pictures.
     """
     keras.utils.set_random_seed(3)
     kept = ("conv1", "pool1", "inception_3a", "inception_3b", "inception_4a", "pool5")
@@ -53,7 +53,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def alone(model, images):
-    """What every output says to every picture."""
+    """Every output's answers to every picture."""
     return model.predict(images, verbose=0)
 
 
@@ -81,13 +81,13 @@ def test_every_answer_is_that_of_its_exit_computed_alone(model, images, alone, m
                 np.testing.assert_allclose(
                     probabilities[row], alone[name][row], atol=1e-5
                 )
-                # and it left at the first exit that was sure of it
+                # and it left at the first exit that was confident
                 for other in ("aux_3a", "aux_3b"):
-                    sure = MEASURES[measure](alone[other][row])
+                    confidence = MEASURES[measure](alone[other][row])
                     if other == name:
-                        assert sure >= thresholds[other] - 1e-5
+                        assert confidence >= thresholds[other] - 1e-5
                         break
-                    assert sure < thresholds[other] + 1e-5
+                    assert confidence < thresholds[other] + 1e-5
     assert seen == {"aux_3a", "aux_3b", "main"}
 
 
@@ -101,30 +101,55 @@ def test_where_nothing_leaves_the_answers_are_the_models(model, images, alone):
     np.testing.assert_array_equal(probabilities, alone["aux_3b"])
 
 
-def test_later_segments_see_only_the_pictures_that_stay(model, images, alone):
-    early = ki.EarlyExit(model, thresholds_at(alone, 0.6))
-    seen = {}
+class CountsRows(layers.Layer):
+    """Passes its input on and notes how many rows each batch really had."""
 
-    def spy(segment, forward):
-        def counting(tensors):
-            seen.setdefault(segment.name, []).append(len(tensors[0]))
-            return forward(tensors)
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.batches = []
 
-        return counting
+    def call(self, x):
+        def note(values):
+            self.batches.append(len(values))
+            return values
 
-    early._forwards = [
-        spy(segment, forward)
-        for segment, forward in zip(early.segments, early._forwards, strict=True)
-    ]
-    _, exits = early.predict(images, batch_size=len(images))
-    left = {name: int(np.sum(exits == name)) for name in seen}
-    assert seen["aux_3a"] == [23]
-    assert seen["aux_3b"] == [23 - left["aux_3a"]]
-    assert seen["main"] == [left["main"]]
-    seen.clear()
-    all_leave = ki.EarlyExit(model, {"aux_3a": 0.0})
-    all_leave._forwards[1] = None  # never called
-    all_leave.predict(images)
+        noted = tf.numpy_function(note, [x], x.dtype)
+        noted.set_shape(x.shape)
+        return noted
+
+
+def test_later_segments_compute_only_the_pictures_that_stay(images):
+    inputs = keras.Input((32, 32, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 64)(inputs))
+    counters = [CountsRows(name=f"count{i}") for i in range(3)]
+    for index, counter in enumerate(counters[:2]):
+        x = layers.Dense(4, name=f"dense{index}")(counter(x))
+    plain = keras.Model(inputs, layers.Dense(CLASSES)(counters[2](x)))
+    heads = [ki.AuxiliaryHead(f"dense{i}", units=32) for i in range(2)]
+    model = ki.attach_auxiliary(plain, heads)
+    alone = {name: softmax(np.array(logits)) for name, logits in model(images).items()}
+
+    def predict(thresholds, batch_size):
+        early = ki.EarlyExit(model, thresholds)
+        counts = [model.get_layer(counter.name).batches for counter in counters]
+        for count in counts:
+            count.clear()
+        _, exits = early.predict(images, batch_size)
+        return counts, [int(np.sum(exits == name)) for name in model.output]
+
+    thresholds = thresholds_at(alone, 0.6, ["aux_dense0"])
+    stay = MEASURES["max_probability"](alone["aux_dense0"]) < thresholds["aux_dense0"]
+    rest = {"aux_dense1": alone["aux_dense1"][stay]}
+    thresholds |= thresholds_at(rest, 0.6, ["aux_dense1"])
+    counts, (main, first, second) = predict(thresholds, batch_size=23)
+    assert min(main, first, second) > 0
+    assert counts == [[23], [23 - first], [main]]
+    # those that stay wait until they fill a batch
+    counts, _ = predict(thresholds, batch_size=3)
+    assert [sum(count) for count in counts] == [23, 23 - first, main]
+    assert set(counts[1][:-1] + counts[2][:-1]) == {3}
+    # where all leave, the rest of the network does not run
+    assert predict({"aux_dense0": 0.0}, batch_size=23)[0] == [[23], [], []]
 
 
 def test_segments_share_layers_and_compute_each_once(model):
@@ -189,7 +214,7 @@ def test_grid_counts_what_a_loop_counts():
     def cost(used, answer):
         return 10 * (answer + 1) + sum(used[: answer + 1])
 
-    grid = search.every_combination(confidences, right, cost)
+    grid = search.evaluate_grid(confidences, right, cost)
     for cell in random.choice(grid.cost.size, 50):
         thresholds = grid.thresholds(cell)
         used = [t != search.NEVER for t in thresholds]
@@ -204,7 +229,7 @@ def test_grid_counts_what_a_loop_counts():
         for k in range(3):
             share = np.mean([answer == k for answer in answers])
             assert grid.shares[k].ravel()[cell] == pytest.approx(share)
-    cells = search.front(grid)
+    cells = grid.pareto_front()
     assert np.all(np.diff(grid.cost.ravel()[cells]) > 0)
     assert np.all(np.diff(grid.accuracy.ravel()[cells]) > 0)
     assert grid.accuracy.ravel()[cells[-1]] == grid.accuracy.max()
@@ -212,26 +237,42 @@ def test_grid_counts_what_a_loop_counts():
 
 def test_halves_hold_half_of_every_class():
     labels = np.repeat([0, 1, 2], [10, 7, 1])
-    chooses, checks = halves(labels, seed=0)
+    chooses, checks = stratified_halves(labels, seed=0)
     assert sorted([*chooses, *checks]) == list(range(18))
     assert list(np.bincount(labels[chooses])) == [5, 3, 1]
     assert list(np.bincount(labels[checks], minlength=3)) == [5, 4, 0]
-    assert not np.array_equal(checks, halves(labels, seed=1)[1])
+    assert not np.array_equal(checks, stratified_halves(labels, seed=1)[1])
 
 
-def test_temperature_mends_overconfidence():
+@pytest.mark.parametrize("measure", list(MEASURES))
+def test_confidence_of_arrays_and_of_tensors_is_the_same(measure):
+    logits = np.random.default_rng(0).normal(0, 9, (500, 10)).astype("float32")
+
+    def confidence(logits):
+        return MEASURES[measure](tempered(softmax(logits), 1.7))
+
+    expected = confidence(logits)
+    assert expected.dtype == "float32"
+    for function in (confidence, tf.function(confidence)):
+        found = function(tf.constant(logits))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_temperature_corrects_overconfidence():
     random = np.random.default_rng(0)
-    honest = softmax(random.normal(size=(4000, CLASSES)) * 2)
-    labels = np.array([random.choice(CLASSES, p=p) for p in honest])
-    assert fitted_temperature(honest, labels) == pytest.approx(1, abs=0.1)
-    boasting = tempered(honest, 1 / 3)
-    assert fitted_temperature(boasting, labels) == pytest.approx(3, rel=0.1)
-    np.testing.assert_allclose(tempered(boasting, 3), honest, atol=1e-6)
+    calibrated_answers = softmax(random.normal(size=(4000, CLASSES)) * 2)
+    labels = np.array([random.choice(CLASSES, p=p) for p in calibrated_answers])
+    assert fit_temperature(calibrated_answers, labels) == pytest.approx(1, abs=0.1)
+    overconfident = tempered(calibrated_answers, 1 / 3)
+    assert fit_temperature(overconfident, labels) == pytest.approx(3, rel=0.1)
+    np.testing.assert_allclose(
+        tempered(overconfident, 3), calibrated_answers, atol=1e-6
+    )
 
 
 @pytest.fixture(scope="module")
 def calibrated(model, images, alone):
-    """Labels of which main knows 20 of 23, the early exit the brighter half."""
+    """Exits for labels of which main gets 20 of 23 right, and those labels."""
     labels = alone["main"].argmax(-1)
     labels[:3] = (labels[:3] + 1) % CLASSES
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(5)
@@ -288,7 +329,7 @@ def test_exits_survive_their_file(model, images, calibrated, tmp_path):
     content = json.loads((tmp_path / "exits.json").read_text())
     assert content["calibration"]["examples"] == 23
     (tmp_path / "bad.json").write_text("[]")
-    with pytest.raises(ValueError, match="holds no exits"):
+    with pytest.raises(ValueError, match="holds no early exits"):
         ki.EarlyExit.load(tmp_path / "bad.json", model)
 
 
@@ -311,7 +352,8 @@ def test_in_a_graph_exits_answer_alike(model, images, alone, measure):
     expected, exits = early.predict(images)
     assert len(set(exits)) == 3
     names = [str(index) for index in range(model.output["main"].shape[-1])]
-    serve = gather(ki.detach_auxiliary(model), names, None, early)[-1].function
+    signatures = build_signatures(ki.detach_auxiliary(model), names, None, early)
+    serve = signatures[-1].function
     for count in (23, 1, 0):
         answer = serve(tf.constant(images[:count]))
         assert set(answer) == {"main", "exit"}
@@ -330,8 +372,8 @@ def test_the_served_signature_skips(model, images, alone, tmp_path):
     expected, exits = early.predict(images)
     np.testing.assert_allclose(answer["main"], expected, atol=1e-5)
     assert [x.decode() for x in answer["exit"].numpy()] == list(exits)
-    # A segment's convolutions lie in a function of their own, which only the
-    # condition before it calls.
+    # Each segment's convolutions are in a function that only the condition before it
+    # calls.
     convolutions = [
         sum(node.op == "Conv2D" for node in function.node_def)
         for function in serve.graph.as_graph_def().library.function
@@ -341,29 +383,46 @@ def test_the_served_signature_skips(model, images, alone, tmp_path):
         for segment in early.segments
     ]
     assert sorted(filter(None, convolutions)) == sorted(by_segment)
-    # the default export holds no exit
+    # the export with exits holds every weight once, the default one main's alone
     plain = ki.export.export_saved_model(model, tmp_path / "saved")
     assert "serving_early_exit" not in tf.saved_model.load(plain).signatures
-    names = [
-        name for name, _ in tf.train.list_variables(str(plain / "variables/variables"))
-    ]
-    assert not any("exit_weights" in name for name in names)
+    assert exported_weights(path) == weights_of(model)
+    assert exported_weights(plain) == weights_of(ki.detach_auxiliary(model))
+
+
+def exported_weights(path):
+    reader = tf.train.load_checkpoint(str(path / "variables/variables"))
+    names = reader.get_variable_to_shape_map()
+    names = [name for name in names if name.endswith("VARIABLE_VALUE")]
+    return sorted(reader.get_tensor(name).tobytes() for name in names)
+
+
+def weights_of(model):
+    return sorted(np.array(weight).tobytes() for weight in model.weights)
 
 
 @pytest.mark.parametrize(
     ("thresholds", "arguments", "message"),
     [
-        ({"aux_3c": 0.5}, {}, "no head 'aux_3c'.*aux_3a, aux_3b"),
+        ({"aux_3c": 0.5}, {}, "no head 'aux_3c'.*'aux_3a', 'aux_3b'"),
         ({"main": 0.5}, {}, "no head 'main'"),
         ({"aux_3a": -1}, {}, "threshold of 'aux_3a'.*at least 0"),
         ({"aux_3a": float("nan")}, {}, "must be a number"),
         ({"aux_3a": "high"}, {}, "must be a number"),
         ({"aux_3a": 0.5}, {"temperatures": {"aux_3a": 0}}, "above 0"),
-        ({"aux_3a": 0.5}, {"temperatures": {"aux_3b": 1}}, "no threshold: aux_3b"),
-        ({"aux_3a": 0.5}, {"confidence": "margin"}, "one of max_probability, entropy"),
+        (
+            {"aux_3a": 0.5},
+            {"temperatures": {"aux_3b": 1}},
+            "without a threshold: 'aux_3b'",
+        ),
+        (
+            {"aux_3a": 0.5},
+            {"confidence": "margin"},
+            "one of max_probability, entropy. Received: 'margin'",
+        ),
     ],
 )
-def test_what_is_no_exit_is_refused(model, thresholds, arguments, message):
+def test_wrong_exits_and_settings_are_refused(model, thresholds, arguments, message):
     with pytest.raises(ValueError, match=message):
         ki.EarlyExit(model, thresholds, **arguments)
 
@@ -377,11 +436,11 @@ def test_bad_data_is_refused(model, images):
     assert early.predict(images[:0])[0].shape == (0, CLASSES)
     with pytest.raises(ValueError, match="no pictures"):
         ki.EarlyExit.calibrate(model, (images[:0], np.zeros(0)))
-    with pytest.raises(ValueError, match="half a point"):
+    with pytest.raises(ValueError, match=r"half a percentage point\. Received: 5"):
         ki.EarlyExit.calibrate(model, (images, np.zeros(23)), 5)
 
 
-def test_coarse_heads_are_no_exits(images):
+def test_coarse_heads_cannot_be_exits(images):
     inputs = keras.Input((32, 32, 3))
     x = layers.GlobalAveragePooling2D(name="mean")(inputs)
     plain = keras.Model(inputs, layers.Dense(CLASSES)(x))

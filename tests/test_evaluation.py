@@ -1,4 +1,4 @@
-"""Crop positions worked out by hand; evaluations of models with known answers."""
+"""Crop positions calculated by hand; evaluations of models with known answers."""
 
 import os
 import subprocess
@@ -74,7 +74,7 @@ def test_144_crops_of_a_square_are_144():
 @pytest.mark.parametrize(
     ("height", "width", "corner"), [(256, 512, (0, 128)), (512, 256, (128, 0))]
 )
-def test_10_crops_are_those_of_the_centred_square(height, width, corner):
+def test_10_crops_are_those_of_the_centered_square(height, width, corner):
     top, left = corner
     crops = evaluation.crop_geometry(height, width, crops=10)
     assert [crop.mirrored for crop in crops] == [False, True] * 5
@@ -89,7 +89,7 @@ def test_10_crops_are_those_of_the_centred_square(height, width, corner):
 
 def test_crops_of_small_networks_keep_the_proportions():
     # 256 / 224 * 32 = 36.6
-    crops = evaluation.crop_geometry(32, 32, crops=10, side=32)
+    crops = evaluation.crop_geometry(32, 32, crops=10, input_size=32)
     assert squares(crops)[3] == (5, 5, 32)
     assert crops[0].picture == (37, 37)
 
@@ -104,7 +104,7 @@ def test_one_crop_is_what_validation_sees():
 
 def test_pixels_are_taken_where_the_geometry_says():
     picture = np.zeros((256, 384, 3), "uint8")
-    picture[..., 0] = np.arange(256)[:, None]  # red tells the row
+    picture[..., 0] = np.arange(256)[:, None]  # red is the row
     picture[..., 1] = np.arange(384)[None] // 2  # green half the column
     taken = evaluation.take_crops(picture, 144)
     assert taken.shape == (144, 224, 224, 3)
@@ -117,19 +117,19 @@ def test_pixels_are_taken_where_the_geometry_says():
     np.testing.assert_array_equal(mirror, first[:, ::-1])
 
 
-def test_what_is_no_picture_or_no_count_is_refused():
+def test_wrong_shapes_and_counts_are_refused():
     with pytest.raises(ValueError, match=r"1, 10, 144. Received: 12"):
         evaluation.crop_geometry(10, 10, 12)
     with pytest.raises(ValueError, match=r"\(height, width, 3\). Received: \(8, 8\)"):
         evaluation.take_crops(np.zeros((8, 8)), 1)
 
 
-def brightness_model(classes=3, side=16, name=None):
-    """Takes the mean of the red channel for a logit: its answers are computable."""
-    inputs = keras.Input((side, side, 3))
+def brightness_model(classes=3, size=16):
+    """Makes a model whose logits are multiples of the mean of the red channel."""
+    inputs = keras.Input((size, size, 3))
     red = keras.layers.GlobalAveragePooling2D()(inputs)[:, :1] / 255
     weights = keras.layers.Dense(classes, activation="softmax", name="scores")
-    model = keras.Model(inputs, {"main": weights(red)}, name=name)
+    model = keras.Model(inputs, {"main": weights(red)})
     kernel = np.linspace(-3, 3, classes)[None]
     weights.set_weights([kernel.astype("float32"), np.zeros(classes, "float32")])
     return model
@@ -153,7 +153,7 @@ def test_probabilities_are_the_mean_over_the_crops(pictures, crops):
 
 
 def test_an_ensemble_of_one_is_the_model_and_of_two_the_mean(pictures):
-    one, other = brightness_model(side=16), brightness_model(side=24)
+    one, other = brightness_model(size=16), brightness_model(size=24)
     other.get_layer("scores").set_weights(
         [-weight for weight in one.get_layer("scores").get_weights()]
     )
@@ -170,10 +170,10 @@ def test_an_ensemble_of_one_is_the_model_and_of_two_the_mean(pictures):
     )
 
 
-def test_logits_and_nothing_are_refused(pictures):
+def test_logits_and_missing_arguments_are_refused(pictures):
     inputs = keras.Input((16, 16, 3))
     logits = keras.Model(inputs, keras.layers.Flatten()(inputs))
-    with pytest.raises(ValueError, match="no probabilities"):
+    with pytest.raises(ValueError, match="does not return probabilities"):
         list(evaluation.predict_crops([logits], pictures))
     with pytest.raises(ValueError, match="At least one model"):
         list(evaluation.predict_crops([], pictures))
@@ -191,6 +191,24 @@ def test_scores_confusion_and_classes():
     assert scores.top(5) == 1.0
     assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 0]]
     assert scores.per_class_accuracy.tolist() == [1.0, 0.5, 0.0]
+    found = scores.per_class
+    assert found["pictures"].tolist() == [1, 2, 1]
+    assert found["precision"].tolist() == [0.5, 1.0, 0.0]
+    assert found["recall"].tolist() == scores.per_class_accuracy.tolist()
+    np.testing.assert_allclose(found["f1"], [2 / 3, 2 / 3, 0.0])
+    averages = {"precision": 0.5, "recall": 0.5, "f1": 4 / 9}
+    assert scores.macro_averages == pytest.approx(averages)
+
+
+def test_a_class_without_pictures_has_no_recall_and_does_not_count():
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
+    scores = evaluation.Evaluation(probabilities, np.array([0, 1]), list("abc"))
+    for recall in (scores.per_class["recall"], scores.per_class_accuracy):
+        np.testing.assert_array_equal(recall, [1.0, 0.0, np.nan])
+    assert scores.per_class["precision"].tolist() == [1.0, 0.0, 0.0]
+    assert np.isnan(scores.per_class["f1"][2])
+    averages = {"precision": 0.5, "recall": 0.5, "f1": 0.5}
+    assert scores.macro_averages == pytest.approx(averages)
 
 
 def test_the_most_confident_mistakes_come_first_and_are_drawn(tmp_path):
@@ -212,7 +230,7 @@ def test_the_most_confident_mistakes_come_first_and_are_drawn(tmp_path):
         assert header == b"\x89PNG\r\n\x1a\n"
 
 
-def test_a_googlenet_is_asked_for_its_main_output(pictures):
+def test_a_googlenet_is_evaluated_by_its_main_output(pictures):
     model = ki.GoogLeNet((64, 64, 3), classes=3, width=0.125)
     found = evaluation.evaluate([model], [(p, 0) for p in pictures], list("abc"))
     taken = np.stack([evaluation.take_crops(p, 1, 64)[0] for p in pictures])

@@ -1,4 +1,4 @@
-"""The network as runtimes get it: other layers, the same answers."""
+"""Networks rewritten for inference: other layers, the same answers."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ def count(model, kind) -> int:
 
 
 def as_if_trained(model):
-    """Weights and statistics that are no starting values."""
+    """Random weights and statistics, different from the initial ones."""
     random = np.random.default_rng(0)
     for weight in model.weights:
         if len(weight.shape) == 1:
@@ -30,26 +30,28 @@ def pictures():
 
 @pytest.mark.parametrize(
     ("batch_norm", "normalization"),
-    [(False, folding.OneOperation), (True, folding.Convolved)],
+    [(False, folding.FusedNormalization), (True, folding.ConvolutionNormalization)],
 )
 def test_googlenet_answers_as_before(batch_norm, normalization, pictures):
     model = as_if_trained(tiny_googlenet(batch_norm=batch_norm, auxiliary=()))
     expected = model.predict(pictures, verbose=0)["main"]
-    made = folding.for_runtimes(model, normalization)
+    made = folding.inference_model(model, normalization)
     answer = made.predict(pictures, verbose=0)["main"]
     np.testing.assert_allclose(answer, expected, atol=1e-5)
-    assert expected.std() > 0.01  # no softmax that says nothing
+    assert expected.std() > 0.01  # the classes differ
     assert count(made, Conv2D) == count(model, Conv2D)
     assert count(made, BatchNormalization) == 0
     assert count(made, normalization) == 2
-    # the model itself is as it was
+    # the model itself is not changed
     assert len(model.get_layer("inception_3a_1x1").output.shape) == 4
     np.testing.assert_array_equal(model.predict(pictures, verbose=0)["main"], expected)
 
 
 def test_in_bfloat16_pixels_and_logits_stay_exact(pictures):
     model = as_if_trained(tiny_googlenet(batch_norm=True, auxiliary=()))
-    made = folding.for_runtimes(model, folding.LocalResponseNormalization, "bfloat16")
+    made = folding.inference_model(
+        model, folding.LocalResponseNormalization, "bfloat16"
+    )
     exact = {x.name for x in made.layers if x.compute_dtype == "float32"}
     inputs = {x.name for x in made.layers if isinstance(x, keras.layers.InputLayer)}
     assert exact - inputs == {"input_normalization", "main_classifier", "main"}
@@ -62,7 +64,7 @@ def test_in_bfloat16_pixels_and_logits_stay_exact(pictures):
     assert 0 < abs(answer - expected).max() < 0.03
 
 
-def test_what_is_read_twice_or_shared_stays(pictures):
+def test_layers_read_twice_or_shared_are_not_folded(pictures):
     inputs = keras.Input((64, 64, 3))
     x = Conv2D(4, 3, strides=4, name="first")(inputs)
     y = BatchNormalization()(x)
@@ -71,7 +73,7 @@ def test_what_is_read_twice_or_shared_stays(pictures):
     x = keras.layers.Concatenate()([shared(x), shared(y)])
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = as_if_trained(keras.Model(inputs, [x, y]))
-    made = folding.for_runtimes(model)
+    made = folding.inference_model(model)
     assert count(made, BatchNormalization) == 1
     for answer, expected in zip(
         made.predict(pictures, verbose=0),
@@ -83,7 +85,7 @@ def test_what_is_read_twice_or_shared_stays(pictures):
 
 def test_a_residual_network_of_keras_answers_as_before(pictures):
     model = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3))
-    made = folding.for_runtimes(model)
+    made = folding.inference_model(model)
     assert count(made, BatchNormalization) == 0
     np.testing.assert_allclose(
         made.predict(pictures, verbose=0),

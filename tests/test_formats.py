@@ -14,7 +14,7 @@ from keras_inception.export import formats, quantization
 @pytest.fixture(scope="module")
 def model():
     """Small, and with what GoogLeNet has that a converter may not know."""
-    keras.utils.set_random_seed(7)  # tells the pictures below apart, as not all do
+    keras.utils.set_random_seed(7)  # with this seed the classes below differ
     inputs = keras.Input((32, 32, 3))
     x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(inputs)
     x = ki.LocalResponseNormalization()(x)
@@ -39,27 +39,28 @@ def test_each_runtime_answers_as_googlenet_does(tmp_path, name, batch_norm):
 
 
 def check(model, tmp_path, name):
-    file, packages, open_it = formats.FORMATS[name]
-    for package in packages:
+    format = formats.FORMATS[name]
+    for package in format.packages:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed (extra {name})")
     path = ki.export.export_format(model, tmp_path, name)
-    assert path == tmp_path / "1" / file
+    assert path == tmp_path / "1" / format.file
     assert (tmp_path / "1/labels.txt").read_text() == "ant\nbee\ncat\n"
     shape = (2, *model.input.shape[1:])
     images = np.random.default_rng(1).uniform(0, 255, shape).astype("float32")
     expected = model.predict(images, verbose=0)
     if isinstance(expected, dict):
         expected = expected["main"]
-    np.testing.assert_allclose(open_it(str(path))(images), expected, atol=1e-5)
+    np.testing.assert_allclose(format.open(str(path))(images), expected, atol=1e-5)
 
 
 def test_a_format_whose_answers_differ_is_not_written(model, tmp_path, monkeypatch):
     pytest.importorskip("openvino", reason="extra openvino")
-    file, packages, _ = formats.FORMATS["openvino"]
-    wrong = (file, packages, lambda path: lambda images: np.zeros((3, 3)))
+    wrong = formats.FORMATS["openvino"]._replace(
+        open=lambda path: lambda images: np.zeros((3, 3))
+    )
     monkeypatch.setitem(formats.FORMATS, "openvino", wrong)
-    with pytest.raises(RuntimeError, match="otherwise than the model"):
+    with pytest.raises(RuntimeError, match="answers of openvino differ"):
         ki.export.export_format(model, tmp_path, "openvino")
     assert not list(tmp_path.iterdir())
 
@@ -70,17 +71,18 @@ def test_an_exporter_that_fails_says_why(model, tmp_path, monkeypatch):
     def broken(path):
         raise KeyError("an operation")
 
-    file, packages, _ = formats.FORMATS["openvino"]
-    monkeypatch.setitem(formats.FORMATS, "openvino", (file, packages, broken))
+    failing = formats.FORMATS["openvino"]._replace(open=broken)
+    monkeypatch.setitem(formats.FORMATS, "openvino", failing)
     with pytest.raises(RuntimeError, match="as openvino: KeyError: 'an operation'"):
         ki.export.export_format(model, tmp_path, "openvino")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_can_not_be_written_is_refused(model, tmp_path, monkeypatch):
+def test_an_unknown_format_is_refused(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'coreml'\. Known: litert, onnx, openvino"):
         ki.export.export_format(model, tmp_path, "coreml")
-    monkeypatch.setitem(formats.FORMATS, "onnx", ("model.onnx", ("none_such",), None))
+    missing = formats.FORMATS["onnx"]._replace(packages=("none_such",))
+    monkeypatch.setitem(formats.FORMATS, "onnx", missing)
     with pytest.raises(RuntimeError, match=r"pip install 'keras-inception\[onnx"):
         ki.export.export_format(model, tmp_path, "onnx")
     assert not list(tmp_path.iterdir())
@@ -92,8 +94,8 @@ def test_integers_answer_nearly_as_floats_do(model, tmp_path, name):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed (extra {name})")
     random = np.random.default_rng(2)
-    colours = random.uniform(0, 255, (64, 1, 1, 3))  # grey noise is all of one class
-    images = (colours + random.normal(0, 10, (64, 32, 32, 3))).clip(0, 255)
+    colors = random.uniform(0, 255, (64, 1, 1, 3))  # gray noise is all of one class
+    images = (colors + random.normal(0, 10, (64, 32, 32, 3))).clip(0, 255)
     images = images.astype("float32")
     batches = (images[:32], images[32:])
     path = ki.export.export_format(model, tmp_path, name, calibration=batches)
@@ -108,14 +110,14 @@ def test_integers_answer_nearly_as_floats_do(model, tmp_path, name):
 
 
 def test_integers_of_other_formats_are_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="litert is not written in 8-bit integers"):
+    with pytest.raises(ValueError, match="litert is not supported in 8-bit integers"):
         ki.export.export_format(model, tmp_path, "litert", calibration=[])
     with pytest.raises(ValueError, match=r"model\.onnx.*Received: .*labels\.txt"):
         ki.export.open_file(tmp_path / "labels.txt")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_not_installed_is_named_with_its_extras(model, tmp_path, monkeypatch):
+def test_a_missing_package_is_named_with_its_extras(model, tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,

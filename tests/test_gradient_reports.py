@@ -10,7 +10,7 @@ from conftest import logged, small_pictures, small_supervised
 
 import keras_inception as ki
 from keras_inception import gradients
-from keras_inception.gradients import GradientRow, report
+from keras_inception.gradients import GradientRow
 
 GROUPS = ("norm", "relative_norm", "zero_fraction", "cosine_to_main")
 
@@ -143,19 +143,19 @@ def test_with_and_without_heads_begin_alike_and_leave_the_model_alone(tmp_path):
     images, labels = small_pictures()
     batches = [(images[:6], labels[:6]), (images[6:], labels[6:])]
     steps = []
-    courses = gradients.compare_without_heads(
+    curves = gradients.compare_without_heads(
         model, batches, images, labels, steps=5, on_step=steps.append
     )
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert steps == [1, 2, 3, 4, 5]
-    with_heads, without = courses["with heads"], courses["without heads"]
+    with_heads, without = curves["with heads"], curves["without heads"]
     assert len(with_heads.main_losses) == len(without.main_losses) == 5
-    # nothing has been learnt yet on the first batch, and main sees the same weights
+    # on the first batch both still have the same weights
     assert with_heads.main_losses[0] == pytest.approx(without.main_losses[0], rel=1e-5)
     at_first = {
-        name: {(r.stage, r.loss): r.norm for r in course.before}
-        for name, course in courses.items()
+        name: {(r.stage, r.loss): r.norm for r in curve.before}
+        for name, curve in curves.items()
     }
     for stage in ("first", "second", "main"):
         one, other = (norms[stage, "main"] for norms in at_first.values())
@@ -194,12 +194,12 @@ def test_the_papers_initialisation_makes_the_gradient_vanish_and_todays_does_not
 def test_the_report_holds_everything_in_one_file(tmp_path):
     model = small_supervised()
     images, labels = small_pictures()
-    courses = gradients.compare_without_heads(
+    curves = gradients.compare_without_heads(
         model, [(images, labels)], images, labels, steps=3
     )
     rows = ki.gradient_flow(model, images, labels)
     files = gradients.write_report(
-        tmp_path / "out", rows, model="a <model>", data="pictures", comparison=courses
+        tmp_path / "out", rows, model="a <model>", data="pictures", comparison=curves
     )
     assert [file.name for file in files] == [
         "gradients.csv",
@@ -228,10 +228,10 @@ def test_the_report_holds_everything_in_one_file(tmp_path):
 
 
 def test_the_table_for_a_terminal():
-    lines = report.text_table(VANISHED).splitlines()
-    assert lines[0] == "stage   main  aux_1  total  cos aux_1  from heads"
-    assert lines[1].split() == ["conv1", "1e-06", "0.1", "0.03", "+1.00", "100", "%"]
-    assert lines[2].split() == ["conv2", "0.2", "-", "0.2", "-", "0", "%"]
+    columns, lines = gradients.flow_table(VANISHED)
+    assert columns == ["stage", "main", "aux_1", "total", "cos aux_1", "from heads"]
+    assert lines[0] == ["conv1", "1e-06", "0.1", "0.03", "+1.00", "100 %"]
+    assert lines[1] == ["conv2", "0.2", "-", "0.2", "-", "0 %"]
 
 
 def test_a_network_of_keras_applications_with_a_head_or_without(tmp_path):

@@ -6,7 +6,12 @@ import pytest
 from conftest import CLASSES, SIDE, tiny_googlenet
 
 import keras_inception as ki
-from keras_inception.gradients import Probe, gradient_flow, weights_by_stage
+from keras_inception.gradients import (
+    Probe,
+    gradient_flow,
+    loss_weights_by_output,
+    weights_by_stage,
+)
 
 STAGES = [
     "conv1_7x7_s2",
@@ -143,20 +148,20 @@ def test_a_batch_without_labels_is_refused(model, pictures):
         gradient_flow(model, pictures[0][:0], pictures[1][:0])
 
 
-def test_weights_in_force_of_a_plain_model_are_keras_own():
+def test_loss_weights_of_a_plain_model_are_those_of_keras():
     inputs = keras.Input((4,))
     x = keras.layers.Dense(3, activation="relu")(inputs)
     outputs = {n: keras.layers.Dense(2, name=n)(x) for n in ("main", "aux")}
     model = keras.Model(inputs, outputs)
-    assert Probe(model).weights_in_force() == {"main": 1.0, "aux": 0.3}
+    assert loss_weights_by_output(model) == {"main": 1.0, "aux": 0.3}
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss={"main": loss, "aux": loss})
-    assert Probe(model).weights_in_force() == {"main": 1.0, "aux": 1.0}
+    assert loss_weights_by_output(model) == {"main": 1.0, "aux": 1.0}
     # Keras gives a list to the outputs in the order of their names
     model.compile("sgd", loss={"main": loss, "aux": loss}, loss_weights=[0.5, 2.0])
     x, y = np.ones((2, 4)), {"main": np.array([0, 1]), "aux": np.array([1, 0])}
     logs = model.evaluate(x, y, return_dict=True, verbose=0)
-    weights = Probe(model).weights_in_force()
+    weights = loss_weights_by_output(model)
     expected = sum(weights[name] * logs[f"{name}_loss"] for name in weights)
     assert logs["loss"] == pytest.approx(expected, rel=1e-5)
     assert weights == {"main": 2.0, "aux": 0.5}

@@ -1,15 +1,18 @@
-"""The building blocks, each against its definition."""
+"""Compares each building block with its definition."""
 
 import keras
 import numpy as np
 import pytest
 
-from keras_inception.layers import LocalResponseNormalization, head_logits
+from keras_inception.layers import LocalResponseNormalization
 from keras_inception.outputs import Output
+from keras_inception.supervision.heads import AuxiliaryHead, head_logits
+
+HEAD = AuxiliaryHead("endpoint", name="aux")
 
 
 def slow_lrn(x, size, alpha, beta, bias):
-    """Caffe's lrn_layer.cpp, ACROSS_CHANNELS, one value at a time."""
+    """Computes Caffe's lrn_layer.cpp, ACROSS_CHANNELS, one value at a time."""
     out = np.empty_like(x)
     channels = x.shape[-1]
     for position in np.ndindex(x.shape):
@@ -34,7 +37,7 @@ def test_lrn_equals_a_slow_loop(size, alpha, beta, bias):
     )
 
 
-def test_lrn_round_trips_and_refuses_even_windows():
+def test_lrn_round_trips_and_rejects_even_windows():
     layer = LocalResponseNormalization(3, 0.2, 0.5, 2.0)
     again = LocalResponseNormalization.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
@@ -55,7 +58,7 @@ def test_lrn_round_trips_and_refuses_even_windows():
 )
 def test_heads_fit_any_map(shape, grid):
     x = keras.Input(shape)
-    logits = head_logits(x, "aux", 3)
+    logits = head_logits(x, HEAD, 3)
     model = keras.Model(x, logits)
     assert model.get_layer("aux_ave_pool").output.shape[1:3] == grid
     assert logits.shape == (None, 3)
@@ -63,14 +66,14 @@ def test_heads_fit_any_map(shape, grid):
 
 @pytest.mark.parametrize("shape", [(7,), (5, 7)])
 def test_heads_take_vectors_and_sequences(shape):
-    model = keras.Model(x := keras.Input(shape), head_logits(x, "aux", 3))
+    model = keras.Model(x := keras.Input(shape), head_logits(x, HEAD, 3))
     assert model.output.shape == (None, 3)
     assert not any("conv" in layer.name for layer in model.layers)
 
 
-def test_heads_refuse_volumes():
+def test_heads_reject_volumes():
     with pytest.raises(ValueError, match="feature maps"):
-        head_logits(keras.Input((4, 4, 4, 8)), "aux", 3)
+        head_logits(keras.Input((4, 4, 4, 8)), HEAD, 3)
 
 
 def test_output_stays_float32_under_mixed_precision():

@@ -1,4 +1,4 @@
-"""Frozen stages stay as they are; decayed ones move by their share."""
+"""Frozen stages keep their weights; learning rates differ by layer."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def test_frozen_stages_keep_every_weight(pictures):
             assert same == (layer.name in frozen), layer.name
 
 
-def test_an_unknown_stage_is_refused_with_the_known_ones():
+def test_an_unknown_stage_raises_an_error_with_the_known_ones():
     with pytest.raises(ValueError, match=r"'inception_9z'.*inception_3a"):
         freeze_through(tiny_googlenet(), "inception_9z")
 

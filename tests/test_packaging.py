@@ -1,8 +1,10 @@
-"""The wheel that people install."""
+"""The wheel that people install, and the rules of the house read from its files."""
 
+import ast
+import graphlib
+import re
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -76,10 +78,229 @@ def test_every_constraint_is_pinned():
     assert pins == sorted(pins, key=str.lower)
 
 
-def test_the_core_is_guarded_by_the_linter():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
-    exempt = settings["lint"]["per-file-ignores"]
-    allowed = ("data", "export", "server")
-    for pattern in exempt:
-        if pattern.startswith("keras_inception/"):
-            assert pattern.split("/")[1].removesuffix(".py") in allowed
+def core_rooms():
+    """The rooms of keras_inception that run on every backend."""
+    rooms = (entry for entry in (ROOT / "keras_inception").iterdir())
+    packages = {room.name for room in rooms if (room / "__init__.py").is_file()}
+    return sorted(packages - {"data", "export", "server"})
+
+
+@pytest.mark.parametrize("room", ["", *core_rooms()])
+@pytest.mark.parametrize("module", ["tensorflow", "torch", "jax", "keras_tuner"])
+def test_the_linter_keeps_backends_out_of_the_core(room, module):
+    command = [sys.executable, "-m", "ruff", "check", "--output-format", "concise"]
+    probe = str(ROOT / "keras_inception" / room / "probe.py")
+    code = f"import {module}\n\nprint({module})\n"
+    done = subprocess.run(
+        [*command, "--stdin-filename", probe, "-"],
+        input=code,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "TID253" in done.stdout, done.stdout + done.stderr
+
+
+PACKAGES = ("keras_inception", "keras_inception_cli", "tuning")
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {
+    module_name(path): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+
+
+def ancestors(name):
+    """The packages that a module lies in, the outermost first."""
+    parts = name.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts))}
+
+
+def imported(statement):
+    """The modules of other people and of ours that an import statement names."""
+    if isinstance(statement, ast.Import):
+        return {alias.name for alias in statement.names}
+    assert statement.level == 0, "imports are absolute here"
+    names = {f"{statement.module}.{alias.name}" for alias in statement.names}
+    modules = names & set(FILES)
+    # a name that is no module comes from the package or module itself
+    return modules | ({statement.module} if names - modules else set())
+
+
+def imports_of(name):
+    """Our modules that a module imports anywhere, also within its functions.
+
+    Importing a.b.c runs a and a.b as well, unless the importing module lies in them.
+    """
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for target in imported(node) & set(FILES):
+                found |= {target} | (ancestors(target) - ancestors(name))
+    return found - {name}
+
+
+def test_no_import_circle():
+    graph = {name: imports_of(name) for name in FILES}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+# docs/design.md: a room imports from its own line and from those above it.
+LAYERS = [
+    "files text architecture html_report event_files protobuf",
+    "graph backend layers defaults",
+    "outputs",
+    "supervision",
+    "network",
+    "weights optimizers",
+    "googlenet",
+    "gradients early_exit evaluation",
+    "training",
+    "data",
+    "export",
+    "server",
+]
+LAYER_OF = {room: layer for layer, line in enumerate(LAYERS) for room in line.split()}
+LAYER_OF["__init__"] = LAYER_OF["evaluation"]  # `import keras_inception` brings these
+
+
+def room_of(name):
+    return name.split(".")[1] if "." in name else "__init__"
+
+
+def test_every_room_has_its_layer():
+    rooms = {room_of(name) for name in FILES if name.startswith("keras_inception.")}
+    assert rooms <= set(LAYER_OF)
+
+
+def test_the_layers_of_the_design_hold():
+    wrong = [
+        f"{name} imports {target}"
+        for name in FILES
+        if name.startswith("keras_inception.")
+        for target in imports_of(name)
+        if LAYER_OF[room_of(target)] > LAYER_OF[room_of(name)]
+    ]
+    assert not wrong
+
+
+def test_commands_and_tuning_stand_on_the_library():
+    for name in FILES:
+        tops = {target.split(".")[0] for target in imports_of(name)}
+        if name.startswith("keras_inception."):
+            assert tops <= {"keras_inception"}, name
+        if name.startswith("keras_inception_cli"):
+            assert "tuning" not in tops, name
+
+
+def module_level(tree):
+    """The statements that run when a module is imported."""
+    waiting = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_the_core_imports_keras_and_numpy_alone():
+    allowed = {"keras", "numpy", "keras_inception", *sys.stdlib_module_names}
+    for name, tree in TREES.items():
+        if not name.startswith("keras_inception") or "_cli" in name:
+            continue
+        if room_of(name) in ("data", "export", "server"):
+            continue
+        for node in module_level(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                tops = {module.split(".")[0] for module in imported(node)}
+                assert tops <= allowed, f"{name}:{node.lineno}"
+
+
+def test_commands_answer_before_keras_is_imported():
+    allowed = {"keras_inception_cli", *sys.stdlib_module_names}
+    waiting, seen = ["keras_inception_cli"], set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for node in module_level(TREES[name]):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = imported(node)
+                tops = {module.split(".")[0] for module in modules}
+                assert tops <= allowed, f"{name}:{node.lineno}"
+                waiting += modules & set(FILES) - seen
+
+
+PRIVATE = (
+    "_keras_history",
+    "_inbound_nodes",
+    "_flatten_layers",
+    "_compile_config",
+    "_keras_mask",
+    "keras.src",
+)
+
+
+def test_private_names_of_keras_are_in_graph_alone():
+    holders = {
+        f"{FILES[name].relative_to(ROOT)}: {private}"
+        for name in FILES
+        for private in PRIVATE
+        if re.search(rf"(?<!\w){re.escape(private)}\b", FILES[name].read_text())
+        and name != "keras_inception.graph"
+    }
+    assert not holders
+
+
+def public_functions(tree, owner=""):
+    """Functions and methods that a user may call, constructors included."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node, f"{node.name}.")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            called = owner and node.name in ("__init__", "__call__")
+            if not node.name.startswith("_") or called:
+                yield f"{owner}{node.name}", node
+
+
+def lacks_annotations(function, *, method):
+    arguments = function.args
+    static = any(
+        isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
+        for decorator in function.decorator_list
+    )
+    listed = [*arguments.posonlyargs, *arguments.args]
+    listed = listed[1 if method and not static else 0 :] + arguments.kwonlyargs
+    listed += [a for a in (arguments.vararg, arguments.kwarg) if a]
+    missing = [argument.arg for argument in listed if argument.annotation is None]
+    constructor = function.name == "__init__"
+    return missing + ([] if function.returns or constructor else ["return"])
+
+
+def test_public_functions_are_annotated():
+    missing = [
+        f"{name}.{function}: {', '.join(lacking)}"
+        for name, tree in TREES.items()
+        for function, node in public_functions(tree)
+        if (lacking := lacks_annotations(node, method="." in function))
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def test_files_can_be_read_in_one_sitting():
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in FILES.values()
+    }
+    assert not {path: count for path, count in lengths.items() if count > 300}

@@ -27,9 +27,9 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 1:
             self.state = past_runs.read_run(self.path).state
-            with pytest.raises(RuntimeError, match="another process is training"):
+            with pytest.raises(RuntimeError, match="Another process is training"):
                 training.RunDirectory.create(self.path, overwrite=True)
-            with pytest.raises(RuntimeError, match="another process is training"):
+            with pytest.raises(RuntimeError, match="Another process is training"):
                 training.RunDirectory.open(self.path).check_resumable()
             if self.killed:
                 raise KeyboardInterrupt
@@ -118,7 +118,7 @@ def test_runs_are_compared(runs, tmp_path, capsys):
     ("words", "message"),
     [
         (["runs", "--runs", "{tmp}/none"], "There is no folder"),
-        (["runs", "compare", "one", "--runs", "{tmp}"], "takes two runs or more"),
+        (["runs", "compare", "one", "--runs", "{tmp}"], "needs two runs or more"),
         (["runs", "compare", "one", "two", "--runs", "{tmp}"], "There is no run in"),
         (["runs", "--runs", "{tmp}", "--json", "{tmp}/no/x.json"], "Make it first"),
         (["runs", "--runs", "{tmp}", "--json", "{tmp}"], "is a folder"),

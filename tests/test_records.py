@@ -1,4 +1,4 @@
-"""Records of TensorFlow Datasets: a folder's, and datasets that are at hand."""
+"""Records of TensorFlow Datasets: a folder's cache, and prepared datasets."""
 
 import os
 import socket
@@ -10,12 +10,12 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import keras_inception as ki
-from keras_inception.data import sources
+from keras_inception.data import find
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten pictures each of two classes, of every kind; one of them damaged."""
+    """Ten pictures in each of two classes, of every format; one is damaged."""
     random = np.random.default_rng(0)
     for label, name in enumerate(("dark", "light")):
         (tmp_path / "pictures" / name).mkdir(parents=True)
@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Any attempt is an error of its own kind, which nothing takes for an OSError."""
+    """Makes every network access an error that no `except OSError` catches."""
 
     def refuse(*arguments, **keywords):
         raise AssertionError(f"network: {arguments}")
@@ -50,14 +50,17 @@ def seen(dataset):
 
 def test_a_folder_is_written_once_and_read_from_records(folder, tmp_path, no_network):
     arguments = {"data_dir": tmp_path / "records", "max_bad_fraction": 0.1}
-    plain = sources.find(folder, max_bad_fraction=0.1)
-    first = sources.find(folder, cache=True, **arguments)
-    # the pictures' contents are gone, but nothing says so
+    plain = find(folder, max_bad_fraction=0.1)
+    lines = []
+    first = find(folder, cache=True, log=lines.append, **arguments)
+    # erase the files' contents; only size and time of modification stay
     before = {path: path.stat() for path in folder.rglob("*.*")}
     for path, status in before.items():
         path.write_bytes(b"\0" * status.st_size)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    second = sources.find(folder, cache=True, **arguments)
+    second = find(folder, cache=True, log=lines.append, **arguments)
+    (line,) = lines  # the second time nothing was written
+    assert line.startswith("writing 20 pictures as records into ")
     for source in (first, second):
         assert source.name == "pictures"
         assert source.class_names == ["dark", "light"]
@@ -103,18 +106,18 @@ def test_records_are_shuffled_and_augmented_by_seed_and_epoch(folder, tmp_path):
 
 def test_a_changed_folder_makes_new_records(folder, tmp_path):
     arguments = {"data_dir": tmp_path, "max_bad_fraction": 0.1, "cache": True}
-    sources.find(folder, **arguments)
+    find(folder, **arguments)
     Image.new("RGB", (30, 24)).save(folder / "dark/new.png")
-    source = sources.find(folder, **arguments)
+    source = find(folder, **arguments)
     assert len(source.train) + len(source.validation) == 20
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A dataset as TFDS leaves it, in two versions, with grey pictures."""
+    """A dataset prepared by TFDS, in two versions, with gray pictures."""
     root = tmp_path_factory.mktemp("tfds")
 
-    class GreyThings(tfds.core.GeneratorBasedBuilder):
+    class GrayThings(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
@@ -138,16 +141,16 @@ def prepared(tmp_path_factory):
                 picture = np.full((20, 20, 1), level, "uint8")
                 yield index, {"image": picture, "label": index % 2, "id": str(index)}
 
-    GreyThings(data_dir=root).download_and_prepare()
-    GreyThings.VERSION = tfds.core.Version("1.10.0")
-    GreyThings(data_dir=root).download_and_prepare()
+    GrayThings(data_dir=root).download_and_prepare()
+    GrayThings.VERSION = tfds.core.Version("1.10.0")
+    GrayThings(data_dir=root).download_and_prepare()
     return root
 
 
-@pytest.mark.parametrize("spec", ["tfds:grey_things", "tfds:grey_things:1.0.0"])
-def test_a_dataset_at_hand_is_read_without_a_network(prepared, no_network, spec):
+@pytest.mark.parametrize("spec", ["tfds:gray_things", "tfds:gray_things:1.0.0"])
+def test_a_prepared_dataset_is_read_without_a_network(prepared, no_network, spec):
     data = ki.data.load(spec, 16, 8, data_dir=prepared)
-    assert data.source.name == "grey_things"
+    assert data.source.name == "gray_things"
     assert data.class_names == ["dark", "light"]
     assert (len(data.source.train), len(data.source.validation)) == (32, 8)
     assert data.source.picture_size == 20
@@ -165,11 +168,11 @@ def test_the_highest_version_is_taken(prepared, monkeypatch):
         "builder_from_directory",
         lambda path: opened.append(path) or original(path),
     )
-    sources.find("tfds:grey_things", data_dir=prepared)
+    find("tfds:gray_things", data_dir=prepared)
     assert opened[0].name == "1.10.0"
 
 
-def test_a_dataset_that_is_nowhere_is_told_at_once(prepared, monkeypatch):
+def test_a_missing_dataset_without_a_network_is_an_error_at_once(prepared, monkeypatch):
     def unreachable(*arguments, **keywords):
         raise OSError("Network is unreachable")
 
@@ -178,14 +181,14 @@ def test_a_dataset_that_is_nowhere_is_told_at_once(prepared, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     started = time.monotonic()
     with pytest.raises(FileNotFoundError, match=r"no dataset 'cifar10'.*no network"):
-        sources.find("tfds:cifar10", data_dir=prepared)
+        find("tfds:cifar10", data_dir=prepared)
     assert time.monotonic() - started < 10
 
 
-def test_a_version_that_is_not_there_is_not_replaced_by_another(prepared, monkeypatch):
+def test_a_missing_version_is_not_replaced_by_another(prepared, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
     monkeypatch.setattr(socket, "create_connection", lambda *a, **k: 1 / 0)
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ZeroDivisionError):
-        sources.find("tfds:grey_things:2.0.0", data_dir=prepared)
+        find("tfds:gray_things:2.0.0", data_dir=prepared)

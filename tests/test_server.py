@@ -24,7 +24,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import uvicorn
+from google.protobuf import text_format
 from PIL import Image
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 import keras_inception as ki
 import keras_inception_cli
@@ -37,7 +39,7 @@ PREDICT = "/v1/models/insects:predict"
 
 
 def classifier(*names: str, seed: int = 0) -> keras.Model:
-    """A network that loads faster than GoogLeNet; the server knows no difference."""
+    """A network that loads faster than GoogLeNet."""
     inputs = keras.Input((64, 64, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
     initial = keras.initializers.GlorotUniform(seed)
@@ -68,26 +70,26 @@ def exported(model, tmp_path_factory):
 def images():
     random = np.random.default_rng(1)
     small = random.integers(0, 256, (12, 4, 4, 3)).astype("uint8")
-    return small.repeat(16, axis=1).repeat(16, axis=2)  # blocks, to differ in colour
+    return small.repeat(16, axis=1).repeat(16, axis=2)  # blocks of different colors
 
 
 @pytest.fixture(scope="module")
 def expected(model, images):
     expected = model.predict(images.astype("float32"), verbose=0)
-    assert np.abs(expected - expected[0]).max() > 0.01  # each picture has its answer
+    assert np.abs(expected - expected[0]).max() > 0.01  # the answers differ
     return expected
 
 
 @contextlib.contextmanager
 def serving(directory, limits=None, batching=Batching(), **versions):  # noqa: B008
-    """A server in a thread; gives its port."""
+    """Runs a server in a thread; yields its port."""
     limits = limits or Limits()
     manager = Manager(
         directory,
         lambda path: Servable(path, batching, limits.picture_pixels),
         **versions,
     )
-    manager.look()
+    manager.update()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         app = build_app(manager, limits)
         config = uvicorn.Config(app, lifespan="off", log_level="warning")
@@ -140,7 +142,7 @@ def of_bytes(*files: bytes) -> dict:
 
 def animation() -> bytes:
     file = io.BytesIO()
-    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    first, second = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
     first.save(file, "gif", save_all=True, append_images=[second])
     return file.getvalue()
 
@@ -232,7 +234,7 @@ def test_status_versions_and_labels(port, images):
     images_input = definitions["serving_uint8"]["inputs"]["images"]
     assert images_input["dtype"] == "DT_UINT8"
     assert images_input["tensor_shape"]["dim"][0] == {"size": "-1", "name": ""}
-    # paths are compared without regard to case, names are not
+    # paths are not case-sensitive, names are
     assert ask(port, "/V1/Models/insects") == (200, available)
     assert ask(port, "/V1/MODELS/insects:PREDICT", body)[0] == 200
 
@@ -261,7 +263,7 @@ def test_status_versions_and_labels(port, images):
         (PREDICT, b"{", 400, "JSON Parse error"),
         (PREDICT, {"instances": [[1.0]]}, 400, "images has shape [1,1]; the signature"),
         (PREDICT, {"signature_name": "x", "inputs": []}, 400, 'name: "x" not found'),
-        (PREDICT, of_bytes(b"words"), 400, "image_bytes 0 is no picture"),
+        (PREDICT, of_bytes(b"words"), 400, "image_bytes 0 is not a picture"),
         (PREDICT, of_bytes(animation()), 400, "image_bytes 0 is an animation"),
         (
             PREDICT,
@@ -279,7 +281,7 @@ def test_status_versions_and_labels(port, images):
         ("/v1/models/insects:regress", {"examples": [{}]}, 400, "no regression"),
     ],
 )
-def test_faults_have_a_status_and_a_message(port, path, body, status, message):
+def test_bad_requests_have_a_status_and_a_message(port, path, body, status, message):
     found, answer = ask(port, path, body)
     assert found == status
     assert list(answer) == ["error"]
@@ -295,7 +297,7 @@ def test_other_verbs_are_malformed(port):
         )
 
 
-def test_a_damaged_picture_tells_it_in_a_line(port, images):
+def test_a_damaged_picture_is_reported_in_one_line(port, images):
     status, answer = ask(port, PREDICT, of_bytes(png(images[0])[:-60]))
     assert status == 400
     assert "\n" not in answer["error"]
@@ -303,7 +305,7 @@ def test_a_damaged_picture_tells_it_in_a_line(port, images):
 
 
 def test_requests_in_one_batch_do_not_touch_each_other(port, images, expected):
-    """Each gets its own answer, and a damaged one fails alone."""
+    """Each gets its own answer, and a damaged picture fails alone."""
     files = [png(image) for image in images]
 
     def one(index):
@@ -319,23 +321,40 @@ def test_requests_in_one_batch_do_not_touch_each_other(port, images, expected):
         assert all(pool.map(one, range(60)))
 
 
-def test_two_models_do_not_share_a_batch(exported, tmp_path, images):
-    """TensorFlow's batch function would put equal names into one queue."""
-    ki.export.export_saved_model(classifier(*NAMES, seed=1), tmp_path)
-    servables = [
-        Servable(path / "1", Batching(micros=20_000), 10**6)
-        for path in (exported, tmp_path)
-    ]
-    pixels = images[:1].astype("float32")
-    alone = [s._alone["serving_default"](images=pixels)["main"] for s in servables]
-    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+def save_probe(path, identity: int) -> None:
+    """A SavedModel that answers each row with its batch's size and its own identity."""
+    spec = tf.TensorSpec((None,), tf.float32, "x")
 
-    def one(index):
-        found = servables[index % 2].predict("", {"images": pixels})["main"]
-        return np.allclose(found, alone[index % 2], atol=1e-5)
+    @tf.function(input_signature=[spec])
+    def probe(x):
+        return {"rows": tf.fill(tf.shape(x), len(x)), "model": 0 * x + identity}
 
-    with ThreadPoolExecutor(16) as pool:
-        assert all(pool.map(one, range(64)))
+    signatures = {"serving_default": probe}
+    tf.saved_model.save(tf.Module(), path, signatures=signatures)
+
+
+def test_two_models_do_not_share_a_batch(tmp_path):
+    """TensorFlow has one queue per name scope; `batched` relies on that."""
+    for identity in range(2):
+        save_probe(tmp_path / str(identity), identity)
+
+    def ask_both(batching):
+        """Each model's answers to 16 concurrent requests of one row: rows, identity."""
+        servables = [Servable(tmp_path / name, batching, 1) for name in ("0", "1")]
+
+        def one(index):
+            answer = servables[index % 2].predict("", {"x": np.zeros(1, "float32")})
+            return answer["rows"].item(), answer["model"].item()
+
+        with ThreadPoolExecutor(32) as pool:
+            answers = list(pool.map(one, range(32)))
+        return answers[::2], answers[1::2]
+
+    for identity, answers in enumerate(ask_both(Batching(micros=500_000))):
+        assert {model for _, model in answers} == {identity}
+        assert max(rows for rows, _ in answers) > 1  # they were batched at all
+    for identity, answers in enumerate(ask_both(None)):
+        assert set(answers) == {(1, identity)}
 
 
 def test_a_request_larger_than_a_batch_is_answered(port, images, expected):
@@ -355,7 +374,7 @@ def test_limits_have_their_statuses(exported, images):
             413,
             "The body is larger than 50,000 bytes",
         )
-        chunks = iter([b" " * 10_000] * 6)  # of no announced length
+        chunks = iter([b" " * 10_000] * 6)  # without a Content-Length
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with contextlib.closing(connection):
             connection.request("POST", PREDICT, chunks, encode_chunked=True)
@@ -382,12 +401,12 @@ def test_limits_have_their_statuses(exported, images):
                 pool.map(lambda _: ask(port, PREDICT, of_bytes(file))[0], range(24))
             )
         assert set(statuses) == {200, 503}
-        assert ask(port, PREDICT, of_bytes(file))[0] == 200  # and goes on
+        assert ask(port, PREDICT, of_bytes(file))[0] == 200  # and continues to answer
 
 
 def test_a_late_answer_is_a_504(exported, images):
     with serving(exported, Limits(seconds=0.0001)) as port:
-        # A body that comes with its head is read at once; the answer takes longer.
+        # A body sent together with its head is read at once; the answer takes longer.
         statuses = {ask(port, PREDICT, of_bytes(png(images[0])))[0] for _ in range(5)}
     assert statuses <= {504, 408}
     assert 504 in statuses
@@ -411,7 +430,7 @@ def test_metrics(exported, images):
 
 
 def test_a_new_version_under_load_fails_no_request(exported, tmp_path, images):
-    """16 clients ask while version 2 appears: all are answered, by 1 and then by 2."""
+    """16 clients ask while version 2 appears: 1 answers, then 2, and none fails."""
     directory = tmp_path / "insects"
     directory.mkdir()
     (directory / "1").symlink_to(exported / "1")
@@ -449,19 +468,19 @@ def test_a_new_version_under_load_fails_no_request(exported, tmp_path, images):
             assert set(seen) == {1, 2}
 
 
-def test_the_page_is_one_file_that_names_the_model(exported):
+def test_the_page_is_one_file_with_the_model_name(exported):
     with serving(exported, name='<b>"&') as port:
         status, page = ask(port, "/")
         page = page.decode()
     assert status == 200
     assert "<title>&lt;b&gt;&quot;&amp;</title>" in page
     assert 'model = "\\u003cb>\\"&"' in page
-    assert not re.findall(r"(?:src|href)=[\"']?\w", page)  # nothing from elsewhere
+    assert not re.findall(r"(?:src|href)=[\"']?\w", page)  # nothing is loaded
 
 
 @pytest.fixture(scope="module")
 def process(exported):
-    """`keras-inception serve` as a person starts it; gives process and address."""
+    """`keras-inception serve` as users start it; yields the process and its address."""
     words = [sys.executable, "-m", "keras_inception_cli", "serve", exported]
     running = subprocess.Popen(
         [*words, "--port", "0"],
@@ -489,7 +508,7 @@ def test_predict_asks_a_server(process, exported, images, tmp_path, capsys):
         assert keras_inception_cli.main(words) == 0
         assert capsys.readouterr().out == local
     for words, message in (
-        ([process[1], str(tmp_path / "b.txt")], "answers 400: image_bytes 0 is no"),
+        ([process[1], str(tmp_path / "b.txt")], "answers 400: image_bytes 0 is not"),
         ([process[1] + "/versions/9", image], "answers 404: Servable not found"),
         (["http://127.0.0.1:9/v1/models/x", image], "No server at http://127.0.0.1:9"),
         (["http://127.0.0.1:9", image], "--url takes http://HOST:PORT/v1/models/NAME"),
@@ -505,9 +524,9 @@ def test_the_rest_example_and_the_health_check(process, images, expected, tmp_pa
     files = [str(tmp_path / f"{index}.png") for index in range(2)]
     words = [sys.executable, ROOT / "examples/ask_rest.py", process[1], *files]
     out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    for index, line in enumerate(out.splitlines()):
-        best = expected[index].argmax()
-        assert line.startswith(f"{files[index]}: {NAMES[best]} (0.")
+    best = expected[:2].argmax(-1)
+    for file, index, line in zip(files, best, out.splitlines(), strict=True):
+        assert line.startswith(f"{file}: {NAMES[index]} (0.")
     port = re.search(r":(\d+)/", process[1]).group(1)
     for kit in ("docker-compose.yml", "kubernetes.yaml"):
         text = (ROOT / "saved_models" / kit).read_text()
@@ -521,7 +540,7 @@ def test_the_rest_example_and_the_health_check(process, images, expected, tmp_pa
                 assert done.returncode == status
 
 
-def test_sigterm_answers_what_is_under_way_and_stops(process, images):
+def test_sigterm_finishes_requests_in_progress_and_stops(process, images):
     running, url = process
     host, port = re.match(r"http://([^:]+):(\d+)", url).groups()
     body = json.dumps(of_bytes(png(images[0]))).encode()
@@ -531,7 +550,7 @@ def test_sigterm_answers_what_is_under_way_and_stops(process, images):
         time.sleep(0.5)  # the server has begun to read
         running.send_signal(signal.SIGTERM)
         time.sleep(0.5)
-        with pytest.raises(ConnectionRefusedError):  # nobody new is let in
+        with pytest.raises(ConnectionRefusedError):  # new connections are refused
             socket.create_connection((host, int(port)), timeout=5).close()
         client.sendall(body[100:])
         answer = client.recv(4096)
@@ -544,7 +563,7 @@ def test_sigterm_answers_what_is_under_way_and_stops(process, images):
     ("words", "message"),
     [
         (["{tmp}/none"], "There is no directory"),
-        (["{tmp}"], "has no version to serve: there is no numbered directory"),
+        (["{tmp}"], "has no version to serve: no numbered directory"),
         (["{tmp}/bad"], "has no version to serve: version 1: "),
         (["{tmp}", "--versions", "x"], "--versions takes latest, all, or numbers"),
         (["{tmp}", "--label", "a-b=1"], "--label takes LABEL=VERSION"),
@@ -563,13 +582,10 @@ def test_serve_refuses_in_one_line(tmp_path, capsys, words, message):
 
 @pytest.mark.slow  # its parts are in the default tests
 def test_the_grpc_example(exported, images, expected, tmp_path):
-    """Against a server of TF Serving's own service definition over our export."""
-    grpc = pytest.importorskip("grpc", reason="pip install grpcio")
-    services = pytest.importorskip(
-        "tensorflow_serving.apis.prediction_service_pb2_grpc",
-        reason="pip install --no-deps tensorflow-serving-api",
-    )
+    """Against a server that implements TF Serving's own service definition."""
+    import grpc
     from tensorflow_serving.apis import predict_pb2
+    from tensorflow_serving.apis import prediction_service_pb2_grpc as services
 
     servable = Servable(exported / "1", None, 10**6)
 
@@ -597,16 +613,10 @@ def test_the_grpc_example(exported, images, expected, tmp_path):
     assert f"a.png: {NAMES[expected[0].argmax()]} (0." in out
 
 
-def test_the_kit_is_what_tf_serving_parses():
+def test_tf_serving_parses_the_configuration_files():
     kit = ROOT / "saved_models"
-    configs = pytest.importorskip(
-        "tensorflow_serving.config.model_server_config_pb2",
-        reason="pip install --no-deps tensorflow-serving-api",
-    )
-    from google.protobuf import text_format
-
     text = (kit / "models.config").read_text()
-    parsed = text_format.Parse(text, configs.ModelServerConfig())
+    parsed = text_format.Parse(text, ModelServerConfig())
     (config,) = parsed.model_config_list.config
     assert (config.name, config.base_path) == ("digits", "/models/digits")
     for file in ("batching.config", "monitoring.config"):

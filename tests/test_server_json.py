@@ -10,28 +10,28 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_inception.server import json_tensor
-from keras_inception.server.errors import ServingError
-from keras_inception.server.json_tensor import Input
+from keras_inception.server import json_bodies
+from keras_inception.server.limits import ServingError
 
-ANY = None
-ONE = {"x": Input("object", ANY)}
+ANY = None  # any shape
+ONE = {"x": tf.TensorSpec(ANY, tf.string)}
 NAMED = {
-    "tag": Input("object", (None,)),
-    "signal": Input("int64", (None, 5)),
-    "sensor": Input("int64", (None, 2, 2)),
+    "tag": tf.TensorSpec((None,), tf.string),
+    "signal": tf.TensorSpec((None, 5), "int64"),
+    "sensor": tf.TensorSpec((None, 2, 2), "int64"),
 }
 
 
 def ask(body: str | bytes, inputs):
-    request = json_tensor.parse(body.encode() if isinstance(body, str) else body)
-    return json_tensor.tensors(request, inputs)
+    request = json_bodies.parse(body.encode() if isinstance(body, str) else body)
+    return json_bodies.tensors(request, inputs)
 
 
 def refused(body: str | bytes, inputs=None) -> str:
     with pytest.raises(ServingError) as caught:
-        ask(body, inputs or {"x": Input("float32", ANY)})
+        ask(body, inputs or {"x": tf.TensorSpec(ANY, "float32")})
     assert caught.value.status == 400
     return str(caught.value)
 
@@ -47,7 +47,7 @@ def test_a_list_of_scalars_in_row_format():
 
 def test_a_list_of_tensors_in_row_format():
     tensors, _ = ask(
-        '{"instances": [ [[1, 2]], [[3, 4]] ]}', {"x": Input("int32", ANY)}
+        '{"instances": [ [[1, 2]], [[3, 4]] ]}', {"x": tf.TensorSpec(ANY, "int32")}
     )
     assert tensors["x"].tolist() == [[[1, 2]], [[3, 4]]]
     assert tensors["x"].dtype == "int32"
@@ -78,33 +78,35 @@ def test_named_inputs_in_both_formats_are_the_same():
 
 
 def test_binary_values_in_examples():
-    request = json_tensor.parse(
+    request = json_bodies.parse(
         b"""{"signature_name": "classify_objects", "examples": [
         {"image": { "b64": "aW1hZ2UgYnl0ZXM=" }, "caption": "seaside"},
         {"image": { "b64": "YXdlc29tZSBpbWFnZSBieXRlcw==" }, "caption": "mountains"}
         ]}"""
     )
     assert request["signature_name"] == "classify_objects"
-    assert json_tensor.examples(request) == [
+    assert json_bodies.examples(request) == [
         {"image": [b"image bytes"], "caption": [b"seaside"]},
         {"image": [b"awesome image bytes"], "caption": [b"mountains"]},
     ]
 
 
 def test_numbers_that_json_does_not_know():
-    """ "JSON conformance"; the "Nan" of the example there is no token of either."""
+    """ "JSON conformance"; neither server accepts the "Nan" of its example."""
     body = '{"instances": [1.0, -3.14, NaN, Infinity, -Infinity, 2e3]}'
-    tensors, _ = ask(body, {"x": Input("float32", ANY)})
+    tensors, _ = ask(body, {"x": tf.TensorSpec(ANY, "float32")})
     expected = np.array([1, -3.14, np.nan, np.inf, -np.inf, 2000], "float32")
     np.testing.assert_array_equal(tensors["x"], expected)
-    answer = json_tensor.predictions({"y": expected}, True)
+    answer = json_bodies.predictions({"y": expected}, True)
     assert answer == '{"predictions": [1.0, -3.14, NaN, Infinity, -Infinity, 2000.0]}'
 
 
 def test_half_plus_three():
-    tensors, rows = ask('{"instances": [1.0,2.0,5.0]}', {"x": Input("float32", ANY)})
+    tensors, rows = ask(
+        '{"instances": [1.0,2.0,5.0]}', {"x": tf.TensorSpec(ANY, "float32")}
+    )
     outputs = {"y": tensors["x"] / 2 + 3}
-    assert json.loads(json_tensor.predictions(outputs, rows)) == {
+    assert json.loads(json_bodies.predictions(outputs, rows)) == {
         "predictions": [3.5, 4.0, 5.5]
     }
 
@@ -158,13 +160,15 @@ def test_several_inputs_need_names():
         ("int64", "true"),
         ("uint8", "0.5"),
         ("bool", "1"),
-        ("object", "1"),
-        ("object", "null"),
+        ("string", "1"),
+        ("string", "null"),
     ],
 )
 def test_types_are_never_converted(dtype, value):
     """AddValueToTensor: integers are JSON integers, also not 1.0; strings strings."""
-    message = refused(f'{{"inputs": {{"x": {value}}}}}', {"x": Input(dtype, ANY)})
+    message = refused(
+        f'{{"inputs": {{"x": {value}}}}}', {"x": tf.TensorSpec(ANY, dtype)}
+    )
     assert "not of expected type" in message or "base64" in message
 
 
@@ -187,7 +191,7 @@ def test_types_are_never_converted(dtype, value):
     ],
 )
 def test_numbers_keep_their_value_or_are_refused(dtype, value, fits):
-    body, inputs = f'{{"instances": [{value}]}}', {"x": Input(dtype, ANY)}
+    body, inputs = f'{{"instances": [{value}]}}', {"x": tf.TensorSpec(ANY, dtype)}
     if fits:
         tensors, _ = ask(body, inputs)
         assert tensors["x"].dtype == dtype
@@ -231,7 +235,7 @@ def test_wrong_base64(value, message):
 
 
 def test_a_wrong_shape_says_both():
-    inputs = {"images": Input("float32", (None, 2, 2))}
+    inputs = {"images": tf.TensorSpec((None, 2, 2), "float32")}
     message = refused('{"instances": [[1, 2, 3]]}', inputs)
     assert message == "images has shape [1,3]; the signature takes [?,2,2]"
 
@@ -245,7 +249,7 @@ def test_an_empty_column_is_an_empty_batch():
 
 
 def classify(text: str):
-    return json_tensor.examples(json_tensor.parse(text.encode()))
+    return json_bodies.examples(json_bodies.parse(text.encode()))
 
 
 def test_features_are_bytes_floats_or_integers():
@@ -291,13 +295,13 @@ TWO = {
 
 def test_several_outputs_go_by_name():
     """MakeRowFormatJsonFromTensors, MakeColumnarFormatJsonFromTensors."""
-    assert json.loads(json_tensor.predictions(TWO, True)) == {
+    assert json.loads(json_bodies.predictions(TWO, True)) == {
         "predictions": [
             {"classes": ["a", "b"], "scores": [0.2, 0.1]},
             {"classes": ["c", "d"], "scores": [1.0, 0.0]},
         ]
     }
-    assert json.loads(json_tensor.predictions(TWO, False)) == {
+    assert json.loads(json_bodies.predictions(TWO, False)) == {
         "outputs": {
             "classes": [["a", "b"], ["c", "d"]],
             "scores": [[0.2, 0.1], [1.0, 0.0]],
@@ -308,7 +312,7 @@ def test_several_outputs_go_by_name():
 def test_one_output_goes_without_its_name():
     outputs = {"main": TWO["scores"]}
     for rows, key in ((True, "predictions"), (False, "outputs")):
-        answer = json_tensor.predictions(outputs, rows)
+        answer = json_bodies.predictions(outputs, rows)
         # WriteDecimal: 0.2 has no noise, and whole numbers get .0
         assert answer == f'{{"{key}": [[0.2, 0.1], [1.0, 0.0]]}}'
 
@@ -316,29 +320,29 @@ def test_one_output_goes_without_its_name():
 def test_floats_survive_the_way_there_and_back():
     values = np.random.default_rng(0).uniform(-1, 1, 1000).astype("float32")
     values = np.concatenate([values, values * 1e-30, values * 1e30]).astype("float32")
-    answer = json.loads(json_tensor.predictions({"y": values}, False))
+    answer = json.loads(json_bodies.predictions({"y": values}, False))
     np.testing.assert_array_equal(np.array(answer["outputs"], "float32"), values)
 
 
 def test_only_outputs_called_bytes_are_base64():
     """IsNamedTensorBytes."""
     value = np.array([b"\xff\x00"], object)
-    answer = json.loads(json_tensor.predictions({"image_bytes": value}, True))
+    answer = json.loads(json_bodies.predictions({"image_bytes": value}, True))
     assert answer == {"predictions": [{"b64": "/wA="}]}
-    answer = json.loads(json_tensor.predictions({"label": value}, True))
+    answer = json.loads(json_bodies.predictions({"label": value}, True))
     assert answer == {"predictions": ["�\x00"]}
 
 
 def test_rows_need_equal_batches():
     outputs = {"labels": np.array([b"a", b"b", b"c"], object), "y": np.zeros((2, 1))}
     with pytest.raises(ServingError, match="inconsistent batch sizes"):
-        json_tensor.predictions(outputs, True)
-    assert "labels" in json.loads(json_tensor.predictions(outputs, False))["outputs"]
+        json_bodies.predictions(outputs, True)
+    assert "labels" in json.loads(json_bodies.predictions(outputs, False))["outputs"]
 
 
 def test_classifications_are_pairs_under_results():
     """MakeJsonFromClassificationResult; api_rest.md calls the key "result"."""
-    answer = json_tensor.classifications(TWO["classes"], TWO["scores"])
+    answer = json_bodies.classifications(TWO["classes"], TWO["scores"])
     assert json.loads(answer) == {
         "results": [[["a", 0.2], ["b", 0.1]], [["c", 1.0], ["d", 0.0]]]
     }

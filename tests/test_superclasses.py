@@ -1,4 +1,4 @@
-"""Superclasses from a file, and what they mean afterwards."""
+"""Superclasses: read from a file, kept in saved models, carried through a search."""
 
 import keras
 import numpy as np
@@ -10,9 +10,9 @@ import keras_inception as ki
 NAMES = ["ant", "bee", "cat"]
 
 
-def test_each_class_gets_its_superclass_whatever_the_order(tmp_path):
+def test_each_class_gets_its_superclass_in_any_order(tmp_path):
     path = tmp_path / "superclasses.csv"
-    # as a spreadsheet writes it: a mark at the start, carriage returns, spaces
+    # as spreadsheets write it: a byte order mark, carriage returns, spaces
     path.write_bytes(
         b"\xef\xbb\xbfclass,superclass\r\ncat, mammal\r\nbee,insect\r\n"
         b"ant,insect\r\n\r\n"
@@ -29,10 +29,10 @@ def test_each_class_gets_its_superclass_whatever_the_order(tmp_path):
         ("class,superclass\nant,", "a class and its superclass"),
         ("class,superclass\nant,a\nant,b", "'ant' twice"),
         ("class,superclass\nant,a\nbee,a", "no line for 'cat'"),
-        ("class,superclass\nant,a\nbee,a\ncat,b\ndog,b", "what is no class: 'dog'"),
+        ("class,superclass\nant,a\nbee,a\ncat,b\ndog,b", "unknown classes: 'dog'"),
     ],
 )
-def test_a_faulty_table_is_named(tmp_path, lines, message):
+def test_faults_of_the_file_are_named(tmp_path, lines, message):
     path = tmp_path / "superclasses.csv"
     path.write_text(lines)
     with pytest.raises(ValueError, match=message):
@@ -60,8 +60,8 @@ def test_outputs_know_what_their_columns_mean(tmp_path):
     assert main.predict(images, verbose=0).shape == (1, 3)
 
 
-def test_a_coarse_head_survives_tuning(tmp_path):
-    """KerasTuner trains, keeps and gives back a model of somebody's own hypermodel."""
+def test_superclasses_survive_tuning(tmp_path):
+    """KerasTuner trains, saves and reloads a model with superclasses."""
     keras_tuner = pytest.importorskip("keras_tuner")
 
     def build(hp):

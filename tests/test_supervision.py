@@ -9,6 +9,7 @@ import tensorflow as tf
 from conftest import CLASSES, tiny_googlenet
 
 import keras_inception as ki
+from keras_inception.supervision import output_name
 
 OUTPUTS = ("main", "aux_4a", "aux_4d")
 
@@ -108,7 +109,7 @@ def test_class_weight_and_sample_weight_reach_every_head(model, pictures):
     def trained(**weights):
         copy = keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
-        for layer in copy.layers:  # the same step twice must not differ by dropout
+        for layer in copy.layers:  # dropout would make the two trainings differ
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0
         copy.compile(keras.optimizers.SGD(0.01))
@@ -154,18 +155,18 @@ def test_every_parameter_gets_a_gradient(pictures):
 
 
 class SetWeight(keras.callbacks.Callback):
-    """Takes aux_4a's loss away from the second epoch on."""
+    """Sets the loss weight of aux_4a to 0 from the second epoch on."""
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 1:
             self.model.auxiliary_weights["aux_4a"].assign(0.0)
 
 
-def test_weights_change_while_training_without_tracing_anew(pictures):
+def test_weights_change_while_training_without_another_trace(pictures):
     traced = []
 
     def loss(y_true, y_pred):
-        traced.append(y_pred)  # runs when the step is traced, not when it is run
+        traced.append(y_pred)  # called when the step is traced, not when it runs
         return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
 
     class CountTraces(keras.callbacks.Callback):
@@ -187,7 +188,7 @@ def test_weights_change_while_training_without_tracing_anew(pictures):
         assert logs["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_loss_weights_are_no_parameters(model):
+def test_loss_weights_are_not_parameters(model):
     before = tiny_googlenet().count_params()
     assert model.count_params() == before
     assert not any("loss_weight" in v.path for v in model.variables)
@@ -230,10 +231,12 @@ def test_weights_files_fit_compiled_and_uncompiled_models(model, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_coarse_head_learns_superclasses(pictures, tmp_path):
+def test_a_head_with_superclasses_trains_on_them(pictures, tmp_path):
     images, labels = pictures
-    coarse = ki.AuxiliaryHead("inception_4a", superclasses=["pet", "tool", "pet"])
-    model = tiny_googlenet(auxiliary=(coarse, "inception_4d"))
+    superclass_head = ki.AuxiliaryHead(
+        "inception_4a", superclasses=["pet", "tool", "pet"]
+    )
+    model = tiny_googlenet(auxiliary=(superclass_head, "inception_4d"))
     assert model.output["aux_4a"].shape == (None, 2)
     model.compile("sgd")
     sparse = evaluate(model, images, labels)
@@ -267,13 +270,16 @@ def test_detached_model_shares_weights_and_answers_alike(model, pictures):
     ("arguments", "message"),
     [
         ({"loss_weights": {"aux_4a": 0.3}}, "leaves out: 'aux_4d'"),
-        ({"loss_weights": {"aux_4a": 1, "aux_4d": 1, "Main": 1}}, "no output.*'Main'"),
-        ({"loss_weights": [1, 0.3, 0.3]}, "a list's order"),
+        (
+            {"loss_weights": {"aux_4a": 1, "aux_4d": 1, "Main": 1}},
+            "unknown outputs: 'Main'",
+        ),
+        ({"loss_weights": [1, 0.3, 0.3]}, "list of 3, which does not name the outputs"),
         ({"loss_weights": -0.3}, "at least 0"),
         ({"loss_weights": float("nan")}, "at least 0"),
         ({"loss_weights": "much"}, "at least 0"),
         ({"loss": {"main": "mse"}}, "leaves out: 'aux_4a', 'aux_4d'"),
-        ({"loss": ["mse", "mse", "mse"]}, "dict by name"),
+        ({"loss": ["mse", "mse", "mse"]}, "or a dict by output.*'aux_4a'"),
         ({"metrics": {"mian": "accuracy"}}, "'mian'"),
     ],
 )
@@ -286,7 +292,7 @@ def test_labels_by_name_must_be_whole(model, pictures):
     images, labels = pictures
     with pytest.raises(ValueError, match="leaves out: 'aux_4a', 'aux_4d'"):
         model.fit(images, {"main": labels}, verbose=0)
-    with pytest.raises(ValueError, match="one array for every output"):
+    with pytest.raises(ValueError, match="labels takes a single value for all outputs"):
         model.fit(images, (labels, labels, labels), verbose=0)
 
 
@@ -302,7 +308,7 @@ def test_metric_instances_are_not_shared(model, pictures):
     [
         ({"dropout": 1.0}, "dropout"),
         ({"units": 0}, "units"),
-        ({"name": "main"}, "name of its own"),
+        ({"name": "main"}, "can't be the name of a head"),
         ({"superclasses": ["a", "a", "a"]}, "at least two"),
         ({"superclasses": ["a", 1, "b"]}, "all names or all numbers"),
     ],
@@ -316,6 +322,18 @@ def test_superclasses_must_be_one_per_class():
     head = ki.AuxiliaryHead("inception_4a", superclasses=["a", "b"])
     with pytest.raises(ValueError, match="each of the 3 classes"):
         tiny_googlenet(auxiliary=(head,))
+
+
+def test_a_head_is_found_by_its_endpoint_or_its_output():
+    outputs = ["main", "aux_4a", "aux_conv3", "early"]
+    assert output_name("inception_4a", outputs) == "aux_4a"
+    assert output_name("conv3", outputs) == "aux_conv3"
+    for name in outputs:
+        assert output_name(name, outputs) == name
+    with pytest.raises(ValueError, match="'inception_4d'") as raised:
+        output_name("inception_4d", outputs)
+    listed = "main, aux_4a (inception_4a), aux_conv3 (conv3), early"
+    assert str(raised.value).endswith(listed)
 
 
 def test_auxiliary_weights_need_compile():

@@ -1,4 +1,4 @@
-"""What TensorBoard gets of a run, read back with TensorBoard's own reader."""
+"""The TensorBoard callback, read back with TensorBoard's own reader."""
 
 import keras
 import numpy as np

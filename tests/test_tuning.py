@@ -1,4 +1,4 @@
-"""The space that is searched, the oracles that outlive a kill, and what is reported."""
+"""The space, the oracles that survive a kill, the results, the report, the workers."""
 
 import csv
 import itertools
@@ -17,10 +17,10 @@ from tuning import report, results, workers
 from tuning.crash_safe_oracles import oracle
 from tuning.hypermodel import HeadsHyperModel
 from tuning.settings import Setting, paper_setting, setting_of, values_of
-from tuning.space import Space, fitting_places
-from tuning.tuner import count_or_give_up
+from tuning.space import Space, fitting_endpoints
+from tuning.tuner import record_outcome, search_bar, show_progress
 
-PLACES = (
+ENDPOINTS = (
     "inception_3a",
     "inception_3b",
     "inception_4a",
@@ -30,12 +30,12 @@ PLACES = (
     "inception_4e",
     "inception_5a",
 )
-SPACE = Space(PLACES, batch_norm=True)
+SPACE = Space(ENDPOINTS, batch_norm=True)
 
 
-def test_the_space_is_what_it_is():
+def test_the_space_has_these_parameters_conditions_and_ranges():
     hp = keras_tuner.HyperParameters()
-    Space(PLACES, batch_norm=True, learning_rate=0.02).declare(hp)
+    Space(ENDPOINTS, batch_norm=True, learning_rate=0.02).declare(hp)
     found = {}
     for parameter in hp.space:
         config = parameter.get_config()
@@ -63,10 +63,10 @@ def test_the_space_is_what_it_is():
     ]
     config = {name: config for name, (_, config, _) in found.items()}
     assert (config["heads"]["min_value"], config["heads"]["max_value"]) == (0, 3)
-    assert config["places_1"]["values"] == list(PLACES)
+    assert config["places_1"]["values"] == list(ENDPOINTS)
     for count in (2, 3):
         inside = config[f"places_{count}"]["values"]
-        everything = map(" ".join, itertools.combinations(PLACES, count))
+        everything = map(" ".join, itertools.combinations(ENDPOINTS, count))
         assert sorted(inside) == sorted(everything)  # in order, none twice
     for head in (1, 2, 3):
         weight = config[f"weight_{head}"]
@@ -80,7 +80,7 @@ def test_the_space_is_what_it_is():
     assert rate["max_value"] == pytest.approx(0.06)
     # the defaults are the paper's setting
     assert setting_of(hp.values) == paper_setting(True, 0.02)
-    # and without being asked the rate is no matter of the search
+    # by default the learning rate is not searched
     hp = keras_tuner.HyperParameters()
     SPACE.declare(hp)
     assert len(hp.space) == 11
@@ -94,36 +94,36 @@ def test_a_smaller_space():
     assert "places_3" not in {p.name for p in hp.space}
     assert space.paper is None
     assert [setting_of(values) for values in space.first] == [Setting({})]
-    assert Space(PLACES, most_heads=1).paper is None
+    assert Space(ENDPOINTS, most_heads=1).paper is None
 
 
 @pytest.mark.parametrize(
     ("architecture", "side"),
     [(ki.GOOGLENET_SMALL, 32), (ki.GOOGLENET_SMALL, 36), (ki.GOOGLENET, 75)],
 )
-def test_places_have_the_size_that_the_network_gives_them(architecture, side):
+def test_map_sizes_are_those_of_the_built_network(architecture, side):
     model = ki.GoogLeNet((side, side, 3), 3, (), architecture, width=0.03)
-    places, too_small = fitting_places(architecture, side)
-    assert [*places, *too_small] == list(PLACES)
-    for name in PLACES:
+    fitting, too_small = fitting_endpoints(architecture, side)
+    assert [*fitting, *too_small] == list(ENDPOINTS)
+    for name in ENDPOINTS:
         map_side = model.get_layer(name).output.shape[1]
         assert too_small.get(name, map_side) == map_side
-        assert (name in places) == (map_side >= 5)
+        assert (name in fitting) == (map_side >= 5)
 
 
-def test_places_that_cannot_have_a_head_are_refused():
-    assert fitting_places(ki.GOOGLENET_SMALL, 32)[1] == {"inception_5a": 4}
+def test_endpoints_that_cannot_have_a_head_are_refused():
+    assert fitting_endpoints(ki.GOOGLENET_SMALL, 32)[1] == {"inception_5a": 4}
     wanted = ["inception_4d", "inception_3a"]
-    assert fitting_places(ki.GOOGLENET_SMALL, 32, wanted)[0] == (
+    assert fitting_endpoints(ki.GOOGLENET_SMALL, 32, wanted)[0] == (
         "inception_3a",
         "inception_4d",
     )
     with pytest.raises(ValueError, match="the Inception modules of googlenet_small"):
-        fitting_places(ki.GOOGLENET_SMALL, 64, ["inception_4f"])
-    with pytest.raises(ValueError, match="different ones"):
-        fitting_places(ki.GOOGLENET_SMALL, 64, ["inception_4a", "inception_4a"])
-    with pytest.raises(ValueError, match="Give a larger --image-size"):
-        fitting_places(ki.GOOGLENET, 32)
+        fitting_endpoints(ki.GOOGLENET_SMALL, 64, ["inception_4f"])
+    with pytest.raises(ValueError, match="repeated endpoints: inception_4a"):
+        fitting_endpoints(ki.GOOGLENET_SMALL, 64, ["inception_4a", "inception_4a"])
+    with pytest.raises(ValueError, match="Use a larger --image-size"):
+        fitting_endpoints(ki.GOOGLENET, 32)
 
 
 def test_a_setting_survives_values_and_32_bits():
@@ -177,7 +177,8 @@ def test_the_model_of_a_trial_is_the_setting():
 
 def score(setting: Setting) -> float:
     """An accuracy that depends on the setting alone."""
-    return 0.4 + 0.1 * len(setting.heads) - 0.05 * sum(setting.heads.values()) ** 2
+    weights = setting.weight_by_endpoint.values()
+    return 0.4 + 0.1 * len(weights) - 0.05 * sum(weights) ** 2
 
 
 class Killed(Exception):
@@ -185,9 +186,10 @@ class Killed(Exception):
 
 
 def searched(kind, directory, *, trials=9, kill=lambda trial, where: False, seeds=1):
-    """Runs an oracle without training anything; `kill` says where it is killed.
+    """Runs an oracle without training anything.
 
-    `where` counts the files that are written while a trial begins and ends.
+    `kill(trial, where)` returns whether to kill it; `where` counts the files written
+    while a trial begins and ends.
     """
     made = oracle(kind, SPACE, trials=trials, epochs=9, seed=3)
     made._set_project_dir(str(directory), results.TRIALS)
@@ -222,7 +224,7 @@ def searched(kind, directory, *, trials=9, kill=lambda trial, where: False, seed
 
 
 def tried(directory):
-    """What each trial of a search was, by its number, as its file says."""
+    """Values and score of each trial by its number, read from its file."""
     found = {}
     for path in directory.glob("trials/*/trial.json"):
         state = json.loads(path.read_text())
@@ -234,7 +236,7 @@ def tried(directory):
 
 @pytest.mark.parametrize("kind", ["random", "bayesian", "hyperband"])
 def test_a_killed_search_ends_with_the_trials_it_would_have_had(kind, tmp_path):
-    """Killed after each file that is written, in a trial later each time."""
+    """Killed after each file that is written, each time in a later trial."""
     trials = 7 if kind == "bayesian" else 9
     searched(kind, tmp_path / "whole", trials=trials)
     expected = tried(tmp_path / "whole")
@@ -242,10 +244,11 @@ def test_a_killed_search_ends_with_the_trials_it_would_have_had(kind, tmp_path):
     settings = [setting_of(expected[number][0]) for number in range(trials)]
     assert settings[:2] == [paper_setting(True), Setting({})]
     for setting in settings:
-        places = [PLACES.index(at) for at in setting.heads]
-        assert places == sorted(set(places))
-        assert len(places) <= 3
-        assert all(0.01 <= weight <= 1 for weight in setting.heads.values())
+        order = [ENDPOINTS.index(name) for name in setting.weight_by_endpoint]
+        assert order == sorted(set(order))
+        assert len(order) <= 3
+        weights = setting.weight_by_endpoint.values()
+        assert all(0.01 <= weight <= 1 for weight in weights)
     kills = 0
     for where in range(6):  # files are written while a trial begins and ends
         try:
@@ -266,7 +269,7 @@ def test_a_killed_search_ends_with_the_trials_it_would_have_had(kind, tmp_path):
     assert tried(tmp_path / "killed") == expected
 
 
-def test_no_setting_is_tried_twice_and_more_trials_go_on(tmp_path):
+def test_no_setting_is_tried_twice_and_more_trials_extend_a_search(tmp_path):
     searched("random", tmp_path, trials=6)
     six = tried(tmp_path)
     searched("random", tmp_path, trials=12)
@@ -276,7 +279,7 @@ def test_no_setting_is_tried_twice_and_more_trials_go_on(tmp_path):
     assert len({str(values) for values, _ in twelve.values()}) == 12
 
 
-def test_hyperband_trains_what_others_are_compared_with_for_all_epochs(tmp_path):
+def test_hyperband_trains_the_references_for_all_epochs(tmp_path):
     searched("hyperband", tmp_path, trials=25)
     epochs = {n: values["tuner/epochs"] for n, (values, _) in tried(tmp_path).items()}
     assert epochs[0] == epochs[1] == 9
@@ -311,7 +314,7 @@ CHOICES = {
     "learning_rate": 0.02,
     "tune_learning_rate": False,
     "batch_norm": True,
-    "places": list(PLACES),
+    "places": list(ENDPOINTS),
     "most_heads": 3,
     "tuner": "random",
     "executions": 2,
@@ -322,7 +325,7 @@ CHOICES = {
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory):
-    """A finished search of two seeds, of which nothing was trained."""
+    """A finished search with two seeds, with made-up accuracies."""
     directory = tmp_path_factory.mktemp("search")
     searched("random", directory, seeds=2)
     (directory / "search.json").write_text(json.dumps(CHOICES))
@@ -332,22 +335,45 @@ def search(tmp_path_factory):
     return directory
 
 
-def test_the_results_say_how_much_is_noise(search):
+def test_the_results_quantify_noise(search):
     found = results.read(search)
-    assert (found.paper.number, found.bare.number) == (0, 1)
-    assert found.bare.accuracy == pytest.approx(0.4)
+    assert (found.paper.number, found.no_heads.number) == (0, 1)
+    assert found.no_heads.accuracy == pytest.approx(0.4)
     # every setting's two seeds are 0.02 apart: 0.02 / sqrt(2)
     assert found.noise == pytest.approx(0.0141421, abs=1e-6)
-    assert found.telling == pytest.approx(2 * 0.0141421, abs=1e-5)
+    assert found.detectable_difference == pytest.approx(2 * 0.0141421, abs=1e-5)
     # the expected maximum of 9 normal draws is 1.485 (tables of order statistics)
-    assert found.luck == pytest.approx(1.485 * 0.01, rel=0.01)
+    assert found.selection_bias == pytest.approx(1.485 * 0.01, rel=0.01)
     best = max(found.trials, key=lambda trial: score(trial.setting))
     assert found.best == best
-    said = " ".join(found.conclusions())
-    assert f"trial {best.number}" in said
-    assert "The paper's setting: 0.5820 ± 0.0141." in said
-    assert "differ by less than 0.0283 are not told apart" in said
-    assert "no heads: more than that" in said
+    text = " ".join(report.conclusions(found))
+    assert f"trial {best.number}" in text
+    assert "The paper's setting: 0.5820 ± 0.0141." in text
+    assert "differences below 0.0283 are not detectable" in text
+    assert "above no heads: a detectable difference" in text
+
+
+def test_one_setting_with_several_seeds_has_conclusions(tmp_path):
+    trial = results.Trial(0, paper_setting(True), "COMPLETED", (0.4, 0.5), 9)
+    alone = results.Search(CHOICES, (trial,))
+    assert alone.selection_bias is None
+    assert "The paper's setting: 0.4500" in " ".join(report.conclusions(alone))
+
+
+def test_the_bar_counts_epochs_over_trials_and_executions():
+    half = results.Trial(1, Setting({}), "RUNNING", (0.4,), 9)
+    failed = results.Trial(2, Setting({}, "linear"), "FAILED", (), 9)
+    done = results.Trial(0, paper_setting(True), "COMPLETED", (0.4, 0.5), 9)
+    with search_bar() as bar:
+        show_progress(bar, results.Search(CHOICES, ()))
+        assert (bar.n, bar.total) == (0, 9 * 2 * 9)
+        show_progress(bar, results.Search(CHOICES, (done, half, failed)))
+        assert bar.n == 9 * 3
+        assert bar.total == 9 * 3 + 9 + 6 * 2 * 9  # the failed trial's are not to do
+        # Hyperband: the trials to come are taken to be as long as those so far
+        short = results.Trial(1, Setting({}), "COMPLETED", (0.4, 0.5), 3)
+        show_progress(bar, results.Search(CHOICES, (done, short)))
+        assert (bar.n, bar.total) == (24, 24 + 7 * 2 * 6)
 
 
 def test_the_table_and_the_best(search):
@@ -368,76 +394,76 @@ def test_the_table_and_the_best(search):
     assert len(best["accuracies"]) == 2
 
 
-def test_the_report_is_one_file_with_all_that_was_found(search):
+def test_the_report_is_one_file_with_conclusions_trials_and_plots(search):
     html = (search / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', html)
-    for sentence in results.read(search).conclusions():
+    for sentence in report.conclusions(results.read(search)):
         assert sentence.split(":")[0].replace("'", "&#x27;") in html
     assert html.count("<tr>") == 10
     png = (search / "report.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     found = results.read(search)
     figure = report.draw(found)
-    ranking, placement, weight = figure.axes[:3]  # the fourth is the scale of colours
+    ranking, endpoint, weight = figure.axes[:3]  # the fourth is the color scale
     names = [label.get_text() for label in ranking.get_yticklabels()]
     assert names[-1].endswith(f"({found.best.number})")
     assert {"paper  (0)", "no heads  (1)"} <= set(names)
-    assert [label.get_text() for label in placement.get_xticklabels()] == [
-        name.removeprefix("inception_") for name in PLACES
+    assert [label.get_text() for label in endpoint.get_xticklabels()] == [
+        name.removeprefix("inception_") for name in ENDPOINTS
     ]
     assert weight.get_xscale() == "log"
 
 
 def test_an_unfinished_search_can_be_read(tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no search"):
+    with pytest.raises(FileNotFoundError, match="does not hold a search"):
         results.read(tmp_path)
     (tmp_path / "search.json").write_text(json.dumps(CHOICES | {"executions": 1}))
-    assert results.read(tmp_path).conclusions() == ["No trial is finished."]
+    assert report.conclusions(results.read(tmp_path)) == ["No trial is finished."]
     results.write(results.read(tmp_path), tmp_path)
     assert not (tmp_path / "best.json").exists()
     with pytest.raises(Killed):
         searched("random", tmp_path, kill=lambda trials, count: trials > 3)
     found = results.read(tmp_path)
     assert [trial.status for trial in found.trials] == ["COMPLETED"] * 3 + ["RUNNING"]
-    assert "ask for several with --executions" in found.conclusions()[-1]
+    assert "Use --executions 3 or more" in report.conclusions(found)[-1]
     assert found.noise is None
     report.write(found, tmp_path)
 
 
-def test_a_trial_that_kills_its_process_is_given_up(tmp_path):
+def test_a_trial_that_kills_its_process_twice_fails(tmp_path):
     trial = tmp_path / "trials/trial_4"
     trial.mkdir(parents=True)
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt), count_or_give_up(trial, "tuner1"):
-            raise KeyboardInterrupt  # stands for the kill: no code of ours runs on
+        with pytest.raises(KeyboardInterrupt), record_outcome(trial, "tuner1"):
+            raise KeyboardInterrupt  # stands for a kill
         known = json.loads((trial / "worker.json").read_text())
         write_json(trial / "worker.json", known | {"ended": False})
-        assert workers.note_death(tmp_path, "tuner0") == 0
-        assert workers.note_death(tmp_path, "tuner1") == 0
+        assert workers.record_death(tmp_path, "tuner0") == 0
+        assert workers.record_death(tmp_path, "tuner1") == 0
     with (
         pytest.raises(RuntimeError, match="its process died 2 times"),
-        count_or_give_up(trial, "tuner1"),
+        record_outcome(trial, "tuner1"),
     ):
         raise AssertionError
     assert "died 2 times" in (trial / "error.json").read_text()
-    assert workers.note_death(tmp_path, "tuner1") == 1
+    assert workers.record_death(tmp_path, "tuner1") == 1
 
 
 def test_workers_share_the_machine(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2, 3})
-    assert workers.share(0, 2, {}) == ({}, [0, 2])
-    assert workers.share(1, 2, {}) == ({}, [1, 3])
-    assert workers.share(4, 5, {}) == ({}, None)
+    assert workers.share_of_machine(0, 2, {}) == ({}, [0, 2])
+    assert workers.share_of_machine(1, 2, {}) == ({}, [1, 3])
+    assert workers.share_of_machine(4, 5, {}) == ({}, None)
     gpus = {"CUDA_VISIBLE_DEVICES": "0,2"}
-    assert workers.share(2, 4, gpus)[0] == {"CUDA_VISIBLE_DEVICES": "0"}
-    assert workers.share(3, 4, gpus)[0] == {"CUDA_VISIBLE_DEVICES": "2"}
+    assert workers.share_of_machine(2, 4, gpus)[0] == {"CUDA_VISIBLE_DEVICES": "0"}
+    assert workers.share_of_machine(3, 4, gpus)[0] == {"CUDA_VISIBLE_DEVICES": "2"}
 
 
 @pytest.mark.parametrize(("chief", "status"), [("exit 0", 0), ("exit 3", 3)])
-def test_when_the_chief_has_ended_nobody_is_waited_for(
+def test_workers_are_stopped_when_the_chief_has_ended(
     tmp_path, monkeypatch, chief, status
 ):
-    """A worker that is slow to start would ask for an hour who isn't there any more."""
+    """A worker that starts late would call for an hour a chief that has ended."""
     python = tmp_path / "python"
     pid = tmp_path / "pid"
     python.write_text(
@@ -449,7 +475,7 @@ def test_when_the_chief_has_ended_nobody_is_waited_for(
     began = time.monotonic()
     assert workers.launch([], 1, tmp_path) == status
     assert time.monotonic() - began < 60
-    if pid.exists():  # else it was ended before it had written
+    if pid.exists():  # else it was stopped before it had written
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid.read_text()), 0)
 

@@ -1,4 +1,4 @@
-"""`python -m tuning.search` as a person types it, and what `train` makes of it."""
+"""`python -m tuning.search` as a person types it, and `train` with its result."""
 
 import csv
 import json
@@ -14,17 +14,18 @@ import pytest
 from conftest import hparams, logged
 
 import keras_inception_cli
+from keras_inception.training.past_runs import read_runs
 from keras_inception_cli import train_options
 from keras_inception_cli.train_config import TrainConfig
 from tuning import results, search
 from tuning.crash_safe_oracles import oracle
 from tuning.settings import short
-from tuning.space import Space, fitting_places
+from tuning.space import Space, fitting_endpoints
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--epochs", "1", "--width", "0.125", "--batch-size", "16", "--seed", "5"]
-PLACES = ["inception_4a", "inception_4d"]
-SEARCH = ["--tuner", "random", "--places", *PLACES, "--trials", "3"]
+ENDPOINTS = ["inception_4a", "inception_4d"]
+SEARCH = ["--tuner", "random", "--endpoints", *ENDPOINTS, "--trials", "3"]
 
 
 def words_of(data, directory, *more):
@@ -49,7 +50,7 @@ def wait_for(condition, process, seconds=240):
 
 @pytest.fixture(scope="module")
 def killed_and_resumed(tmp_path_factory, colours):
-    """A search of three trials, killed in the second, which went on in this process.
+    """A search of three trials, killed in the second and resumed in this process.
 
     `test_tuning.py` kills searches in every trial, without training anything.
     """
@@ -61,18 +62,18 @@ def killed_and_resumed(tmp_path_factory, colours):
     (done,) = directory.glob("trials/*/*/result.json")
     before = done.read_text()
     assert search.main(words_of(colours, directory, *SEARCH)) == 0
-    assert done.read_text() == before  # what was done is not done again
+    assert done.read_text() == before  # a finished execution is not repeated
     return directory
 
 
 def test_a_killed_search_ends_with_the_trials_it_would_have_had(
     killed_and_resumed, tmp_path
 ):
-    """Against an oracle alone, whose draws don't depend on accuracies."""
+    """Compared with an oracle alone, whose draws do not depend on accuracies."""
     import keras_inception as ki
 
-    places, _ = fitting_places(ki.GOOGLENET_SMALL, 32, PLACES)
-    space = Space(places, batch_norm=True)
+    endpoints, _ = fitting_endpoints(ki.GOOGLENET_SMALL, 32, ENDPOINTS)
+    space = Space(endpoints, batch_norm=True)
     made = oracle("random", space, trials=3, epochs=1, seed=5)
     made._set_project_dir(str(tmp_path), results.TRIALS)
     expected = {}
@@ -90,7 +91,7 @@ def test_a_killed_search_ends_with_the_trials_it_would_have_had(
     assert found == expected
 
 
-def test_a_search_leaves_what_it_found(killed_and_resumed, colours, capsys):
+def test_a_search_writes_its_results(killed_and_resumed, colours, capsys):
     directory = killed_and_resumed
     with (directory / "trials.csv").open() as file:
         table = list(csv.DictReader(file))
@@ -102,30 +103,35 @@ def test_a_search_leaves_what_it_found(killed_and_resumed, colours, capsys):
     assert (directory / "report.png").stat().st_size > 10_000
     assert "data:image/png" in (directory / "report.html").read_text()
     assert not list(directory.rglob("*.keras"))
-    # TensorBoard's HParams tab has a session for every trial; it takes its columns from
-    # whichever it finds first, so each has to know those of all
+    # `keras-inception runs` reads each execution
+    runs, errors = read_runs(directory / "trials/trial_0")
+    assert [(run.name, run.state) for run in runs] == [("execution_0", "finished")]
+    assert errors == {}
+    assert runs[0].config.heads == tuple(ENDPOINTS)
+    # TensorBoard's HParams tab takes its columns from the first trial that it finds, so
+    # each trial must name the columns of all.
     for number in range(3):
         log = directory / f"trials/trial_{number}/execution_0/tensorboard"
         assert "accuracy/main" in logged(log)["validation"]
         columns, filled = hparams(log)
         assert {"heads", "schedule", "head width", "epochs", "seed"} <= columns
-        assert {f"weight {short(place)}" for place in PLACES} <= columns
+        assert {f"weight {short(endpoint)}" for endpoint in ENDPOINTS} <= columns
         assert "heads" in filled
         assert filled <= columns
-        assert ("schedule" in filled) == (number != 1)  # which has no heads
-    # given again, it has nothing left to do and says the same
+        assert ("schedule" in filled) == (number != 1)  # it has no heads
+    # Run again, it has nothing left to train and prints the same.
     assert search.main(words_of(colours, directory, *SEARCH)) == 0
-    told = capsys.readouterr().out
-    assert "going on: 3 trials are done" in told
-    assert f"The best of 3 settings is trial {best['trial']} " in told
-    assert f"--hyperparameters {directory}/best.json" in told
+    output = capsys.readouterr().out
+    assert "resuming: 3 trials are done" in output
+    assert f"The best of 3 settings is trial {best['trial']} " in output
+    assert f"--hyperparameters {directory}/best.json" in output
 
 
 @pytest.mark.slow
 def test_train_takes_what_was_found_and_ends_the_same(
     killed_and_resumed, colours, tmp_path
 ):
-    """A trial, trained anew by the command: the same to the bit."""
+    """A trial trained again by the command gives the same result to the bit."""
     found = results.read(killed_and_resumed).trials[2]
     file = tmp_path / "best.json"
     file.write_text(json.dumps({"hyperparameters": found.setting.hyperparameters}))
@@ -135,7 +141,7 @@ def test_train_takes_what_was_found_and_ends_the_same(
     result = json.loads((run / "result.json").read_text())
     assert (result["val_main_accuracy"],) == found.accuracies
     config = json.loads((run / "config.json").read_text())
-    assert config["heads"] == list(found.setting.heads)
+    assert config["heads"] == list(found.setting.weight_by_endpoint)
     assert config["head_width"] == found.setting.head_width
     history = killed_and_resumed / "trials/trial_2/execution_0/history.csv"
     assert (run / "history.csv").read_text() == history.read_text()
@@ -172,7 +178,7 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
         ("inception_4c", 512, 64),
     ]
     assert {(head.dropout, head.batch_norm) for head in built} == {(0.25, False)}
-    assert settled().build_heads(["a", "b"]) == PLACES
+    assert settled().build_heads(["a", "b"]) == ENDPOINTS
     assert "hyperparameters" not in taken.as_json()
     typed = settled("--hyperparameters", file, "--learning-rate", 0.1)
     assert (typed.learning_rate, typed.aux_weight) == (0.1, weights)
@@ -181,7 +187,7 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     # the weights are those of the search's own heads
     typed = settled("--hyperparameters", file, "--heads", "inception_4a")
     assert (typed.heads, typed.aux_weight) == (("inception_4a",), 0.3)
-    # and what was found wins over another run's choices
+    # best.json takes precedence over another run's config
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"data": "digits", "heads": [], "epochs": 77}))
     both = settled("--hyperparameters", file, "--config", config)
@@ -202,11 +208,11 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
         (["--most-heads", "4"], "--most-heads must be at most 3"),
         (["--width", "0"], "--width must be above 0"),
         (["--epochs", "0"], "--epochs must be at least 1"),
-        (["--places", "inception_9z"], "the Inception modules of googlenet_small"),
-        (["--places", "inception_5a"], "5a has 4x4. Give a larger --image-size"),
+        (["--endpoints", "inception_9z"], "the Inception modules of googlenet_small"),
+        (["--places", "inception_5a"], "5a has 4x4. Use a larger --image-size"),
         (
             ["--architecture", "googlenet", "--image-size", "32"],
-            "no place of googlenet",
+            "no endpoint of googlenet",
         ),
     ],
 )
@@ -227,19 +233,19 @@ def test_data_without_validation_is_refused(colours, tmp_path, capsys):
         (root / "val" / name / "1.png").write_text("no picture")
     words = [root, "--max-bad-fraction", "0.5", "--directory", tmp_path / "search"]
     assert search.main([str(word) for word in words]) == 1
-    assert "has no validation data" in capsys.readouterr().err
+    assert "has no usable validation pictures" in capsys.readouterr().err
     assert not (tmp_path / "search").exists()
 
 
-def test_another_search_is_not_gone_on_with(killed_and_resumed, tmp_path, capsys):
+def test_another_search_is_not_resumed(killed_and_resumed, tmp_path, capsys):
     colours = results.read(killed_and_resumed).choices["data"]
     words = words_of(colours, killed_and_resumed, *SEARCH)
     assert search.main([*words, "--executions", "2"]) == 1
-    assert "other choices: executions 1, not 2" in capsys.readouterr().err
+    assert "other choices: executions was 1, is 2" in capsys.readouterr().err
     (tmp_path / "mine.txt").write_text("precious")
     words = words_of(colours, tmp_path, "--overwrite")
     assert search.main(words) == 1
-    assert "is no search" in capsys.readouterr().err
+    assert "is not a search's directory" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").exists()
 
 
@@ -252,7 +258,7 @@ def test_help_is_instant():
 def test_workers_do_every_trial_once_even_if_one_dies(
     killed_and_resumed, colours, tmp_path
 ):
-    """A worker and then the launcher are killed; all ends as for a search alone."""
+    """A worker and then the launcher are killed; the trials are as in one process."""
     more = [*SEARCH, "--trials", "4", "--workers", "2"]  # the last --trials counts
     directory = tmp_path / "together"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -261,9 +267,9 @@ def test_workers_do_every_trial_once_even_if_one_dies(
     worker = json.loads((directory / "trials/trial_1/worker.json").read_text())
     os.kill(process_of(worker["worker"]), signal.SIGKILL)
     wait_for((directory / "trials/trial_2/worker.json").exists, process)
-    process.kill()  # and what it launched ends with it
+    process.kill()  # the processes that it launched end too
     error = process.communicate()[1]
-    assert f"{worker['worker']} died (-9); it starts again" in error
+    assert f"{worker['worker']} died (-9) and is restarted" in error
     deadline = time.monotonic() + 20
     while any(process_of(name) for name in ("chief", "tuner0", "tuner1")):
         assert time.monotonic() < deadline
@@ -279,14 +285,14 @@ def test_workers_do_every_trial_once_even_if_one_dies(
         (t.setting, t.accuracies) for t in alone.trials
     ]
     for name in ("tuner0", "tuner1"):
-        told = (directory / f"logs/{name}.log").read_text().splitlines()
-        assert told[-1] == "nothing is left to do"
-        assert any(f"{name} works for the chief at 127.0.0.1:" in line for line in told)
-        assert not any(line.isdigit() for line in told)  # KerasTuner's own prints
+        log = (directory / f"logs/{name}.log").read_text().splitlines()
+        assert log[-1] == "no trials are left"
+        assert any(f"{name} works for the chief at 127.0.0.1:" in line for line in log)
+        assert not any(line.isdigit() for line in log)  # KerasTuner's own prints
 
 
 def process_of(name: str) -> int | None:
-    """The process of this test that KerasTuner knows by a name."""
+    """The process of this test with this name in KerasTuner's variables."""
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             environment = path.read_bytes().split(b"\0")

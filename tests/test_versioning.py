@@ -1,4 +1,4 @@
-"""Versions appear whole, keep their numbers, and survive whatever is killed."""
+"""Versions appear whole and keep their numbers, even if exports are killed."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from conftest import tiny_googlenet
 
 import keras_inception as ki
 from keras_inception.export import versioning
-from keras_inception.export.card import checksums
+from keras_inception.export.model_card import checksums
 
 
 def write(directory, version=None, content="x"):
@@ -49,7 +49,7 @@ def test_a_taken_version_is_refused_before_anything_is_written(tmp_path):
     assert names(tmp_path) == {"7"}
 
 
-def test_many_at_once_get_a_number_each(tmp_path):
+def test_concurrent_exports_get_different_numbers(tmp_path):
     threads = [
         threading.Thread(target=write, args=(tmp_path, None, str(i))) for i in range(16)
     ]
@@ -62,7 +62,7 @@ def test_many_at_once_get_a_number_each(tmp_path):
     assert contents == {str(i) for i in range(16)}
 
 
-def test_going_back_keeps_everything_and_spends_no_number_twice(tmp_path):
+def test_rollback_deletes_nothing_and_reuses_no_number(tmp_path):
     for content in "abc":
         write(tmp_path, content=content)
     assert ki.export.rollback(tmp_path) == (3, 2)
@@ -86,7 +86,7 @@ def test_old_versions_are_pruned_whole(tmp_path):
         ki.export.prune(tmp_path, 0)
 
 
-def test_leftovers_of_the_dead_are_removed_and_of_the_living_kept(tmp_path):
+def test_leftovers_of_killed_exports_are_removed(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     child.wait()
     host = os.uname().nodename
@@ -124,7 +124,7 @@ def test_a_killed_export_leaves_whole_versions_or_none(tmp_path):
         for child in children:
             child.kill()
             child.wait()
-    assert list(tmp_path.glob(".partial-*")), "none was killed while it wrote"
+    assert list(tmp_path.glob(".partial-*")), "no export was killed while it wrote"
     for version in versioning.versions(tmp_path):
         path = tmp_path / str(version)
         card = (path / "model_card.md").read_text()
@@ -138,12 +138,10 @@ def test_a_killed_export_leaves_whole_versions_or_none(tmp_path):
     shutil.rmtree(tmp_path)
 
 
-def test_a_number_that_is_taken_or_was_withdrawn_is_not_given_again(tmp_path):
-    from keras_inception.export import versioning
-
+def test_a_number_that_exists_or_was_withdrawn_is_not_reused(tmp_path):
     (tmp_path / "1").write_text("a file in the way")
     (tmp_path / "withdrawn-3").mkdir()
     (tmp_path / "partial").mkdir()
     assert versioning.publish(tmp_path / "partial", tmp_path, None).name == "4"
-    with pytest.raises(FileExistsError, match="a number is given once"):
+    with pytest.raises(FileExistsError, match="a number is used only once"):
         versioning.check_version(tmp_path, 3)

@@ -1,4 +1,4 @@
-"""OpenCV reads the same .caffemodel and a network description written here."""
+"""Compares the converted model with OpenCV's, which reads the same .caffemodel."""
 
 import struct
 
@@ -49,7 +49,7 @@ class Network:
         return name
 
     def conv(self, name, bottom, channels, filters, size, stride=1):
-        # values of a few units in every layer: He's initialisation, and for the first
+        # values of a few units in every layer: He's initialization, and for the first
         # one pixels of about a hundred
         spread = (2 / (channels * size * size)) ** 0.5
         spread *= 0.02 if bottom == "data" else 1
@@ -130,7 +130,7 @@ class Network:
         self.softmax(f"aux_{stage.removeprefix('inception_')}", f"{loss}/classifier")
 
     def write(self, path, layers=PRESENT):
-        """The blobs as a .caffemodel, its layers in the first format or today's."""
+        """Writes the blobs as a .caffemodel, in the first format or the current one."""
         name_field, blobs_field = {V1: (4, 6), PRESENT: (1, 7)}[layers]
         net = field(1, b"GoogleNet")
         net += field(layers, field(name_field, b"data"))  # a layer without weights
@@ -156,7 +156,7 @@ def field(number, content: bytes):
 
 
 def message(blob, layers):
-    """A BlobProto: num, channels, height and width in the old days, then a shape."""
+    """A BlobProto, whose shape is four numbers in the first format, else a message."""
     if layers == V1:
         old = [1] * (4 - blob.ndim) + list(blob.shape)
         shape = b"".join(
@@ -183,7 +183,7 @@ def test_every_endpoint_and_output_equals_opencvs(network, caffemodel):
     prototxt = caffemodel.with_suffix(".prototxt")
     prototxt.write_text("\n".join(network.text))
     theirs = cv2.dnn.readNetFromCaffe(str(prototxt), str(caffemodel))
-    # fused layers would hide endpoints
+    # Fused layers would hide endpoints.
     theirs.enableFusion(False)
     theirs.enableWinograd(False)
     mean = np.array([104, 117, 123], "float32")  # of B, G, R
@@ -212,13 +212,15 @@ def test_layers_of_the_first_format_give_the_same_weights(
 
 
 def test_a_file_without_heads_gives_a_model_without(network, tmp_path):
-    bare = Network.__new__(Network)
-    bare.blobs = {
+    without_heads = Network.__new__(Network)
+    without_heads.blobs = {
         name: blobs
         for name, blobs in network.blobs.items()
         if not name.startswith(("loss1", "loss2"))
     }
-    model = ki.weights.load_caffe(bare.write(tmp_path / "bare.caffemodel"))
+    model = ki.weights.load_caffe(
+        without_heads.write(tmp_path / "without_heads.caffemodel")
+    )
     assert list(model.output) == ["main"]
 
 
@@ -231,12 +233,12 @@ def test_faults_are_named_and_nothing_is_loaded(network, caffemodel, tmp_path):
     with pytest.raises(ValueError, match="Nothing was loaded") as raised:
         ki.weights.load_caffe(faulty.write(tmp_path / "faulty.caffemodel"))
     message = str(raised.value)
-    assert "lacks inception_4b/5x5[0], inception_4b/5x5[1]" in message
-    assert "has fire2/squeeze1x1[0], which have no place" in message
+    assert "lacks 'inception_4b/5x5[0]', 'inception_4b/5x5[1]'" in message
+    assert "has unexpected tensors: 'fire2/squeeze1x1[0]'" in message
     assert "conv1/7x7_s2[0] (64, 1, 7, 7) (does not fit (7, 7, 3, 64)" in message
 
 
-def test_files_cut_short_or_of_another_kind_are_refused(caffemodel, tmp_path):
+def test_truncated_files_and_other_kinds_are_rejected(caffemodel, tmp_path):
     data = caffemodel.read_bytes()
     cut = tmp_path / "cut.caffemodel"
     for kept in (100_000, len(data) - 7, len(data) // 2):
@@ -247,5 +249,5 @@ def test_files_cut_short_or_of_another_kind_are_refused(caffemodel, tmp_path):
         cut.write_bytes(content)
         with pytest.raises(ValueError, match=r"can't be read|is not BVLC's GoogLeNet"):
             ki.weights.load_caffe(cut)
-    with pytest.raises(FileNotFoundError, match="no weights file"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         ki.weights.load_caffe(tmp_path / "nowhere.caffemodel")

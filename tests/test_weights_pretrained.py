@@ -8,6 +8,7 @@ import threading
 import keras
 import numpy as np
 import pytest
+from comparing import torchvision_state
 from conftest import CLASSES, SIDE, tiny_googlenet
 
 import keras_inception as ki
@@ -23,7 +24,14 @@ def trained(tmp_path_factory):
     return path, model
 
 
-def test_the_same_classes_keep_everything(trained, pictures, capsys):
+@pytest.fixture
+def log(caplog):
+    """Captures the library's log at level INFO."""
+    caplog.set_level("INFO", "keras_inception")
+    return caplog
+
+
+def test_the_same_classes_keep_everything(trained, pictures, log):
     path, model = trained
     again = ki.GoogLeNet((SIDE, SIDE, 3), CLASSES, weights=path)
     for name, values in model.predict(pictures[0], verbose=0).items():
@@ -31,11 +39,12 @@ def test_the_same_classes_keep_everything(trained, pictures, capsys):
             again.predict(pictures[0], verbose=0)[name], values
         )
     assert again.class_names == ["a", "b", "c"]
-    told = "weights of trained.keras: kept the trunk, main, aux_4a, aux_4d\n"
-    assert capsys.readouterr().out == told
+    assert log.messages == [
+        "weights of trained.keras: kept the trunk, main, aux_4a, aux_4d"
+    ]
 
 
-def test_new_classes_keep_the_trunk_and_say_so(trained, capsys):
+def test_new_classes_keep_the_trunk_and_say_so(trained, log):
     path, model = trained
     new = ki.GoogLeNet(
         (96, 96, 3), 5, auxiliary=("inception_3b",), weights=path, name="flowers"
@@ -49,8 +58,40 @@ def test_new_classes_keep_the_trunk_and_say_so(trained, capsys):
         new.get_layer(layer).kernel, model.get_layer(layer).kernel
     )
     assert new.class_names is None
-    told = "weights of trained.keras: kept the trunk; new main, aux_3b\n"
-    assert capsys.readouterr().out == told
+    assert log.messages == [
+        "weights of trained.keras: kept the trunk; new main, aux_3b"
+    ]
+
+
+def test_heads_whose_names_begin_alike_are_kept_apart(trained, tmp_path, log):
+    """The layers `aux_2_...` belong to the head `aux_2`, not to `aux`."""
+    shape = (SIDE, SIDE, 3)
+    early = ki.AuxiliaryHead("inception_4a", name="aux", units=8)
+    late = ki.AuxiliaryHead("inception_4d", name="aux_2", units=8)
+    model = tiny_googlenet(auxiliary=(early, late))
+    model.save(tmp_path / "heads.keras")
+    wider = ki.AuxiliaryHead("inception_4d", name="aux_2", units=9)
+    new = ki.GoogLeNet(
+        shape, CLASSES, auxiliary=(early, wider), weights=tmp_path / "heads.keras"
+    )
+    np.testing.assert_array_equal(
+        new.get_layer("aux_fc").kernel, model.get_layer("aux_fc").kernel
+    )
+    assert log.messages[-1] == (
+        "weights of heads.keras: kept the trunk, main, aux; new aux_2"
+    )
+    # the early head is not in the file, the late one is
+    model = tiny_googlenet(auxiliary=(late,))
+    model.save(tmp_path / "late.keras")
+    new = ki.GoogLeNet(
+        shape, CLASSES, auxiliary=(early, late), weights=tmp_path / "late.keras"
+    )
+    np.testing.assert_array_equal(
+        new.get_layer("aux_2_fc").kernel, model.get_layer("aux_2_fc").kernel
+    )
+    assert log.messages[-1] == (
+        "weights of late.keras: kept the trunk, main, aux_2; new aux"
+    )
 
 
 def test_the_new_model_trains_saves_and_loads(trained, pictures, tmp_path):
@@ -65,7 +106,7 @@ def test_the_new_model_trains_saves_and_loads(trained, pictures, tmp_path):
     )
 
 
-def test_what_was_frozen_learns_again(trained, tmp_path):
+def test_layers_frozen_in_the_file_are_trainable(trained, tmp_path):
     model = ki.GoogLeNet((SIDE, SIDE, 3), CLASSES, weights=trained[0])
     ki.optimizers.freeze_through(model, "inception_5b")
     model.save(tmp_path / "first_phase.keras")
@@ -75,9 +116,9 @@ def test_what_was_frozen_learns_again(trained, tmp_path):
     assert len(second.trainable_weights) == len(trained[1].trainable_weights)
 
 
-def test_a_file_of_another_network_is_refused(trained, tmp_path):
+def test_a_file_of_another_network_is_rejected(trained, tmp_path):
     shape = (SIDE, SIDE, 3)
-    with pytest.raises(ValueError, match="another network than the arguments say"):
+    with pytest.raises(ValueError, match="another network than the arguments describe"):
         ki.GoogLeNet(shape, CLASSES, width=0.25, weights=trained[0])
     with pytest.raises(ValueError, match="leave architecture, width and batch_norm"):
         ki.GoogLeNet(
@@ -85,15 +126,15 @@ def test_a_file_of_another_network_is_refused(trained, tmp_path):
         )
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "other.keras")
-    with pytest.raises(ValueError, match="is no GoogLeNet in a"):
+    with pytest.raises(ValueError, match="is not a GoogLeNet in a"):
         ki.GoogLeNet(shape, weights=tmp_path / "other.keras")
-    with pytest.raises(FileNotFoundError, match="no weights file nowhere"):
+    with pytest.raises(FileNotFoundError, match="weights file nowhere"):
         ki.GoogLeNet(shape, weights="nowhere.keras")
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A stand-in for the published file on a server of this machine."""
+    """A file in the published form, on a local server that stands in for PyTorch's."""
     torch = pytest.importorskip("torch")
     model = ki.GoogLeNet(
         auxiliary=(), architecture=ki.GOOGLENET_TORCHVISION, batch_norm=True
@@ -101,7 +142,7 @@ def published(tmp_path, monkeypatch):
     site = tmp_path / "site"
     site.mkdir()
     file = site / "googlenet-1378be20.pth"
-    torch.save(torchvision_state(model, torch), file)
+    torch.save(torchvision_state(model), file)
     handler = functools.partial(QuietHandler, directory=site)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -120,23 +161,6 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def torchvision_state(model, torch):
-    """A model's weights under torchvision's names, by the importer's own plan."""
-    from keras_inception.weights.assign import convolution_kernel, dense_kernel
-    from keras_inception.weights.torchvision import _plan
-
-    inverse = {
-        convolution_kernel: lambda value: value.transpose(3, 2, 0, 1),
-        dense_kernel: lambda value: value.T,
-    }
-    state = {}
-    for wanted in _plan(model, ki.GOOGLENET_TORCHVISION, convolution_kernel):
-        value = np.array(wanted.variable)
-        value = inverse.get(wanted.arrange, lambda value: value)(value)
-        state[wanted.key] = torch.tensor(value.copy())
-    return state
-
-
 def test_imagenet_is_downloaded_checked_converted_and_kept(published, tmp_path):
     file, theirs = published
     model = ki.GoogLeNet(weights="imagenet")
@@ -145,7 +169,7 @@ def test_imagenet_is_downloaded_checked_converted_and_kept(published, tmp_path):
         theirs.get_layer("inception_3a_1x1").kernel,
     )
     assert model.class_names[0] == "tench (n01440764)"
-    assert model.heads == ["aux_4a", "aux_4d"]  # new, as the print says
+    assert model.heads == ["aux_4a", "aux_4d"]  # new: the file's heads are untrained
     converted = tmp_path / "home/models/googlenet-1378be20.keras"
     written = converted.stat().st_mtime_ns
     file.unlink()
@@ -154,14 +178,14 @@ def test_imagenet_is_downloaded_checked_converted_and_kept(published, tmp_path):
     assert converted.stat().st_mtime_ns == written
 
 
-def test_another_file_than_the_published_one_is_refused(published, monkeypatch):
+def test_another_file_than_the_published_one_is_rejected(published, monkeypatch):
     monkeypatch.setattr(pretrained, "IMAGENET_SHA256", "12345678")
     with pytest.raises(ValueError, match="is not the published file"):
         ki.GoogLeNet(weights="imagenet")
 
 
 def test_without_a_network_the_error_says_what_to_put_where(monkeypatch, tmp_path):
-    url = "http://127.0.0.1:9/googlenet-1378be20.pth"  # nobody listens there
+    url = "http://127.0.0.1:9/googlenet-1378be20.pth"  # a closed port
     monkeypatch.setattr(pretrained, "IMAGENET_URL", url)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(OSError, match=f"fetch {url} and put it at {tmp_path}"):

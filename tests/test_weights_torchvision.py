@@ -1,4 +1,4 @@
-"""torchvision's own network with its heads is what the converted model must equal."""
+"""Compares the converted model, heads included, with torchvision's own network."""
 
 import os
 import pickle
@@ -6,52 +6,38 @@ import zipfile
 
 import numpy as np
 import pytest
-from comparing import endpoints, relative_difference
+from comparing import (
+    TORCHVISION_STEM,
+    endpoints,
+    relative_difference,
+    torchvision_state,
+)
 
 import keras_inception as ki
+from benchmarks.torchvision_import import import_torchvision
 from keras_inception.weights import torch_file
 
 torch = pytest.importorskip("torch")
 
-STAGES = {
-    "conv1_7x7_s2": "conv1",
-    "conv2_3x3_reduce": "conv2",
-    "conv2_3x3": "conv3",
+STAGES = TORCHVISION_STEM | {
     "pool1_3x3_s2": "maxpool1",
     "pool2_3x3_s2": "maxpool2",
     "pool3_3x3_s2": "maxpool3",
     "pool4_3x3_s2": "maxpool4",
-} | {
-    f"inception_{block}": f"inception{block}"
-    for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+    **{
+        f"inception_{block}": f"inception{block}"
+        for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+    },
 }
 CLASSES = 7
 
 
 @pytest.fixture(scope="module")
 def torchvision():
-    """The package, whose compiled operators need the torch they were built with.
-
-    Beside another torch its import fails where it registers shapes for operators that
-    then don't exist; GoogLeNet needs none of them, so empty ones stand in.
-    """
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    names = ["nms", "qnms"] + [
-        f"{start}{name}{end}"
-        for name in ("roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool")
-        for start, end in (("", ""), ("_", "_backward"))
-    ]
-    for name in [*names, "deform_conv2d", "_deform_conv2d_backward"]:
-        try:
-            library.define(f"{name}(Tensor x) -> Tensor")
-        except RuntimeError:  # the real one is there
-            break
     try:
-        import torchvision
+        return import_torchvision()
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"torchvision can't be imported beside this torch: {error}")
-    yield torchvision
-    del library
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +80,7 @@ def test_every_endpoint_and_output_equals_torchvisions(theirs, images, transform
     pixels = torch.tensor(images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         theirs((pixels - mean) / deviation)
-        # the heads run in training mode only, which dropout and batch statistics join
+        # in its own forward pass the heads run with dropout and batch statistics only
         theirs.aux1(seen["inception_4a"])
         theirs.aux2(seen["inception_4d"])
     for hook in hooks:
@@ -110,6 +96,20 @@ def test_every_endpoint_and_output_equals_torchvisions(theirs, images, transform
         else:
             output = output.permute(0, 2, 3, 1)
         assert relative_difference(ours[name], output.numpy()) < 1e-4, name
+
+
+def test_a_state_dict_written_by_hand_has_torchvisions_names(theirs):
+    """Checks `torchvision_state`, which writes the files of the other tests."""
+    model = ki.weights.load_torchvision(theirs.state_dict())
+    expected = {
+        name: value
+        for name, value in theirs.state_dict().items()
+        if not name.startswith("aux") and not name.endswith("num_batches_tracked")
+    }
+    found = torchvision_state(ki.detach_auxiliary(model))
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name].numpy(), value.numpy(), name)
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy", "safetensors"])
@@ -150,7 +150,7 @@ def test_views_and_half_precision_are_read(tmp_path):
         np.testing.assert_array_equal(tensors[name], tensor.detach().float().numpy())
 
 
-def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path):
+def test_a_pickle_with_code_is_rejected_and_not_run(tmp_path):
     class Malice:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "proof"),)
@@ -165,7 +165,7 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path):
     assert not (tmp_path / "proof").exists()
 
 
-def test_missing_surplus_and_wrong_tensors_are_named(theirs):
+def test_missing_unexpected_and_wrong_tensors_are_named(theirs):
     state = theirs.state_dict()
     state["fc.bias"] = state["fc.bias"][:3]
     state["extra"] = torch.zeros(1)
@@ -173,18 +173,18 @@ def test_missing_surplus_and_wrong_tensors_are_named(theirs):
     with pytest.raises(ValueError, match="Nothing was loaded") as raised:
         ki.weights.load_torchvision(state)
     message = str(raised.value)
-    assert "lacks inception4c.branch2.1.conv.weight" in message
-    assert "has extra, which have no place" in message
+    assert "lacks 'inception4c.branch2.1.conv.weight'" in message
+    assert "has unexpected tensors: 'extra'" in message
     assert "fc.bias (3,) (does not fit (7,)" in message
 
 
-def test_infinite_weights_are_refused(theirs):
+def test_infinite_weights_are_rejected(theirs):
     state = theirs.state_dict() | {"fc.bias": torch.full((CLASSES,), torch.inf)}
-    with pytest.raises(ValueError, match=r"fc\.bias \(has values that are not finite"):
+    with pytest.raises(ValueError, match=r"fc\.bias \(has NaN or infinite"):
         ki.weights.load_torchvision(state)
 
 
-def test_files_of_another_kind_are_refused(theirs, tmp_path):
+def test_files_of_another_kind_are_rejected(theirs, tmp_path):
     torch.save({"conv.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"lacks the classifier fc\.weight"):
         ki.weights.load_torchvision(tmp_path / "other.pth")
@@ -195,11 +195,13 @@ def test_files_of_another_kind_are_refused(theirs, tmp_path):
         with pytest.raises(ValueError, match=r"cut\.pth can't be read"):
             ki.weights.load_torchvision(tmp_path / "cut.pth")
     torch.save(theirs.state_dict(), tmp_path / "old.pth", pickle_protocol=2)
-    with pytest.raises(FileNotFoundError, match=r"no weights file .*nowhere\.pth"):
+    with pytest.raises(
+        FileNotFoundError, match=r"weights file .*nowhere\.pth does not exist"
+    ):
         ki.weights.load_torchvision(tmp_path / "nowhere.pth")
 
 
-def test_a_legacy_file_cut_short_is_refused(theirs, tmp_path):
+def test_a_truncated_legacy_file_is_rejected(theirs, tmp_path):
     path = tmp_path / "cut.pth"
     torch.save(theirs.state_dict(), path, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes()[:-1000])
@@ -208,7 +210,7 @@ def test_a_legacy_file_cut_short_is_refused(theirs, tmp_path):
 
 
 def save_safetensors(path, state):
-    """The format as its documentation has it: length, JSON header, numbers."""
+    """Writes the documented format: length, JSON header, numbers."""
     import json
 
     header, pieces, at = {}, [], 0

@@ -1,41 +1,43 @@
-"""KerasTuner's oracles, which choose what to try, made to survive a kill.
+"""KerasTuner's oracles, which choose the next trial, made safe against a kill.
 
-KerasTuner writes its files in place and in an order in which a kill can lose a trial
-or run it twice. Here files appear by rename, and reading them back goes by what the
-oracle's own file says: it is written last, so what it does not know has not happened.
+KerasTuner writes its files in place, in an order in which a kill can lose a trial or
+run it twice. Here each file is written whole, and the oracle's own file is written
+last: after a kill, a trial that it does not list is treated as never started.
+
+`tests/test_keras_tuner_internals.py` checks the private methods overridden here.
 """
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras_tuner
 import numpy as np
-from keras_tuner.oracles import (
-    BayesianOptimizationOracle,
-    HyperbandOracle,
-    RandomSearchOracle,
-)
+from keras_tuner.engine.trial import Trial
+from keras_tuner.oracles import BayesianOptimizationOracle as Bayesian
+from keras_tuner.oracles import HyperbandOracle, RandomSearchOracle
 
 from keras_inception.files import write_json
 from keras_inception.training import MONITOR
 from tuning.space import Space
 
-FAILURES = 3  # in a row end a search: something is wrong with all of them
+FAILURES = 3  # in a row end a search: the fault is then not the setting's
 
 
-class CrashSafeOracle:
-    """What the three oracles have in common; stands before one of them.
+class CrashSafeOracle(keras_tuner.Oracle):
+    """Mixin placed before one of KerasTuner's oracles.
 
-    The first trials are the space's own (`Space.first`). Draws are functions of the
-    seed and of the trials before, so that a search goes on as if it had never been
-    interrupted.
+    A search begins with the trials of `Space.first`. Draws depend only on the seed and
+    on the trials before, so a resumed search draws what it would have drawn.
     """
 
-    first: list[dict] = []  # noqa: RUF012
-    on_trial_end: Callable[[keras_tuner.engine.trial.Trial], None] | None = None
+    trials: dict[str, Trial]
+    first: list[dict[str, Any]] = []  # noqa: RUF012
+    after_trial: Callable[[Trial], None] | None = None
 
-    def populate_space(self, trial_id: str) -> dict:
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """KerasTuner's: the next trial's values, or `STOPPED` after three failures."""
         last = [self.trials[name] for name in self.end_order[-FAILURES:]]
         if len(last) == FAILURES and all(trial.status == "FAILED" for trial in last):
             return {"status": "STOPPED"}
@@ -43,34 +45,37 @@ class CrashSafeOracle:
             return {"status": "RUNNING", "values": self.first_values()}
         return super().populate_space(trial_id)
 
-    def first_values(self) -> dict:
-        """The values of the trial to begin with that comes next."""
+    def first_values(self) -> dict[str, Any]:
+        """The values of the next of the first trials."""
         return dict(self.first[len(self.trials)])
 
-    def end_trial(self, trial) -> None:
-        # Its own copy of the values: those of a worker have been through 32 bits, and
-        # would count as other ones.
+    def end_trial(self, trial: Trial) -> None:
+        """KerasTuner's: stores a trial's result, then calls `after_trial`."""
+        # A worker's copy of the values has been rounded to 32 bits, and would count as
+        # another setting.
         trial.hyperparameters = self.trials[trial.trial_id].hyperparameters.copy()
         super().end_trial(trial)
-        self.save()  # without it among those that are running
-        if self.on_trial_end is not None:
-            self.on_trial_end(self.trials[trial.trial_id])
+        self.save()  # again: KerasTuner saves before it removes the ongoing trial
+        if self.after_trial is not None:
+            self.after_trial(self.trials[trial.trial_id])
 
     def save(self) -> None:
+        """Writes the oracle's file whole."""
         write_json(Path(self._get_oracle_fname()), self.get_state())
 
-    def _save_trial(self, trial) -> None:
+    def _save_trial(self, trial: Trial) -> None:
         directory = Path(self._get_trial_dir(trial.trial_id))
         write_json(directory / "trial.json", trial.get_state())
 
     def reload(self) -> None:
+        """Reads the oracle's file and the trials that it lists."""
         super().reload()
         for trial_id in set(self.trials) - set(self.start_order):
-            # killed between the trial's file and the oracle's: it is drawn again
+            # Killed between writing the trial and the oracle: it will be drawn again.
             shutil.rmtree(self._get_trial_dir(trial_id))
-        # in their order, on which the last digits of a Gaussian process depend
+        # The last digits of a Gaussian process depend on the order of the trials.
         self.trials = {trial_id: self.trials[trial_id] for trial_id in self.start_order}
-        # the queue's end comes first
+        # KerasTuner takes the next trial from the end of the queue.
         self._retry_queue = [
             trial_id
             for trial_id in reversed(self.start_order)
@@ -79,76 +84,67 @@ class CrashSafeOracle:
 
 
 class RandomOracle(CrashSafeOracle, RandomSearchOracle):
-    """Settings drawn at random, none twice."""
+    """Draws settings at random, none twice."""
 
 
-class BayesianOracle(CrashSafeOracle, BayesianOptimizationOracle):
-    """Settings that a Gaussian process thinks promising."""
+class BayesianOracle(CrashSafeOracle, Bayesian):
+    """Draws some settings at random, then those that a Gaussian process favors."""
 
-    def populate_space(self, trial_id: str) -> dict:
-        # KerasTuner does not keep this generator's state
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """As the superclass; never a setting that was tried already."""
+        # KerasTuner does not save this generator's state.
         self._random_state = np.random.RandomState([self.seed, len(self.trials)])
         response = super().populate_space(trial_id)
         if response["status"] == "RUNNING" and self._duplicate(response["values"]):
-            # with the same seeds it would end the same
+            # Trained with the same seeds, it would give the same accuracy.
             return self._random_populate_space()
         return response
 
 
 class FromScratchHyperband(CrashSafeOracle, HyperbandOracle):
-    """Many settings for few epochs, the best of them for more, and so on.
+    """Trains many settings for a few epochs, then the best of them for more.
 
-    The first trials stand outside of the rounds and get all epochs, so that there is
-    something to compare with.
+    The first trials are outside the rounds and are trained for all epochs, so that the
+    final round can be compared with them.
     """
 
-    def first_values(self) -> dict:
-        rounds = {
-            "epochs": self.max_epochs,
-            "initial_epoch": 0,
-            "bracket": 0,
-            "round": 0,
-        }
-        return super().first_values() | {f"tuner/{k}": v for k, v in rounds.items()}
+    def first_values(self) -> dict[str, Any]:
+        """As the superclass, with KerasTuner's values for a trial of all epochs."""
+        rounds = {f"tuner/{name}": 0 for name in ("initial_epoch", "bracket", "round")}
+        return super().first_values() | {"tuner/epochs": self.max_epochs} | rounds
 
 
 def oracle(
-    kind: str, space: Space, *, trials: int, epochs: int, seed: int
+    kind: str, space: Space, trials: int, epochs: int, seed: int
 ) -> CrashSafeOracle:
-    """The oracle of a search for the best `val_main_accuracy`.
+    """Makes the oracle of a search for the best `val_main_accuracy`.
 
-    Args:
-        kind: `"bayesian"`, `"hyperband"` or `"random"`.
-        space: What is searched.
-        trials: How many settings are tried, the first ones included.
-        epochs: How long a setting is trained at most.
-        seed: Of its draws.
+    `kind` is `"bayesian"`, `"hyperband"` or `"random"`; the trials include the first
+    ones of the space, and the epochs are those of a full training.
     """
     hyperparameters = keras_tuner.HyperParameters()
     space.declare(hyperparameters)
     common = {
-        # KerasTuner can't guess the direction of a name it does not know
+        # KerasTuner infers a direction only for metrics that it knows by name.
         "objective": keras_tuner.Objective(MONITOR, "max"),
         "hyperparameters": hyperparameters,
-        "seed": seed + 1,  # 0 would mean: draw one
-        "max_consecutive_failed_trials": trials + 1,  # `populate_space` sees to it
+        "seed": seed + 1,  # KerasTuner replaces 0 by a random seed
+        "max_consecutive_failed_trials": trials + 1,  # see `populate_space`
     }
+    made: CrashSafeOracle
     if kind == "hyperband":
-        # as many sweeps as the trials allow
+        # `max_trials` ends the search; this many sweeps always suffice.
         made = FromScratchHyperband(
             max_epochs=epochs, hyperband_iterations=trials, **common
         )
-        made.max_trials = trials
     elif kind == "bayesian":
-        made = BayesianOracle(
-            max_trials=trials,
-            # three for each parameter are KerasTuner's; few searches have so many
-            num_initial_points=min(3 * len(hyperparameters.space), max(5, trials // 3)),
-            alpha=0.1,  # accuracies of one seed are noisy
-            **common,
-        )
+        # KerasTuner's three for each parameter are more than most searches have.
+        initial = min(3 * len(hyperparameters.space), max(5, trials // 3))
+        # alpha: the accuracy of a single seed is noisy
+        made = BayesianOracle(num_initial_points=initial, alpha=0.1, **common)
     else:
-        made = RandomOracle(max_trials=trials, **common)
+        made = RandomOracle(**common)
+    made.max_trials = trials
     made.first = space.first
     made.verbose = 0
     return made

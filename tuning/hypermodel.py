@@ -1,6 +1,8 @@
-"""GoogLeNet with the heads, weights and schedule that a tuner chooses."""
+"""GoogLeNet with the heads, weights and schedule of a trial."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import keras_tuner
@@ -12,22 +14,14 @@ from tuning.space import Space
 
 
 class HeadsHyperModel(keras_tuner.HyperModel):
-    """A GoogLeNet whose heads are hyperparameters; `search` tunes it, as can you.
+    """A GoogLeNet whose heads are hyperparameters, for any KerasTuner tuner.
 
-    The trunk, the recipe and the pictures stay the same in every trial. Optimise
+    Trunk, recipe and pictures are the same in every trial. Use the objective
     `keras_tuner.Objective("val_main_accuracy", "max")`: the total loss is smallest
-    where the heads weigh nothing.
+    when the heads weigh nothing.
 
-    Args:
-        space: What is searched.
-        classes: Number of classes.
-        image_size: Side of the pictures in pixels.
-        architecture: The network.
-        width: Multiplies the filters of the trunk. Defaults to 1.
-        recipe: How each trial is trained. Defaults to the small pictures' one; its
-            weights of the heads are the search's matter.
-        steps_per_epoch: Batches in an epoch, over which the learning rate changes.
-        epochs: Passes over the pictures. Defaults to the recipe's.
+    The recipe's schedule of the learning rate needs `steps_per_epoch`. The setting of a
+    trial replaces its head weights and their schedule.
 
     Example:
     >>> hypermodel = HeadsHyperModel(Space(("inception_4a", "inception_4d")), 10, 32,
@@ -53,24 +47,30 @@ class HeadsHyperModel(keras_tuner.HyperModel):
     ):
         super().__init__(name="heads")
         self.space = space
-        self.classes = classes
-        self.image_size = image_size
-        self.architecture = architecture
-        self.width = width
-        self.recipe = recipe
+        self.classes, self.image_size = classes, image_size
+        self.architecture, self.width = architecture, width
+        self.recipe, self.epochs = recipe, epochs or recipe.epochs
         self.steps_per_epoch = steps_per_epoch
-        self.epochs = epochs or recipe.epochs
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
+        """Declares the space."""
         self.space.declare(hp)
 
     def build(self, hp: keras_tuner.HyperParameters) -> ki.DeeplySupervised:
-        """The compiled model of a trial."""
+        """Builds the compiled model of a trial."""
         self.space.declare(hp)
         return self.model(setting_of(hp.values), self.epochs)
 
-    def fit(self, hp, model, *args, callbacks=(), epochs: int | None = None, **kwargs):
-        """`model.fit`, with the weights' schedule."""
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: ki.DeeplySupervised,
+        *args: Any,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        epochs: int | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Calls `model.fit`, with the schedule of the heads' weights."""
         return model.fit(
             *args,
             callbacks=[*callbacks, self.schedule(setting_of(hp.values))],
@@ -79,24 +79,24 @@ class HeadsHyperModel(keras_tuner.HyperModel):
         )
 
     def model(self, setting: Setting, epochs: int) -> ki.DeeplySupervised:
-        """The compiled model of a setting, to be trained for so many epochs."""
+        """Builds the compiled model of a setting, for a training of so many epochs."""
+        recipe, size = self.recipe, self.image_size
         model = ki.GoogLeNet(
-            (self.image_size, self.image_size, 3),
+            (size, size, 3),
             self.classes,
-            auxiliary=setting.auxiliary,
-            architecture=self.architecture,
+            setting.heads,
+            self.architecture,
             width=self.width,
-            batch_norm=self.recipe.batch_norm,
+            batch_norm=recipe.batch_norm,
         )
-        recipe = self.recipe
         if setting.learning_rate is not None:
             recipe = dataclasses.replace(recipe, learning_rate=setting.learning_rate)
         model.compile(
             training.optimizer(recipe, epochs, self.steps_per_epoch),
-            loss_weights=setting.loss_weights,
+            loss_weights=setting.weight_by_output,
         )
         return model
 
     def schedule(self, setting: Setting) -> keras.callbacks.Callback:
-        """What changes the heads' weights while a trial trains."""
-        return training.AuxiliarySchedule(setting.schedule, setting.loss_weights)
+        """Returns the callback that changes the heads' weights during training."""
+        return training.AuxiliarySchedule(setting.schedule, setting.weight_by_output)

@@ -1,43 +1,38 @@
-"""What a search has found, read from its directory, and how much of it is noise."""
+"""The trials of a search, read from its directory, and how noisy they are.
 
-import csv
+The noise comes from seeds: the same setting trained with another seed gives another
+accuracy. With one seed for each setting it is unknown.
+"""
+
 import dataclasses
 import json
 import math
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from keras_inception.files import write_json, write_whole
+from keras_inception.files import write_csv, write_json
 from keras_inception.training import MONITOR
-from tuning.settings import Setting, paper_setting, setting_of
+from tuning.settings import HEAD_FIELDS, RATE, Setting, paper_setting, setting_of
 
-# below a search's directory
+# Names in a search's directory.
 CHOICES = "search.json"
 TRIALS = "trials"
-WORKER = "worker.json"  # of a trial: who trains it, and how often that one died
+WORKER = "worker.json"  # in a trial's: the worker that trains it, and how often it died
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One setting and what came of it.
+    """One setting and its accuracies."""
 
-    Attributes:
-        number: Counted from 0 in the order of the search.
-        setting: What was tried.
-        status: `"COMPLETED"`, `"RUNNING"` or `"FAILED"`.
-        accuracies: Best `val_main_accuracy` of each execution that is finished.
-        epochs: How long each was trained.
-        seconds: How long all of them took.
-        error: Why it failed, else empty.
-    """
-
-    number: int
+    number: int  # counted from 0 in the order of the search
     setting: Setting
-    status: str
-    accuracies: tuple[float, ...] = ()
-    epochs: int = 0
-    seconds: float = 0.0
-    error: str = ""
+    status: str  # "COMPLETED", "RUNNING" or "FAILED"
+    accuracies: tuple[float, ...] = ()  # the best `MONITOR` of each finished execution
+    epochs: int = 0  # of each execution
+    seconds: float = 0.0  # of all finished executions together
+    error: str = ""  # why the trial failed
 
     @property
     def accuracy(self) -> float:
@@ -47,9 +42,8 @@ class Trial:
     @property
     def spread(self) -> float | None:
         """Standard deviation over the seeds; `None` for a single one."""
-        if len(self.accuracies) < 2:
-            return None
-        return statistics.stdev(self.accuracies)
+        several = len(self.accuracies) > 1
+        return statistics.stdev(self.accuracies) if several else None
 
     @property
     def figure(self) -> str:
@@ -60,21 +54,16 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """A search's choices and trials.
+    """A search, finished or not."""
 
-    Attributes:
-        choices: What `search.json` holds.
-        trials: All of them, in their order.
-    """
-
-    choices: dict
-    trials: tuple[Trial, ...]
+    choices: dict[str, Any]  # the content of search.json
+    trials: tuple[Trial, ...]  # in their order
 
     @property
     def finished(self) -> list[Trial]:
-        """The trials that were completed, trained for all the epochs.
+        """The completed trials that were trained for all epochs.
 
-        What Hyperband gave up after a few epochs can't be compared with the rest.
+        Trials that Hyperband stopped after a few epochs are not comparable.
         """
         done = [trial for trial in self.trials if trial.status == "COMPLETED"]
         most = max((trial.epochs for trial in done), default=0)
@@ -82,54 +71,47 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """The most accurate trial; of equals the first."""
+        """The most accurate finished trial, the earliest if several are equal."""
         return max(self.finished, key=lambda trial: trial.accuracy, default=None)
 
     @property
     def paper(self) -> Trial | None:
-        """The trial with the paper's setting."""
-        rate = self.choices["learning_rate"]
-        paper = paper_setting(
-            self.choices["batch_norm"],
-            rate if self.choices["tune_learning_rate"] else None,
-        )
-        return self._with(paper.hyperparameters)
+        """The finished trial with the paper's setting."""
+        return self._trial_of(paper_setting(self.choices["batch_norm"], self._rate))
 
     @property
-    def bare(self) -> Trial | None:
-        """The first trial without heads, at the recipe's learning rate."""
-        rate = self.choices["learning_rate"]
-        bare = Setting(
-            {}, learning_rate=rate if self.choices["tune_learning_rate"] else None
-        )
-        return self._with(bare.hyperparameters)
+    def no_heads(self) -> Trial | None:
+        """The finished trial without heads, at the recipe's learning rate."""
+        return self._trial_of(Setting({}, learning_rate=self._rate))
 
-    def _with(self, hyperparameters: dict) -> Trial | None:
-        for trial in self.finished:
-            if trial.setting.hyperparameters == hyperparameters:
-                return trial
-        return None
+    @property
+    def _rate(self) -> float | None:
+        tuned = self.choices["tune_learning_rate"]
+        return self.choices["learning_rate"] if tuned else None
+
+    def _trial_of(self, setting: Setting) -> Trial | None:
+        wanted = setting.hyperparameters
+        found = (t for t in self.finished if t.setting.hyperparameters == wanted)
+        return next(found, None)
 
     def label(self, trial: Trial) -> str:
-        """`"paper"` and `"no heads"` for what the others are compared with."""
+        """`"paper"` and `"no heads"` for the two references, else empty."""
         if trial == self.paper:
             return "paper"
-        return "no heads" if trial == self.bare else ""
+        return "no heads" if trial == self.no_heads else ""
 
     @property
     def noise(self) -> float | None:
-        """Standard deviation between seeds of one setting, over all settings.
+        """Standard deviation between seeds of one setting, pooled over all settings.
 
-        `None` if no setting had more than one.
+        `None` if no setting was trained with several seeds.
         """
-        spreads = [t.spread for t in self.finished if t.spread is not None]
-        if not spreads:
-            return None
-        return math.sqrt(statistics.fmean(spread**2 for spread in spreads))
+        squares = [t.spread**2 for t in self.finished if t.spread is not None]
+        return math.sqrt(statistics.fmean(squares)) if squares else None
 
     @property
-    def telling(self) -> float | None:
-        """What two settings must differ by to be told apart, 19 times in 20.
+    def detectable_difference(self) -> float | None:
+        """Smallest difference between two settings that is rarely chance (1 in 20).
 
         Two standard deviations of the difference between two means over the seeds.
         """
@@ -138,10 +120,10 @@ class Search:
         return 2 * self.noise * math.sqrt(2 / self.choices["executions"])
 
     @property
-    def luck(self) -> float | None:
-        """How far the best would stand above the mean if no setting mattered.
+    def selection_bias(self) -> float | None:
+        """Expected lead of the best over the mean if all settings were equally good.
 
-        The expected maximum of as many draws of nothing but noise (Blom 1958).
+        The expected maximum of as many normal draws of the noise (Blom 1958).
         """
         count = len(self.finished)
         if self.noise is None or count < 2:
@@ -149,97 +131,71 @@ class Search:
         maximum = statistics.NormalDist().inv_cdf((count - 0.375) / (count + 0.25))
         return maximum * self.noise / math.sqrt(self.choices["executions"])
 
-    def conclusions(self) -> list[str]:
-        """What can be said of the search, and what can't, in sentences."""
-        best = self.best
-        if best is None:
-            return ["No trial is finished."]
-        seeds = len(best.accuracies)
-        said = [
-            f"The best of {len(self.finished)} settings is trial {best.number} "
-            f"({best.setting.summary}): {best.figure}"
-            + (f" over {seeds} seeds." if seeds > 1 else " with one seed.")
-        ]
-        references = (("the paper's setting", self.paper), ("no heads", self.bare))
-        said += [
-            f"{name.capitalize()}: {trial.figure}."
-            for name, trial in references
-            if trial is not None
-        ]
-        if self.noise is None:
-            return [
-                *said,
-                "With one seed for each setting nothing tells a difference between "
-                "settings from chance: ask for several with --executions.",
-            ]
-        said.append(
-            f"Seeds alone make one setting's accuracy vary by {self.noise:.4f} "
-            "(standard deviation), so two settings that differ by less than "
-            f"{self.telling:.4f} are not told apart here."
-        )
-        for name, trial in references:
-            if trial is None or trial == best:
-                continue
-            ahead = best.accuracy - trial.accuracy
-            said.append(
-                f"The best is {ahead:.4f} ahead of {name}: "
-                + ("more" if ahead > self.telling else "not more")
-                + " than that."
-            )
-        mean = statistics.fmean(trial.accuracy for trial in self.finished)
-        said.append(
-            f"It was chosen for being the best, which flatters it: if no setting "
-            f"mattered, the best of {len(self.finished)} would by luck stand about "
-            f"{self.luck:.4f} above their mean; it stands {best.accuracy - mean:.4f} "
-            "above. A fair figure comes from training it with new seeds."
-        )
-        return said
+
+def seeds_of(choices: Mapping[str, Any]) -> str:
+    """The number of seeds for each setting: `"1 seed"`, `"3 seeds"`."""
+    count = choices["executions"]
+    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def read(directory: str | Path) -> Search:
-    """Reads a search, finished or not.
-
-    Raises:
-        FileNotFoundError: If the directory holds none.
-    """
+    """Reads a search, finished or not."""
     directory = Path(directory)
     if not (directory / CHOICES).is_file():
         raise FileNotFoundError(
-            f"There is no search in {directory}: it has no {CHOICES}, which "
+            f"{directory} does not hold a search: it has no {CHOICES}, which "
             "python -m tuning.search writes."
         )
     choices = json.loads((directory / CHOICES).read_text())
-    trials = [
-        _trial(path, choices) for path in directory.glob(f"{TRIALS}/*/trial.json")
-    ]
+    files = directory.glob(f"{TRIALS}/*/trial.json")
+    trials = [_read_trial(file, choices) for file in files]
     return Search(choices, tuple(sorted(trials, key=lambda trial: trial.number)))
 
 
+def _read_trial(path: Path, choices: dict[str, Any]) -> Trial:
+    state = json.loads(path.read_text())
+    values = state["hyperparameters"]["values"]
+    files = sorted(
+        path.parent.glob("execution_*/result.json"),
+        key=lambda file: int(file.parent.name.removeprefix("execution_")),
+    )
+    executions = [json.loads(file.read_text()) for file in files]
+    error = path.with_name("error.json")
+    return Trial(
+        int(state["trial_id"]),
+        setting_of(values),
+        state["status"],
+        tuple(execution[MONITOR] for execution in executions),
+        values.get("tuner/epochs", choices["epochs"]),
+        sum(execution["seconds"] for execution in executions),
+        json.loads(error.read_text())["error"] if error.is_file() else "",
+    )
+
+
 def write(search: Search, directory: str | Path) -> None:
-    """Writes `trials.csv`, and `best.json` as soon as there is a best."""
+    """Writes `trials.csv`, and `best.json` once a trial is finished."""
     directory = Path(directory)
-    write_whole(directory / "trials.csv", lambda partial: _write_csv(search, partial))
+    table = rows(search)
+    columns = list(table[0]) if table else ["trial"]
+    write_csv(directory / "trials.csv", columns, [list(r.values()) for r in table])
     best = search.best
-    if best is None:
-        return
-    write_json(
-        directory / "best.json",
-        {
+    if best is not None:
+        content = {
             "hyperparameters": best.setting.hyperparameters,
             "trial": best.number,
             MONITOR: best.accuracy,
             "spread": best.spread,
             "accuracies": list(best.accuracies),
             "paper": search.paper and search.paper.accuracy,
-            "no_heads": search.bare and search.bare.accuracy,
+            "no_heads": search.no_heads and search.no_heads.accuracy,
             "noise": search.noise,
             "search": search.choices,
-        },
-    )
+        }
+        write_json(directory / "best.json", content)
 
 
 def rows(search: Search) -> list[dict[str, object]]:
-    """The trials as a table."""
+    """The trials as a table: columns and cells of `trials.csv`."""
     return [
         {
             "trial": trial.number,
@@ -247,49 +203,14 @@ def rows(search: Search) -> list[dict[str, object]]:
             "status": trial.status.lower(),
             MONITOR: f"{trial.accuracy:.4f}" if trial.accuracies else "",
             "spread": "" if trial.spread is None else f"{trial.spread:.4f}",
-            "accuracies": " ".join(f"{one:.4f}" for one in trial.accuracies),
-            "places": trial.setting.places,
-            "weights": " ".join(f"{w:g}" for w in trial.setting.heads.values()),
-            "schedule": trial.setting.schedule if trial.setting.heads else "",
-            "head_dropout": trial.setting.head_dropout if trial.setting.heads else "",
-            "head_width": trial.setting.head_width if trial.setting.heads else "",
-            "head_batch_norm": trial.setting.head_batch_norm
-            if trial.setting.heads
-            else "",
-            "learning_rate": trial.setting.learning_rate or "",
+            "accuracies": " ".join(map("{:.4f}".format, trial.accuracies)),
+            "places": trial.setting.endpoints,
+            "weights": " ".join(map("{:g}".format, trial.setting.weights)),
+            **{field.name: "" for field in (*HEAD_FIELDS, RATE)},
+            **{field.name: value for field, value in trial.setting.effective},
             "epochs": trial.epochs,
             "seconds": round(trial.seconds, 1),
             "error": trial.error,
         }
         for trial in search.trials
     ]
-
-
-def _trial(path: Path, choices: dict) -> Trial:
-    state = json.loads(path.read_text())
-    values = state["hyperparameters"]["values"]
-    results = [
-        json.loads(file.read_text())
-        for file in sorted(
-            path.parent.glob("execution_*/result.json"),
-            key=lambda file: int(file.parent.name.removeprefix("execution_")),
-        )
-    ]
-    error = path.with_name("error.json")
-    return Trial(
-        int(state["trial_id"]),
-        setting_of(values),
-        state["status"],
-        tuple(result[MONITOR] for result in results),
-        values.get("tuner/epochs", choices["epochs"]),
-        sum(result["seconds"] for result in results),
-        json.loads(error.read_text())["error"] if error.is_file() else "",
-    )
-
-
-def _write_csv(search: Search, path: Path) -> None:
-    table = rows(search)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, table[0] if table else ["trial"])
-        writer.writeheader()
-        writer.writerows(table)

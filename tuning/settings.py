@@ -1,105 +1,118 @@
 """A setting of the heads, as a search tries it and as `train` takes it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras_inception as ki
 from keras_inception.supervision import AUXILIARY_WEIGHT
 
+# KerasTuner's parameter for the endpoints of `count` heads. Files of searches have it.
+ENDPOINTS = "places_{count}"
+
+
+class Field(NamedTuple):
+    """A field of `Setting`, and how it appears elsewhere."""
+
+    name: str  # also KerasTuner's parameter and the column of trials.csv
+    option: str  # of `keras-inception train`, as in best.json
+    parse: Callable[[Any], Any]  # converts KerasTuner's value
+    text: Callable[[Any], str]  # describes a value to people; "" is skipped
+
+
+def _digits(value: float) -> float:
+    """Three significant digits; undoes KerasTuner's rounding to 32 bits for workers."""
+    return float(f"{float(value):.3g}")
+
+
+def _decimals(value: float) -> float:
+    return round(float(value), 2)
+
+
+# fmt: off
+HEAD_FIELDS = (  # these have no effect without heads
+    Field("schedule",        "aux_schedule",    str,       str),
+    Field("head_dropout",    "head_dropout",    _decimals, "dropout {:g}".format),
+    Field("head_width",      "head_width",      float,     "width {:g}".format),
+    Field("head_batch_norm", "head_batch_norm", bool,      lambda x: "batch norm" * x),
+)
+RATE = Field("learning_rate", "learning_rate",  _digits,   "rate {:g}".format)
+# fmt: on
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Heads, their weights and how they are built.
-
-    Attributes:
-        heads: Endpoint to the weight of its head, in network order; empty for none.
-        schedule: What becomes of the weights: `"constant"`, `"linear"`, `"cosine"`.
-        head_dropout: Share dropped in every head.
-        head_width: Multiplies the heads' filters (128) and units (1024).
-        head_batch_norm: Whether the heads have batch normalisation.
-        learning_rate: At the start; `None`: the recipe's.
+    """Endpoints and weights of the heads, and how the heads are built.
 
     Example:
     >>> paper_setting(batch_norm=False).summary
     '4a 0.3, 4d 0.3, constant, dropout 0.7, width 1'
     """
 
-    heads: dict[str, float]
-    schedule: str = "constant"
+    weight_by_endpoint: dict[str, float]  # in network order; empty for no heads
+    schedule: str = "constant"  # of the weights: "constant", "linear" or "cosine"
     head_dropout: float = 0.7
-    head_width: float = 1.0
+    head_width: float = 1.0  # multiplies the heads' filters (128) and units (1024)
     head_batch_norm: bool = False
-    learning_rate: float | None = None
+    learning_rate: float | None = None  # at the start; `None`: the recipe's
 
     @property
-    def auxiliary(self) -> list[ki.AuxiliaryHead]:
+    def heads(self) -> list[ki.AuxiliaryHead]:
         """The heads, as `GoogLeNet` takes them."""
-        how = {"dropout": self.head_dropout, "batch_norm": self.head_batch_norm}
         return [
-            ki.AuxiliaryHead(at, **how).widened(self.head_width) for at in self.heads
+            ki.AuxiliaryHead(
+                endpoint, dropout=self.head_dropout, batch_norm=self.head_batch_norm
+            ).widened(self.head_width)
+            for endpoint in self.weight_by_endpoint
         ]
 
     @property
-    def loss_weights(self) -> dict[str, float]:
+    def weight_by_output(self) -> dict[str, float]:
         """The weights, as `compile` takes them."""
-        return {ki.AuxiliaryHead(at).name: w for at, w in self.heads.items()}
+        names = [str(head.name) for head in self.heads]
+        return dict(zip(names, self.weights, strict=True))
 
     @property
-    def places(self) -> str:
-        """Where the heads hang, for people: `"4a 4d"`, `"none"`."""
-        return " ".join(map(short, self.heads)) or "none"
+    def weights(self) -> list[float]:
+        """The weights in network order."""
+        return list(self.weight_by_endpoint.values())
+
+    @property
+    def endpoints(self) -> str:
+        """The heads' endpoints for people: `"4a 4d"`, `"none"`."""
+        return " ".join(map(short, self.weight_by_endpoint)) or "none"
+
+    @property
+    def effective(self) -> list[tuple[Field, Any]]:
+        """The fields that affect the model, except the weights, with their values."""
+        fields = [*HEAD_FIELDS] if self.weight_by_endpoint else []
+        fields += [RATE] if self.learning_rate is not None else []
+        return [(field, getattr(self, field.name)) for field in fields]
 
     @property
     def summary(self) -> str:
-        """All of it in one line for people."""
-        parts = [f"{short(at)} {weight:g}" for at, weight in self.heads.items()]
-        if self.heads:
-            parts += [
-                self.schedule,
-                f"dropout {self.head_dropout:g}",
-                f"width {self.head_width:g}",
-            ]
-            parts += ["batch norm"] if self.head_batch_norm else []
-        else:
-            parts = ["no heads"]
-        if self.learning_rate is not None:
-            parts.append(f"rate {self.learning_rate:g}")
-        return ", ".join(parts)
+        """The whole setting on one line, for people."""
+        weights = self.weight_by_endpoint.items()
+        heads = [f"{short(endpoint)} {weight:g}" for endpoint, weight in weights]
+        fields = [field.text(value) for field, value in self.effective]
+        return ", ".join(filter(None, [*(heads or ["no heads"]), *fields]))
 
     @property
-    def hyperparameters(self) -> dict:
-        """As `keras-inception train --hyperparameters` reads it."""
-        choices = {"heads": list(self.heads)}
-        if self.heads:
-            choices |= {
-                "aux_weight": self.loss_weights,
-                "aux_schedule": self.schedule,
-                "head_dropout": self.head_dropout,
-                "head_width": self.head_width,
-                "head_batch_norm": self.head_batch_norm,
-            }
-        if self.learning_rate is not None:
-            choices["learning_rate"] = self.learning_rate
-        return choices
+    def hyperparameters(self) -> dict[str, Any]:
+        """The setting as `keras-inception train --hyperparameters` reads it."""
+        choices: dict[str, Any] = {"heads": list(self.weight_by_endpoint)}
+        if self.weight_by_endpoint:
+            choices["aux_weight"] = self.weight_by_output
+        return choices | {field.option: value for field, value in self.effective}
 
-    def hparams(self, places: Sequence[str]) -> dict[str, str | float | bool | None]:
-        """Its columns in TensorBoard's HParams tab, `None` where it leaves one empty.
-
-        Args:
-            places: Every endpoint that has a head in some setting of the search.
-        """
-        columns = {"heads": self.places}
-        columns |= {f"weight {short(at)}": self.heads.get(at) for at in places}
-        of_heads = {
-            "schedule": self.schedule,
-            "head dropout": self.head_dropout,
-            "head width": self.head_width,
-            "head batch norm": self.head_batch_norm,
-        }
-        columns |= of_heads if self.heads else dict.fromkeys(of_heads)
-        if self.learning_rate is not None:
-            columns["learning rate"] = self.learning_rate
-        return columns
+    def hparams(self, endpoints: Sequence[str]) -> dict[str, Any]:
+        """The columns of TensorBoard's HParams tab for a space with these endpoints."""
+        weights = self.weight_by_endpoint
+        columns = {f"weight {short(name)}": weights.get(name) for name in endpoints}
+        fields = dict.fromkeys(field.name for field in HEAD_FIELDS)
+        fields |= {field.name: value for field, value in self.effective}
+        columns |= {name.replace("_", " "): value for name, value in fields.items()}
+        return {"heads": self.endpoints} | columns
 
 
 def paper_setting(batch_norm: bool, learning_rate: float | None = None) -> Setting:
@@ -111,53 +124,29 @@ def paper_setting(batch_norm: bool, learning_rate: float | None = None) -> Setti
     )
 
 
-def setting_of(values: Mapping[str, object]) -> Setting:
-    """What a trial's values mean.
-
-    Numbers are rounded to what a person would write, which also undoes the rounding to
-    32 bits on the way between KerasTuner's chief and its workers.
-    """
+def setting_of(values: Mapping[str, Any]) -> Setting:
+    """Converts a trial's values to a setting, rounded as a person would write it."""
     count = int(values["heads"])
-    rate = values.get("learning_rate")
-    rate = None if rate is None else _rounded(rate)
-    if count == 0:
-        return Setting({}, learning_rate=rate)
-    places = str(values[f"places_{count}"]).split()
-    return Setting(
-        {
-            at: _rounded(values[f"weight_{head}"])
-            for head, at in enumerate(places, start=1)
-        },
-        schedule=str(values["schedule"]),
-        head_dropout=round(float(values["head_dropout"]), 2),
-        head_width=float(values["head_width"]),
-        head_batch_norm=bool(values["head_batch_norm"]),
-        learning_rate=rate,
-    )
+    endpoints = values[ENDPOINTS.format(count=count)].split() if count else []
+    weights = {
+        endpoint: _digits(values[f"weight_{head}"])
+        for head, endpoint in enumerate(endpoints, start=1)
+    }
+    fields = [*(HEAD_FIELDS if count else ()), *([RATE] if RATE.name in values else ())]
+    return Setting(weights, **{f.name: f.parse(values[f.name]) for f in fields})
 
 
-def values_of(setting: Setting) -> dict:
-    """The values of a trial that tries this setting."""
-    values = {"heads": len(setting.heads)}
-    if setting.heads:
-        values[f"places_{len(setting.heads)}"] = " ".join(setting.heads)
-        for head, weight in enumerate(setting.heads.values(), start=1):
-            values[f"weight_{head}"] = weight
-        values |= {
-            "schedule": setting.schedule,
-            "head_dropout": setting.head_dropout,
-            "head_width": setting.head_width,
-            "head_batch_norm": setting.head_batch_norm,
-        }
-    if setting.learning_rate is not None:
-        values["learning_rate"] = setting.learning_rate
-    return values
+def values_of(setting: Setting) -> dict[str, Any]:
+    """Converts a setting to the values of a trial, the reverse of `setting_of`."""
+    weights = setting.weight_by_endpoint
+    values: dict[str, Any] = {"heads": len(weights)}
+    if weights:
+        values[ENDPOINTS.format(count=len(weights))] = " ".join(weights)
+    for head, weight in enumerate(weights.values(), start=1):
+        values[f"weight_{head}"] = weight
+    return values | {field.name: value for field, value in setting.effective}
 
 
 def short(endpoint: str) -> str:
     """`"4a"` for `"inception_4a"`."""
     return endpoint.removeprefix("inception_")
-
-
-def _rounded(value) -> float:
-    return float(f"{float(value):.3g}")

@@ -1,19 +1,19 @@
-"""What is searched: how many heads, where, with which weights, and how they are built.
+"""The space of settings: how many heads, where, their weights, how they are built.
 
-The space is declared in one piece and before the first trial, since KerasTuner's
-Gaussian process breaks when a space grows. All that only matters with heads is
-conditional on their number.
+The whole space is declared before the first trial, since KerasTuner's Gaussian process
+fails when it grows. Parameters that need a head are conditional on the number of heads.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import keras_tuner
 
 from keras_inception.architecture import Architecture, Inception
 from keras_inception.training.auxiliary_schedule import SCHEDULES
-from tuning.settings import Setting, paper_setting, short, values_of
+from tuning.settings import ENDPOINTS, Setting, paper_setting, short, values_of
 
 WINDOW = 5  # of a head's average pool: the paper, section 5
 WEIGHTS = {"min_value": 0.01, "max_value": 1.0, "sampling": "log", "default": 0.3}
@@ -25,12 +25,11 @@ class Space:
     """The settings that a search may try.
 
     Attributes:
-        places: Endpoints that may have a head, in network order.
-        most_heads: How many heads there are at most.
-        batch_norm: Whether the network has batch normalisation, and so the paper's
-            heads on it.
+        endpoints: Endpoints that may have a head, in network order.
+        most_heads: Largest number of heads.
+        batch_norm: Whether the network, and so the paper's setting, has it.
         learning_rate: The recipe's, to search from a tenth to three times of it;
-            `None` (default): it is no matter of the search.
+            `None`: it is not searched.
 
     Example:
     >>> space = Space(("inception_4a", "inception_4b", "inception_4d"), 2)
@@ -40,7 +39,7 @@ class Space:
     [2, 0]
     """  # noqa: E501
 
-    places: tuple[str, ...]
+    endpoints: tuple[str, ...]
     most_heads: int = 3
     batch_norm: bool = False
     learning_rate: float | None = None
@@ -48,23 +47,20 @@ class Space:
     def declare(self, hp: keras_tuner.HyperParameters) -> None:
         """Declares every parameter; the defaults are the paper's setting.
 
-        `places_2` is one choice among all pairs of places in network order, not two
-        choices of a place: so no place comes twice, every pair is as likely as any
-        other, and the number of parameters stays small. Neighbours in the list have
-        about the same depth, which a Gaussian process takes for likeness.
+        The endpoints of two heads are one choice among all pairs in network order, not
+        two choices of an endpoint: no endpoint comes twice, every pair is equally
+        likely, and there are few parameters. Neighbors in the list have about the same
+        depth, since the Gaussian process treats neighbors as similar.
         """
-        most = min(self.most_heads, len(self.places))
+        most = min(self.most_heads, len(self.endpoints))
         paper = self.paper
         hp.Int("heads", 0, most, default=len(paper.heads) if paper else most)
         for count in range(1, most + 1):
             choices = self.combinations(count)
-            default = " ".join(paper.heads) if paper else choices[0]
+            default = " ".join(paper.weight_by_endpoint) if paper else ""
             with hp.conditional_scope("heads", [count]):
-                hp.Choice(
-                    f"places_{count}",
-                    choices,
-                    default=default if default in choices else choices[0],
-                )
+                default = default if default in choices else choices[0]
+                hp.Choice(ENDPOINTS.format(count=count), choices, default=default)
         for head in range(1, most + 1):
             with hp.conditional_scope("heads", list(range(head, most + 1))):
                 hp.Float(f"weight_{head}", **WEIGHTS)
@@ -73,60 +69,45 @@ class Space:
             hp.Float("head_dropout", 0.0, 0.8, default=0.7)
             hp.Choice("head_width", list(HEAD_WIDTHS), default=1.0)
             hp.Boolean("head_batch_norm", default=self.batch_norm)
-        if self.learning_rate is not None:
-            hp.Float(
-                "learning_rate",
-                self.learning_rate / 10,
-                self.learning_rate * 3,
-                sampling="log",
-                default=self.learning_rate,
-            )
+        rate = self.learning_rate
+        if rate is not None:
+            low, high = rate / 10, rate * 3
+            hp.Float("learning_rate", low, high, sampling="log", default=rate)
 
     def combinations(self, count: int) -> list[str]:
-        """Every set of `count` places, each in network order; the shallow ones first.
-
-        Sorted by mean depth.
-        """
-        sets = itertools.combinations(range(len(self.places)), count)
+        """Every set of `count` endpoints in network order, sorted by mean depth."""
+        sets = itertools.combinations(range(len(self.endpoints)), count)
         return [
-            " ".join(self.places[index] for index in chosen)
+            " ".join(self.endpoints[index] for index in chosen)
             for chosen in sorted(sets, key=lambda chosen: (sum(chosen), chosen))
         ]
 
     @property
     def paper(self) -> Setting | None:
-        """The paper's setting, or `None` if its places are not in the space."""
+        """The paper's setting; `None` if the space does not contain it."""
         setting = paper_setting(self.batch_norm, self.learning_rate)
-        inside = set(setting.heads) <= set(self.places) and self.most_heads >= 2
+        endpoints = set(setting.weight_by_endpoint)
+        inside = endpoints <= set(self.endpoints) and self.most_heads >= 2
         return setting if inside else None
 
     @property
-    def first(self) -> list[dict]:
-        """What every search tries first: the paper's setting, and no heads."""
+    def first(self) -> list[dict[str, Any]]:
+        """Values of every search's first trials: the paper's setting and no heads."""
         settings = [self.paper, Setting({}, learning_rate=self.learning_rate)]
         return [values_of(setting) for setting in settings if setting is not None]
 
 
-def fitting_places(
+def fitting_endpoints(
     architecture: Architecture, image_size: int, wanted: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Where a head can hang at this image size, and the places that are too small.
+    """Finds the endpoints whose map is large enough for the paper's head.
 
     A head's pool has windows of 5x5. On a smaller map `GoogLeNet` lets the window cover
-    all of it, which is another head than the paper's.
-
-    Args:
-        architecture: The network.
-        image_size: Side of the pictures in pixels.
-        wanted: Endpoints to choose from; by default every Inception module but the
-            last, behind which comes the classifier itself.
+    the whole map, which makes another head than the paper's. By default every Inception
+    module is wanted except the last, which the classifier itself follows.
 
     Returns:
-        The places in network order, and the side of the map at each that is too small.
-
-    Raises:
-        ValueError: If the architecture lacks an endpoint, one is named twice, or none
-            is large enough.
+        The endpoints in network order; and the side of each map that is too small.
     """
     modules = [n for n, row in architecture.rows.items() if isinstance(row, Inception)]
     candidates = modules[:-1]
@@ -134,21 +115,21 @@ def fitting_places(
         unknown = [name for name in wanted if name not in candidates]
         if unknown or len(set(wanted)) < len(wanted):
             raise ValueError(
-                f"The places of heads are different ones of {', '.join(candidates)}: "
-                f"the Inception modules of {architecture.name} but its last. "
-                f"Received: {', '.join(wanted)}"
+                f"Unknown or repeated endpoints: {', '.join(wanted)}. Choose different "
+                "ones among the Inception modules of "
+                f"{architecture.name} except its last: {', '.join(candidates)}"
             )
         candidates = [name for name in candidates if name in wanted]
     sides, side = {}, image_size
     for name, row in architecture.rows.items():
         side = -(-side // getattr(row, "strides", 1))
         sides[name] = side
-    places = tuple(name for name in candidates if sides[name] >= WINDOW)
-    if not places:
+    fitting = tuple(name for name in candidates if sides[name] >= WINDOW)
+    if not fitting:
         raise ValueError(
-            f"At {image_size}x{image_size} pixels no place of {architecture.name} has "
-            f"a map of at least {WINDOW}x{WINDOW} for a head's pool: "
+            f"At {image_size}x{image_size} pixels no endpoint of {architecture.name} "
+            f"has a map of at least {WINDOW}x{WINDOW} for a head's pool: "
             + ", ".join(f"{short(n)} has {sides[n]}x{sides[n]}" for n in candidates)
-            + ". Give a larger --image-size, or another --architecture."
+            + ". Use a larger --image-size or another --architecture."
         )
-    return places, {n: sides[n] for n in candidates if n not in places}
+    return fitting, {n: sides[n] for n in candidates if n not in fitting}

@@ -9,180 +9,162 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 from keras_inception_cli.console import quiet_start
 
 CHIEF = "chief"
-LAUNCHED = "TUNING_LAUNCHED"
-RESTARTS = 3  # of a worker in a row, none of whose trials came to an end in between
+LAUNCHED = "TUNING_LAUNCHED"  # an environment variable of the processes of `launch`
+RESTARTS = 3  # of a worker in a row, without a finished trial in between
 
 
 def launch(arguments: Sequence[str], count: int, directory: Path) -> int:
     """Runs a search with several workers until it ends.
 
-    A worker whose process dies is started again under its old name, under which the
-    chief gives it its old trial. A trial in which that happens twice is given up.
-
-    Args:
-        arguments: The words after `python -m tuning.search`.
-        count: Number of workers; each gets an equal part of the cores, and of the GPUs
-            that `CUDA_VISIBLE_DEVICES` names.
-        directory: Where the search is kept; what the workers print goes to `logs/`.
+    A worker that dies is restarted under its old name, and the chief gives it its old
+    trial. A trial in which a worker dies twice fails. The workers' output goes to
+    `logs/` in the search's directory.
 
     Returns:
-        0, or the status with which the chief refused the search, having said why.
-
-    Raises:
-        RuntimeError: If the chief was killed, or a worker kept dying.
+        0, or the exit status of a chief that printed an error.
     """
-    common = {
-        "KERASTUNER_ORACLE_IP": "127.0.0.1",
-        "KERASTUNER_ORACLE_PORT": free_port(),
-    }
-    command = [sys.executable, "-m", "tuning.search", *arguments]
-    logs = directory / "logs"
-    processes, restarts, ended = {}, {}, {}
-    given_up = []
-
-    def start(name, own, cores, output):
-        process = subprocess.Popen(
-            command,
-            env=os.environ
-            | common
-            | own
-            | {"KERASTUNER_TUNER_ID": name, LAUNCHED: "1"},
-            stdin=subprocess.PIPE,  # closed when this process ends, however it ends
-            stdout=output,
-            stderr=output and subprocess.STDOUT,
-        )
-        if cores:
-            os.sched_setaffinity(process.pid, cores)
-        processes[name] = process
-
-    def start_worker(name):
-        own, cores = share(int(name.removeprefix("tuner")), count, os.environ)
-        logs.mkdir(parents=True, exist_ok=True)
-        with (logs / f"{name}.log").open("ab") as log:
-            start(name, own, cores, log)
-
+    launcher = _Launcher(arguments, count, directory)
     try:
-        start(CHIEF, {"CUDA_VISIBLE_DEVICES": "-1"}, None, None)
+        launcher.start(CHIEF, {"CUDA_VISIBLE_DEVICES": "-1"})
         for index in range(count):
-            start_worker(f"tuner{index}")
-        while set(processes) - {CHIEF}:
+            launcher.start_worker(f"tuner{index}")
+        status = None
+        while launcher.workers and status is None:
+            launcher.restart_dead_workers()
             time.sleep(0.2)
-            status = processes[CHIEF].poll()
-            if status == 0:
-                break  # all is done; who is left is about to end, or came too late
-            if status is not None and status > 0:
-                return status
-            if status is not None:
-                raise RuntimeError(
-                    f"the search's chief was killed ({status}). The same command goes "
-                    "on with the search."
-                )
-            for name in sorted(set(processes) - {CHIEF}):
-                status = processes[name].poll()
-                if status is None:
-                    continue
-                processes.pop(name).stdin.close()
-                if status == 0:
-                    continue
-                done = note_death(directory, name)
-                same = ended.get(name) == done
-                restarts[name] = restarts.get(name, 0) + 1 if same else 1
-                ended[name] = done
-                if restarts[name] > RESTARTS:
-                    given_up.append(name)
-                    continue
-                print(f"{name} died ({status}); it starts again", file=sys.stderr)
-                start_worker(name)
-    finally:
-        # the chief would wait twenty seconds before it ends; all is written
-        for process in processes.values():
-            process.terminate()
-        for process in processes.values():
-            process.wait()
-            process.stdin.close()
-    if given_up:
+            status = launcher.processes[CHIEF].poll()
+    finally:  # workers that still run have nothing to do
+        launcher.stop()
+    if status is not None and status < 0:
         raise RuntimeError(
-            f"{', '.join(given_up)} died {RESTARTS + 1} times without finishing a "
-            f"trial; see {logs}. The same command goes on with the search."
+            f"The search's chief was killed ({status}). Run the same command again to "
+            "resume."
+        )
+    if status:
+        return status
+    if launcher.given_up:
+        raise RuntimeError(
+            f"{', '.join(launcher.given_up)} died {RESTARTS + 1} times without "
+            f"finishing a trial; see {launcher.logs}. Run the same command again to "
+            "resume."
         )
     return 0
 
 
-def share(
+class _Launcher:
+    def __init__(self, arguments: Sequence[str], count: int, directory: Path):
+        self.command = [sys.executable, "-m", "tuning.search", *arguments]
+        self.count = count
+        self.directory = directory
+        self.logs = directory / "logs"
+        with socket.socket() as probe:  # finds a port on which no process listens
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        oracle = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
+        self.variables = os.environ | oracle | {LAUNCHED: "1"}
+        self.processes: dict[str, subprocess.Popen] = {}
+        self.deaths: dict[str, tuple[int, int]] = {}
+        self.given_up: list[str] = []
+
+    @property
+    def workers(self) -> set[str]:
+        return set(self.processes) - {CHIEF}
+
+    def start(self, name: str, variables: dict, output: BinaryIO | None = None) -> None:
+        self.processes[name] = subprocess.Popen(
+            self.command,
+            env={**self.variables, **variables, "KERASTUNER_TUNER_ID": name},
+            stdin=subprocess.PIPE,  # closes when this process ends, even by a kill
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+        )
+
+    def start_worker(self, name: str) -> None:
+        index = int(name.removeprefix("tuner"))
+        variables, cores = share_of_machine(index, self.count, os.environ)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.start(name, variables, log)
+        if cores:
+            os.sched_setaffinity(self.processes[name].pid, cores)
+
+    def restart_dead_workers(self) -> None:
+        for name in sorted(self.workers):
+            status = self.processes[name].poll()
+            if status is not None:
+                self.processes.pop(name).communicate()  # closes its input
+            if not status:
+                continue
+            # the deaths since the worker last finished a trial
+            ended = record_death(self.directory, name)
+            before, deaths = self.deaths.get(name, (ended, 0))
+            deaths = deaths + 1 if before == ended else 1
+            self.deaths[name] = ended, deaths
+            if deaths > RESTARTS:
+                self.given_up.append(name)
+            else:
+                print(f"{name} died ({status}) and is restarted", file=sys.stderr)
+                self.start_worker(name)
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()  # the chief would wait 20 s; its files are complete
+        for process in self.processes.values():
+            process.communicate()  # waits, and closes its input
+
+
+def share_of_machine(
     index: int, count: int, environment: Mapping[str, str]
 ) -> tuple[dict[str, str], list[int] | None]:
-    """A worker's part of the machine: variables of its own, and its cores.
+    """A worker's equal part of the machine: its environment variables and its cores.
 
-    The cores are `None` where there are fewer than workers, or the system can't tell.
-
-    Example:
-    >>> share(1, 2, {"CUDA_VISIBLE_DEVICES": "0,1"})[0]
-    {'CUDA_VISIBLE_DEVICES': '1'}
+    The cores are `None` if they are fewer than workers, or unknown to the system.
     """
     gpus = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    own = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if len(gpus) > 1 else {}
-    known = hasattr(os, "sched_getaffinity")
-    cores = sorted(os.sched_getaffinity(0)) if known else []
-    return own, cores[index::count] if len(cores) >= count else None
+    several = len(gpus) > 1
+    variables = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if several else {}
+    reported = hasattr(os, "sched_getaffinity")
+    cores = sorted(os.sched_getaffinity(0)) if reported else []
+    return variables, cores[index::count] if len(cores) >= count else None
 
 
-def note_death(directory: Path, worker: str) -> int:
-    """Counts a worker's death in the trial it was in; returns its trials that ended."""
-    with quiet_start():  # here, since it imports Keras, for which --help has no time
+def record_death(directory: Path, worker: str) -> int:
+    """Counts a worker's death in its trial; returns how many trials it has ended."""
+    with quiet_start():  # imports Keras, for which --help should not wait
         from keras_inception.files import write_json
         from tuning.results import TRIALS, WORKER
 
     ended = 0
     for file in (directory / TRIALS).glob(f"*/{WORKER}"):
         known = json.loads(file.read_text())
-        if known["worker"] == worker and known["ended"]:
-            ended += 1
-        elif known["worker"] == worker:
-            write_json(file, known | {"deaths": known["deaths"] + 1})
+        if known["worker"] == worker:
+            ended += known["ended"]
+            if not known["ended"]:
+                write_json(file, known | {"deaths": known["deaths"] + 1})
     return ended
 
 
-def end_with_the_launcher() -> None:
-    """Lets this process end when the one that launched it does, even by a kill."""
-    if not launched():
+def exit_with_launcher() -> None:
+    """Makes this process exit when its launcher does, even if that is killed."""
+    if LAUNCHED not in os.environ:
         return
 
-    def wait():
-        # not `sys.stdin`, whose lock, held here, aborts an interpreter that ends
+    def wait() -> None:
+        # Not `sys.stdin`: its lock, held here, would abort the interpreter at its end.
         os.read(0, 1)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
-def launched() -> bool:
-    """Whether `launch` started this process."""
-    return LAUNCHED in os.environ
-
-
-def role() -> str:
-    """`"alone"`, `"chief"` or `"worker"`, by KerasTuner's variables."""
-    if own_name() is None or "KERASTUNER_ORACLE_IP" not in os.environ:
+def role() -> Literal["alone", "chief", "worker"]:
+    """This process's role, by KerasTuner's environment variables."""
+    name = os.environ.get("KERASTUNER_TUNER_ID")
+    if name is None or "KERASTUNER_ORACLE_IP" not in os.environ:
         return "alone"
-    return CHIEF if CHIEF in own_name() else "worker"
-
-
-def own_name() -> str | None:
-    """This process's, by KerasTuner's variables."""
-    return os.environ.get("KERASTUNER_TUNER_ID")
-
-
-def address_of_the_chief() -> str:
-    """Where the chief listens, by KerasTuner's variables."""
-    return ":".join(os.environ[f"KERASTUNER_ORACLE_{part}"] for part in ("IP", "PORT"))
-
-
-def free_port() -> str:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    return "chief" if CHIEF in name else "worker"

@@ -1,23 +1,29 @@
-"""Pictures that can't be decoded: skipped, counted and named, up to a limit."""
+"""Picture files that can't be decoded: skipped, counted and named, up to a limit.
 
+Most are found by `pictures.examine` before any is decoded, and reported by `add`. The
+rest fail in the middle of a pipeline, which `skip_bad` makes continue without them.
+"""
+
+import functools
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
-from keras_inception.data.pictures import examine, load_picture
+from keras_inception.data.pictures import decoding_fault
+from keras_inception.text import list_names
 
 
 class BadPictures:
-    """What was skipped and why.
+    """The files that were skipped, and why.
 
     Attributes:
-        faults: What is wrong with each bad file, by its path.
-        total: How many files were looked at, bad ones included.
-        max_fraction: The share of bad files above which `check` raises.
+        faults: The fault of each bad file by its path.
+        total: The number of files examined, bad ones included.
+        max_fraction: The fraction of bad files above which `check` raises, 0 to 1.
     """
 
     def __init__(self, max_fraction: float = 0.01):
@@ -29,110 +35,77 @@ class BadPictures:
         self.faults: dict[str, str] = {}
         self.total = 0
         self.max_fraction = max_fraction
-        self._gaps: list[_Gaps] = []
+        self._logs: dict[Path, Callable[[int, int], str]] = {}
 
     def __len__(self) -> int:
-        self._read_gaps()
-        return len(self.faults)
+        return len(self.report())
 
     def add(self, path: str | Path, fault: str) -> None:
-        """Names a bad file."""
+        """Adds a bad file; the first fault found of a file is kept."""
         self.faults.setdefault(str(path), fault)
 
     @property
     def too_many(self) -> bool:
-        """Whether more are bad than `max_fraction` allows."""
+        """Whether more files are bad than `max_fraction` allows."""
         return len(self) > self.max_fraction * self.total
 
-    def check(self) -> None:
-        """Raises a `ValueError` that names bad files if there are too many of them."""
-        if self.too_many:
+    def check(self, max_fraction: float | None = None) -> None:
+        """Raises a `ValueError` that names bad files if they exceed the limit."""
+        limit = self.max_fraction if max_fraction is None else max_fraction
+        if len(self) > limit * self.total:
             raise ValueError(
-                f"{len(self)} of {self.total} files are no pictures or damaged, more "
-                f"than {self.max_fraction:.1%}; mend or remove them, or allow more "
-                f"with max_bad_fraction (--max-bad-fraction): {self.listed()}"
+                f"{len(self)} of {self.total} files are damaged or not pictures, more "
+                f"than the limit of {limit:.1%}; repair or remove them, or raise the "
+                f"limit with max_bad_fraction (--max-bad-fraction): {self.listed()}"
             )
 
     def listed(self, most: int = 5) -> str:
-        """The first few, each with its fault, in one line."""
-        count = len(self)
-        shown = [f"{path}: {fault}" for path, fault in self.faults.items()][:most]
-        return "; ".join(shown) + ("; ..." if count > most else "")
+        """Lists the first few with their faults, in one line."""
+        return list_names([f"{x['file']}: {x['fault']}" for x in self.report()], most)
 
     def report(self) -> list[dict[str, str]]:
-        """All of them, for JSON."""
-        self._read_gaps()
+        """Returns all of them for JSON, each as `{"file": ..., "fault": ...}`."""
+        for path in self._paths_of_gaps():
+            if path not in self.faults and (fault := decoding_fault(path)) is not None:
+                self.add(path, fault)
         return [{"file": path, "fault": fault} for path, fault in self.faults.items()]
+
+    def _paths_of_gaps(self) -> Iterator[str]:
+        """Yields the files that pipelines have skipped since the last call."""
+        for log, path_of in self._logs.items():
+            if log.exists():
+                reading = log.replace(log.with_suffix(".reading"))
+                for line in reading.read_text().splitlines():
+                    draw, last, place = map(int, line.split())
+                    yield from (path_of(draw, gap) for gap in range(last + 1, place))
 
     def skip_bad(
         self, dataset: tf.data.Dataset, path_of: Callable[[int, int], str]
     ) -> tf.data.Dataset:
-        """Leaves out the examples that failed, and learns which they were.
+        """Leaves out the examples that fail, and finds out which files they were.
 
-        An operation in a graph can fail, but not say so to the rest of the pipeline.
-        The places in the epoch's order are counted up, though: a gap betrays a picture.
-        And a graph can't call Python: once operations must be deterministic, as in
-        `train`, tf.data would run it without any parallelism. But it may print.
-
-        Args:
-            dataset: `(draw, place, ...)`: a number that stands for the epoch's order,
-                and the example's place in it, from 0.
-            path_of: Gives the file of a draw and a place.
+        An example is `(draw, place, ...)`: a number that identifies the epoch's order,
+        and the place in it, from 0. `path_of` returns the file for both.
         """
-        gaps = _Gaps(path_of)
-        self._gaps.append(gaps)
+        # Examples are numbered before decoding and undecodable ones dropped, so a
+        # missing number identifies a bad file. A Python callback would serialize the
+        # pipeline; `tf.print` to a temporary file does not.
+        log = self._directory / f"{len(self._logs)}.gaps"
+        self._logs[log] = path_of
 
-        def tell(last, draw, place):
-            tf.print(draw, last, place, output_stream=f"file://{gaps.log}")
-            return place
-
-        def look(last, example):
+        def compare(last: tf.Tensor, example: tuple) -> tuple:
             draw, place, *rest = example
-            seen = tf.cond(
-                place > last + 1, lambda: tell(last, draw, place), lambda: place
-            )
-            with tf.control_dependencies([seen]):
-                return place, (draw, tf.identity(place), *rest)
+            if place > last + 1:
+                tf.print(draw, last, place, output_stream=f"file://{log}")
+            return place, (draw, place, *rest)
 
-        dataset = dataset.ignore_errors().scan(tf.constant(-1, tf.int64), look)
-        dataset.gaps = gaps  # whichever of the two lives longer needs the file
+        dataset = dataset.ignore_errors().scan(tf.constant(-1, tf.int64), compare)
+        dataset.bad = self  # keeps the temporary folder as long as the dataset
         return dataset
 
-    def _read_gaps(self) -> None:
-        for gaps in self._gaps:
-            for path in gaps.read():
-                self._add_if_damaged(path)
-
-    def _add_if_damaged(self, path: str) -> None:
-        if path in self.faults:
-            return
-        _, _, fault = examine(path)
-        if fault is None:
-            try:
-                load_picture(path, 1)
-            except ValueError:
-                fault = "its contents are damaged"
-        if fault is not None:
-            self.add(path, fault)
-
-
-class _Gaps:
-    """A file that a pipeline prints gaps to; removed with the last reference."""
-
-    def __init__(self, path_of: Callable[[int, int], str]):
+    @functools.cached_property
+    def _directory(self) -> Path:
+        """A temporary folder, removed with the last reference to this object."""
         directory = Path(tempfile.mkdtemp(prefix="keras-inception-"))
         weakref.finalize(self, shutil.rmtree, directory, True)
-        self.log = directory / "gaps.txt"
-        self._path_of = path_of
-
-    def read(self) -> list[str]:
-        """The files of the gaps since the last reading."""
-        if not self.log.exists():
-            return []
-        reading = self.log.with_suffix(".reading")
-        self.log.replace(reading)  # what is printed from now on goes to a new file
-        paths = []
-        for line in reading.read_text().splitlines():
-            draw, last, place = map(int, line.split())
-            paths += [self._path_of(draw, gap) for gap in range(last + 1, place)]
-        return paths
+        return directory

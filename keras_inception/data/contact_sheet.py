@@ -1,12 +1,12 @@
-"""What a network will see of some pictures, as one picture."""
+"""A contact sheet: pictures as validation and training will see them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
-from keras_inception.data.augmentation import augmented
 from keras_inception.data.pictures import fit_square
-from keras_inception.data.splits import Source
+from keras_inception.data.sources import Source
 from keras_inception.defaults import default_augmentation
 
 _MOST_CLASSES = 8
@@ -22,69 +22,51 @@ def draw_contact_sheet(
     augment: str | None = None,
     mirror: bool | None = None,
 ) -> str:
-    """Draws one picture of each class, at most eight, as a PNG file.
+    """Draws one picture of each class, at most eight, into a PNG file.
 
-    Each row is a picture as validation sees it, then as training does, seven times.
-
-    Args:
-        source: Whose pictures to learn from.
-        path: The file.
-        image_size: Side in pixels.
-        seed: Of the augmentation.
-        augment: `"none"`, `"basic"`, `"paper"`; by default what fits.
-        mirror: Whether augmentation mirrors; by default what fits.
+    Each row shows a training picture as validation would see it, then seven times as
+    training does. `augment` and `mirror` are those of `load`, with the same defaults.
 
     Returns:
-        The augmentation that was drawn.
+        The name of the augmentation.
     """
     from matplotlib.figure import Figure
 
     augmentation = augment or default_augmentation(source.picture_size)
-    rows = []
-    for position, element, label in _one_of_each_class(source):
-        views = [
-            augmented(
-                augmentation,
-                lambda element=element: source.read(*element),
-                lambda window, side, element=element: source.read_window(
-                    *element, window, side
-                ),
-                image_size,
-                tf.random.fold_in(
-                    tf.constant([seed, view], tf.int64), position, alg="philox"
-                ),
-                mirror=source.mirror if mirror is None else mirror,
-                shift=source.shift,
-            )
-            for view in range(_VIEWS)
-        ]
-        rows.append((label, [fit_square(source.read(*element), image_size), *views]))
-    figure = Figure(figsize=(1.6 * (_VIEWS + 1), 1.7 * len(rows)), layout="constrained")
-    for row, (label, views) in enumerate(rows):
-        for column, view in enumerate(views):
-            place = row * (_VIEWS + 1) + column + 1
-            axes = figure.add_subplot(len(rows), _VIEWS + 1, place)
+    mirror = source.mirror if mirror is None else mirror
+    examples = sorted(_one_of_each_class(source), key=lambda example: example[-1])
+    columns = _VIEWS + 1
+    figure = Figure(figsize=(1.6 * columns, 1.7 * len(examples)), layout="constrained")
+    grid = figure.subplots(len(examples), columns, squeeze=False)
+    for row, (position, element, label) in enumerate(examples):
+        for column, axes in enumerate(grid[row]):
+            if column == 0:
+                view = fit_square(source.read(*element), image_size)
+                axes.set_title(f"{source.class_names[label]}:", fontsize=8)
+            else:
+                key = tf.constant([seed, column - 1], tf.int64)
+                key = tf.random.fold_in(key, position, alg="philox")
+                view = source.read_augmented(
+                    element, augmentation, image_size, key, mirror=mirror
+                )
+                if row == 0:
+                    axes.set_title(f"{augmentation} {column}", fontsize=8)
             axes.axis("off")
             axes.imshow(view.numpy().round().astype("uint8"), interpolation="nearest")
-            if column == 0:
-                axes.set_title(f"{source.class_names[label]}:", fontsize=8)
-            elif row == 0:
-                axes.set_title(f"{augmentation} {column}", fontsize=8)
     figure.savefig(path, dpi=120, format="png")
     return augmentation
 
 
-def _one_of_each_class(source: Source) -> list[tuple[int, tuple, int]]:
+def _one_of_each_class(source: Source) -> Iterator[tuple[int, tuple, int]]:
+    """Yields `(position, element, label)` of the first good picture of each class."""
     wanted = set(range(min(_MOST_CLASSES, len(source.class_names))))
-    found = []
     for position, *element, label in source.train.examples():
         if not wanted:
-            break
+            return
         if int(label) in wanted:
             try:
                 source.read(*element)
             except tf.errors.OpError:
-                continue  # damaged: the next of its class
+                continue  # damaged: use the next picture of its class
             wanted.remove(int(label))
-            found.append((int(position), tuple(element), int(label)))
-    return sorted(found, key=lambda row: row[-1])
+            yield int(position), tuple(element), int(label)

@@ -1,7 +1,10 @@
 """From a picture file to the pixels that a network takes.
 
-One way for training, evaluation, prediction and the exported model, so that none of
-them can differ from another: `decode` (or `read_file`), then `fit_square`.
+Training, evaluation, prediction and exported models all decode with `decode` and resize
+with `fit_square`, so that they see the same pixels.
+
+A file is examined first (`examine`: header and end only), then decoded: the common
+formats by TensorFlow inside a pipeline's graph, the others by Pillow.
 """
 
 import os
@@ -9,6 +12,7 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,24 +20,30 @@ from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
-# Decoded and as float32 such a picture takes 1.2 GB, and several are read at a time. A
-# file of a few kilobytes can claim to hold more: a decompression bomb.
+# Decoded to float32 such a picture takes 1.2 GB, and a pipeline reads several at a
+# time. A file of a few kilobytes can claim to be larger: a decompression bomb.
 MAX_PIXELS = 100_000_000
 
-# What closes a file, and how many bytes before its end that is looked for.
-_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-_TAIL = 65536
+DAMAGED = "its contents are damaged"
 
-# What TensorFlow decodes whatever the mode (grey, palette, RGBA, CMYK, 16 bits). MPO is
-# the JPEG of many phones. Of BMP it knows 24 bits only; the rest is Pillow's.
+# The bytes that end a complete file, and how far before its end they are looked for.
+_END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_TAIL_BYTES = 65536
+
+# Formats that TensorFlow decodes in every color mode (gray, palette, RGBA, CMYK, 16
+# bits); MPO is the JPEG of many phones. Of BMP it decodes only 24 bits.
 _NATIVE_FORMATS = ("JPEG", "MPO", "PNG", "GIF")
+
+# A function from a picture's shape `(height, width, channels)` to the part of it to
+# use, `(top, left, height, width)`; both are int32 tensors.
+Window = Callable[[tf.Tensor], tf.Tensor]
 
 
 def decode(contents: tf.Tensor) -> tf.Tensor:
-    """JPEG, PNG, GIF (first frame) or BMP bytes to uint8 RGB `(height, width, 3)`.
+    """Decodes JPEG, PNG, GIF (first frame) or BMP bytes to uint8 RGB.
 
-    Built of TensorFlow operations alone, so that it works inside an exported model.
-    Alpha is dropped, grey repeated, 16 bits reduced to 8.
+    Uses only TensorFlow operations, so that it works inside an exported model. Drops
+    alpha, repeats gray three times and reduces 16 bits to 8.
     """
     picture = tf.io.decode_image(contents, channels=3, expand_animations=False)
     picture.set_shape((None, None, 3))
@@ -41,11 +51,7 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
 
 
 def fit_square(picture: tf.Tensor, side: int) -> tf.Tensor:
-    """The largest centred square of a picture, resized to `side`.
-
-    Args:
-        picture: Pixels `(height, width, 3)`, uint8 or float, 0..255.
-        side: Height and width of the result in pixels.
+    """Resizes the largest centered square of a picture, uint8 or float, 0..255.
 
     Returns:
         float32 `(side, side, 3)`, 0..255.
@@ -59,27 +65,20 @@ def fit_square(picture: tf.Tensor, side: int) -> tf.Tensor:
     return tf.ensure_shape(resized, (side, side, 3))
 
 
-# From a picture's shape `(height, width, channels)` to the `(top, left, height, width)`
-# of a part of it, both int32.
-Window = Callable[[tf.Tensor], tf.Tensor]
+def crop(picture: tf.Tensor, window: Window) -> tf.Tensor:
+    """Cuts out the part of a picture `(height, width, 3)` that `window` selects."""
+    top, left, height, width = tf.unstack(window(tf.shape(picture)))
+    return picture[top : top + height, left : left + width]
 
 
 def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
-    """A part of a JPEG, PNG, GIF or BMP, for training; of a JPEG it alone is decoded.
+    """Decodes a part of a JPEG, PNG, GIF or BMP that will be resized to `side` pixels.
 
-    Where the part of a JPEG is at least twice, 4 or 8 times as large as what it will be
-    resized to, it is decoded at that fraction of its size, which costs far less.
-
-    Args:
-        contents: The file's bytes.
-        window: Chooses the part.
-        side: Pixels that the part will be resized to.
-
-    Returns:
-        uint8 RGB `(height, width, 3)`.
+    Of a JPEG only that part is decoded. If the part is at least 2, 4 or 8 times as
+    large as `side`, it is decoded at that fraction of its size, which costs far less.
     """
 
-    def part_of_jpeg():
+    def decode_part_of_jpeg() -> tf.Tensor:
         part = window(tf.io.extract_jpeg_shape(contents))
         shrinking = tf.minimum(part[2], part[3]) // side
         branches = [
@@ -93,110 +92,104 @@ def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
 
     return tf.cond(
         tf.io.is_jpeg(contents),
-        part_of_jpeg,
-        lambda: cut(decode(contents), window),
-    )
-
-
-def cut(picture: tf.Tensor, window: Window) -> tf.Tensor:
-    """The part of a picture `(height, width, 3)` that a window chooses."""
-    top, left, height, width = tf.unstack(window(tf.shape(picture)))
-    return picture[top : top + height, left : left + width]
-
-
-def read_file(path: tf.Tensor, native: tf.Tensor) -> tf.Tensor:
-    """A picture file as uint8 RGB `(height, width, 3)`.
-
-    Args:
-        path: The file's path, a string scalar.
-        native: Whether TensorFlow decodes it, from `examine`; if not, Pillow does.
-    """
-    return tf.cond(
-        native,
-        lambda: decode(tf.io.read_file(path)),
-        lambda: decode_with_pillow(path),
+        decode_part_of_jpeg,
+        lambda: crop(decode(contents), window),
     )
 
 
 def decode_with_pillow(path: tf.Tensor) -> tf.Tensor:
-    """A picture file of any kind that Pillow knows, uint8 RGB `(height, width, 3)`."""
-    picture = tf.numpy_function(_decode_with_pillow, [path], tf.uint8)
+    """Reads a file of any format that Pillow supports as uint8 RGB."""
+
+    def decode_file(path: bytes | np.ndarray) -> np.ndarray:
+        # in eager mode the path arrives as an array
+        with Image.open(os.fsdecode(np.asarray(path).item())) as opened:
+            return np.asarray(opened.convert("RGB"))
+
+    picture = tf.numpy_function(decode_file, [path], tf.uint8)
     picture.set_shape((None, None, 3))
     return picture
 
 
-def _decode_with_pillow(path: bytes | np.ndarray) -> np.ndarray:
-    path = np.asarray(path).item()  # outside of a graph it comes as an array
-    with Image.open(os.fsdecode(path)) as picture:
-        return np.asarray(picture.convert("RGB"))
-
-
-def examine(path: str | Path) -> tuple[bool, tuple[int, int], str | None]:
-    """Looks at a picture file's header and end without decoding it.
+def load_picture(path: str | Path, side: int) -> np.ndarray:
+    """Loads one picture file as a network takes it.
 
     Returns:
-        `(native, (width, height), fault)`: whether TensorFlow decodes the file, its
-        size in pixels, and what is wrong with it if it is no picture, else `None`.
-    """
-    path = Path(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False, (0, 0), "it is no file"  # opening a pipe would wait for ever
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of bombs (below) and of odd metadata
-            with Image.open(path) as picture:
-                native = picture.format in _NATIVE_FORMATS or (
-                    picture.format == "BMP" and picture.mode == "RGB"
-                )
-                fault = _fault_of_size(*picture.size) or _fault_of_end(
-                    path, picture.format
-                )
-                return native, picture.size, fault
-    except OSError as error:
-        # An error number means that the file could not be read; without one Pillow
-        # read it and knows no such format.
-        fault = error.strerror if error.errno else "its contents are no picture"
-        if not error.errno and path.stat().st_size == 0:
-            fault = "it is empty"
-        return False, (0, 0), fault
-    except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        return False, (0, 0), str(error)
-
-
-def _fault_of_size(width: int, height: int) -> str | None:
-    if width * height <= MAX_PIXELS:
-        return None
-    return f"its {width}x{height} pixels are more than the limit of {MAX_PIXELS:,}"
-
-
-def _fault_of_end(path: Path, kind: str) -> str | None:
-    """The commonest damage, a file that was cut short, costs no decoding to find."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        if _ENDS.get(kind, b"") in file.read():
-            return None
-    try:  # a phone may have appended a film
-        decode(tf.io.read_file(str(path)))
-    except tf.errors.OpError:
-        return "its contents are damaged: the end is missing"
-    return None
-
-
-def load_picture(path: str | Path, side: int) -> np.ndarray:
-    """One picture file as a network takes it: float32 `(side, side, 3)`, 0..255.
+        float32 `(side, side, 3)`, 0..255.
 
     Raises:
-        ValueError: If the file is no picture or a damaged one, naming it.
+        ValueError: If the file is not a picture or is damaged; the message names it.
         FileNotFoundError: If there is no such file.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"There is no picture file {path}")
     native, _, fault = examine(path)
     if fault is None:
         try:
-            picture = read_file(tf.constant(str(path)), tf.constant(native))
+            contents = tf.io.read_file(str(path))
+            picture = decode(contents) if native else decode_with_pillow(str(path))
             return fit_square(picture, side).numpy()
         except tf.errors.OpError:
-            fault = "its contents are damaged"
+            fault = DAMAGED
     raise ValueError(f"{path} can't be read as a picture: {fault}")
+
+
+class Examination(NamedTuple):
+    """The result of `examine`; without a fault the file can probably be decoded."""
+
+    native: bool  # decoded by TensorFlow; else by Pillow
+    size: tuple[int, int]  # width and height in pixels
+    fault: str | None
+
+
+def examine(path: str | Path) -> Examination:
+    """Checks a picture file's header and end without decoding it."""
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # opening a pipe would wait forever
+            return Examination(False, (0, 0), "it is not a regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about bombs (see below), odd metadata
+            with Image.open(path) as picture:
+                native = picture.format in _NATIVE_FORMATS or (
+                    picture.format == "BMP" and picture.mode == "RGB"
+                )
+                return Examination(native, picture.size, _fault(path, picture))
+    except OSError as error:
+        # Pillow's "unknown format" is an OSError without an error number.
+        if error.errno:
+            fault = error.strerror
+        elif path.stat().st_size == 0:
+            fault = "it is empty"
+        else:
+            fault = "its contents are not a picture"
+    except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        fault = str(error)
+    return Examination(False, (0, 0), fault)
+
+
+def decoding_fault(path: str) -> str | None:
+    """Decodes a whole file; returns the reason why that fails, or `None`."""
+    fault = examine(path).fault
+    if fault is None:
+        try:
+            load_picture(path, 1)
+        except ValueError:
+            return DAMAGED
+    return fault
+
+
+def _fault(path: Path, opened: Image.Image) -> str | None:
+    """Detects too many pixels and a file cut short, the commonest damage."""
+    width, height = opened.size
+    if width * height > MAX_PIXELS:
+        return f"its {width}x{height} pixels are more than the limit of {MAX_PIXELS:,}"
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        if _END_MARKERS.get(opened.format or "", b"") in file.read():
+            return None
+    try:  # a phone may have appended a video, which pushes the marker further away
+        decode(tf.io.read_file(str(path)))
+    except tf.errors.OpError:
+        return f"{DAMAGED}: the end is missing"
+    return None

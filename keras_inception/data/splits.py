@@ -1,22 +1,24 @@
-"""Labelled pictures, found and checked, before they are read."""
+"""The parts of a dataset: `Split`, `RecordSplit`, and choosing validation examples."""
 
 import dataclasses
+import functools
+import io
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
-from keras_inception.data.bad_pictures import BadPictures
-
-SHIFT = 1 / 8  # of the side: 4 of 32 pixels, as is usual for small pictures
+_FILES_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Examples before they are read.
+    """The examples of one part of a dataset (training or validation), not read yet.
 
     Attributes:
-        elements: Arrays of equal length; `read` turns one row of them into a picture.
+        elements: Arrays of equal length. One row of them, such as a path, is an
+            element, which `Source.read` turns into a picture.
         labels: Class index of each example, int32 `(examples,)`.
     """
 
@@ -27,21 +29,17 @@ class Split:
         return len(self.labels)
 
     def take(self, index: np.ndarray) -> "Split":
-        """The examples at these positions."""
+        """Selects the examples at these positions."""
         return Split(tuple(part[index] for part in self.elements), self.labels[index])
 
     def name_of(self, position: int) -> str:
-        """The file at a position, or the position if pictures come from no files."""
+        """The file at a position, or the position itself if there are no files."""
         first = self.elements[0]
         return str(first[position] if first.dtype.kind == "U" else position)
 
     def examples(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
-        """`(position, *element, label)` of every example.
-
-        Args:
-            key: Two integers that the order is a function of; `None`: as they come.
-        """
-        # by reference: a graph can't hold more than 2 GB of constants
+        """Yields `(position, *element, label)`, shuffled by a key of two integers."""
+        # captured as tensors, since constants of a graph are limited to 2 GB
         rows = [tf.constant(part) for part in (*self.elements, self.labels)]
         positions = order(len(self), key)
         return tf.data.Dataset.from_tensor_slices(positions).map(
@@ -49,93 +47,139 @@ class Split:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class RecordSplit:
+    """Encoded pictures in record files; has the methods of a `splits.Split`.
+
+    Attributes:
+        files: For each file: path, number of records to skip, number to take.
+        parse: Turns a record's number and the record into `(position, contents,
+            label)`, int64, string and int32.
+        count: Number of examples.
+        block: Number of records that are shuffled at a time.
+        chosen: Whether the example at each position belongs to this split; `None` if
+            all do.
+        names: The file that each position was made from, or `None`.
+        known_labels: Labels of this split's examples, if known without reading.
+    """
+
+    files: list[tuple[str, int, int]]
+    parse: Callable[[tf.Tensor, tf.Tensor], tuple]
+    count: int
+    block: int
+    chosen: np.ndarray | None = None
+    names: list[str] | None = None
+    known_labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Class index of each example, int32; reads the records unless it is known."""
+        if self.known_labels is not None:
+            return self.known_labels
+        labels = self.examples().map(lambda position, contents, label: label)
+        return np.concatenate([part.numpy() for part in labels.batch(4096)])
+
+    def take(self, index: np.ndarray) -> "RecordSplit":
+        """Selects examples by their places in this split, in the split's order."""
+        members = np.ones(self.count, bool) if self.chosen is None else self.chosen
+        chosen = np.zeros_like(members)
+        chosen[np.flatnonzero(members)[index]] = True
+        return dataclasses.replace(
+            self,
+            count=int(chosen.sum()),
+            chosen=chosen,
+            known_labels=self.labels[np.sort(index)],
+        )
+
+    def name_of(self, position: int) -> str:
+        """The file that an example was made from, or its position if unknown."""
+        return str(position if self.names is None else self.names[position])
+
+    def examples(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
+        """Yields `(position, contents, label)`, shuffled by a key of two integers.
+
+        They determine the order of the files, several of which are read in turn, and
+        of the records in each block.
+        """
+        paths, skips, takes = map(tf.constant, zip(*self.files, strict=True))
+        starts = tf.cumsum(tf.cast(takes, tf.int64), exclusive=True)
+
+        def examples_of(file: tf.Tensor) -> tf.data.Dataset:
+            records = tf.data.TFRecordDataset(paths[file])
+            records = records.skip(tf.cast(skips[file], tf.int64))
+            records = records.take(tf.cast(takes[file], tf.int64))
+            return records.enumerate(starts[file]).map(self.parse)
+
+        dataset = tf.data.Dataset.from_tensor_slices(order(len(self.files), key))
+        dataset = dataset.interleave(
+            examples_of, 1 if key is None else min(len(self.files), _FILES_AT_ONCE)
+        )
+        if self.chosen is not None:
+            chosen = tf.constant(self.chosen)
+            dataset = dataset.filter(lambda position, *_: tf.gather(chosen, position))
+        if key is None:
+            return dataset
+
+        def shuffled(number: tf.Tensor, block: tuple) -> tuple:
+            block_key = tf.random.fold_in(key, number, alg="philox")
+            places = tf.random.experimental.stateless_shuffle(
+                tf.range(tf.shape(block[0])[0]), block_key, alg="philox"
+            )
+            return tuple(tf.gather(part, places) for part in block)
+
+        return dataset.batch(self.block).enumerate().map(shuffled).unbatch()
+
+    def measure(self, most: int = 256) -> np.ndarray:
+        """Measures width and height of the first pictures, `(pictures, 2)`."""
+        sizes = []
+        for _, contents, _ in self.examples().take(most):
+            with Image.open(io.BytesIO(contents.numpy())) as picture:
+                sizes.append(picture.size)
+        return np.array(sizes)
+
+
 def order(count: int, key: tf.Tensor | None) -> tf.Tensor:
-    """The positions 0..count-1, as they come or shuffled by a key of two integers."""
+    """The positions 0..count-1, shuffled by a key of two integers unless it is None."""
     positions = tf.range(count, dtype=tf.int64)
     if key is None:
         return positions
     return tf.random.experimental.stateless_shuffle(positions, key, alg="philox")
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Labelled pictures, found and checked, not yet read.
-
-    Attributes:
-        name: For run directories and reports.
-        class_names: Names in label order.
-        train: Examples to learn from.
-        validation: Examples held out.
-        read: Turns one element into uint8 RGB pixels, in TensorFlow operations.
-        read_window: The same for the part that a `Window` chooses: takes an element,
-            the window and the side in pixels that the part will be resized to.
-        picture_size: Median of the pictures' shorter sides in pixels.
-        sizes: Width and height of the pictures that were measured, `(pictures, 2)`.
-        mirror: Whether a mirrored picture still shows its class; not so for digits.
-        shift: How far `basic` augmentation may shift them, in parts of the side.
-        bad: The files that were skipped because they can't be decoded.
-        may_be_damaged: Whether a picture may turn out to be damaged when it is read.
-    """
-
-    name: str
-    class_names: list[str]
-    train: Split
-    validation: Split
-    read: Callable[..., tf.Tensor]
-    read_window: Callable[..., tf.Tensor]
-    sizes: np.ndarray
-    mirror: bool = True
-    shift: float = SHIFT
-    bad: BadPictures = dataclasses.field(default_factory=BadPictures)
-    may_be_damaged: bool = False
-
-    @property
-    def picture_size(self) -> int:
-        return int(np.median(self.sizes.min(axis=1)))
-
-
 def stratified(
-    split: Split, class_names: list[str], *, seed: int, share: float
+    split: Split, class_names: list[str], seed: int, validation_share: float
 ) -> tuple[Split, Split]:
-    """Parts examples in two, the same share of every class in the second part.
-
-    Raises:
-        ValueError: If a class has a single example, which can't be on both sides.
-    """
-    held_out = stratified_mask(split.labels, class_names, seed=seed, share=share)
-    return split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
+    """Divides examples into training and validation by `validation_mask`."""
+    mask = validation_mask(split.labels, class_names, seed, validation_share)
+    return split.take(np.flatnonzero(~mask)), split.take(np.flatnonzero(mask))
 
 
-def stratified_mask(
-    labels: np.ndarray, class_names: list[str], *, seed: int, share: float
+def validation_mask(
+    labels: np.ndarray, class_names: list[str], seed: int, validation_share: float
 ) -> np.ndarray:
-    """Which examples are held out: the same share of every class, at least one.
-
-    Raises:
-        ValueError: If a class has a single example, which can't be on both sides.
-    """
+    """Chooses the same share of every class, at least one, as bool `(examples,)`."""
     random = np.random.default_rng(seed)
-    held_out = np.zeros(len(labels), bool)
+    chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == label))
         if len(members) < 2:
             raise ValueError(
-                "Every class needs at least two pictures, one to learn from and one "
-                f"to hold out. {class_names[label]!r} has a single good one."
+                "Every class needs at least two pictures, one for training and one "
+                f"for validation. {class_names[label]!r} has only one usable picture."
             )
-        count = min(max(1, round(len(members) * share)), len(members) - 1)
-        held_out[members[:count]] = True
-    return held_out
+        count = min(max(1, round(len(members) * validation_share)), len(members) - 1)
+        chosen[members[:count]] = True
+    return chosen
 
 
 def balanced_class_weights(labels: np.ndarray) -> dict[int, float]:
-    """Weights that let every class count alike, however many pictures it has.
-
-    Args:
-        labels: Class index of each picture, `(pictures,)`.
+    """Weights with which every class counts alike, however many pictures it has.
 
     Returns:
-        For each class that occurs, pictures / (classes * pictures of the class): the
+        For each class that occurs, pictures / (classes * pictures of the class). The
         mean over the pictures is 1.
 
     Example:

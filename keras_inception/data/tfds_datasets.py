@@ -1,85 +1,107 @@
-"""Datasets of TensorFlow Datasets: those at hand are read without any network."""
+"""Datasets of TensorFlow Datasets (TFDS); prepared ones are read without a network."""
 
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
-from keras_inception.data import records
-from keras_inception.data.splits import Source
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
 
-_HELD_OUT = ("validation", "val", "test")
+from keras_inception.data.pictures import decode, decode_window
+from keras_inception.data.sources import Source
+from keras_inception.data.splits import RecordSplit
+
 _DIGITS_AND_LETTERS = ("mnist", "svhn", "binary_alpha_digits", "quickdraw", "omniglot")
+# Records are shuffled in blocks of about this many bytes, which are held in memory.
+_BLOCK_BYTES = 256 * 2**20
 
 
 def find_dataset(
     spec: str, data_dir: str | Path | None, *, validation_share: float
 ) -> Source:
-    """Finds a dataset in `data_dir`, where TFDS puts it first if it is not there.
+    """Finds `NAME[/CONFIG][:VERSION]`; TFDS downloads and prepares it if it is missing.
 
-    Args:
-        spec: `NAME`, `NAME:VERSION`, `NAME/CONFIG` or `NAME/CONFIG:VERSION`.
-        data_dir: Where TFDS keeps its records; `None` for its default.
-        validation_share: How much of `train` is held out if the dataset has no split
-            for it: the end, which is a random part, as TFDS shuffles what it writes.
-
-    Raises:
-        FileNotFoundError: If the dataset is not there and there is no network.
-        ValueError: If it has no pictures with one label each, or the name leaves a
-            choice.
+    A dataset without a split for validation is validated on the end of `train`, which
+    is a random part, since TFDS shuffles the records that it writes.
     """
-    tfds = records.import_tfds()
-    root = records.records_directory(data_dir)
-    directory = _prepared(root, spec) or _fetched(tfds, spec, root)
+    root = records_directory(data_dir)
+    directory = _prepared_directory(root, spec) or _download(spec, root)
     info = tfds.builder_from_directory(directory).info
     if info.file_format != tfds.core.FileFormat.TFRECORD:
         raise ValueError(
-            f"{directory} keeps {info.file_format.value} files; only tfrecord files "
-            "are read. Prepare it again with tfds build --file_format=tfrecord."
+            f"{directory} contains {info.file_format.value} files; only tfrecord files "
+            "are supported. Prepare it again with tfds build --file_format=tfrecord."
         )
-    image, label = _keys(tfds, info, spec)
-    train, validation = _split_names(info, spec, validation_share)
-    decoders = {image: tfds.decode.SkipDecoding()}
-
-    def parse(record):
-        example = info.features.deserialize_example(record, decoders=decoders)
-        return None, example[image], example[label]
-
-    def split(name):
-        return records.RecordSplit(
-            records.record_files(info.splits[name]),
-            parse,
-            info.splits[name].num_examples,
-            records.block_size(info.splits[name]),
-        )
-
-    splits = split(train), split(validation)
+    image, label = _image_and_label(info, spec)
+    train, validation = (
+        record_split(info, name, image, label)
+        for name in _split_names(info, spec, validation_share)
+    )
     return Source(
         info.name,
         list(info.features[label].names),
-        *splits,
-        records.read,
-        records.read_window,
-        sizes=records.measure(splits[0]),
+        train,
+        validation,
+        read=decode,
+        read_window=decode_window,
+        sizes=train.measure(),
         mirror=not any(part in info.name for part in _DIGITS_AND_LETTERS),
     )
 
 
-def _prepared(root: Path, spec: str) -> Path | None:
-    """The directory of a prepared dataset: `NAME/VERSION` or `NAME/CONFIG/VERSION`."""
+def records_directory(data_dir: str | Path | None) -> Path:
+    """The folder of the records: `data_dir`, by default where TFDS keeps its own."""
+    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+
+
+def record_split(
+    info: tfds.core.DatasetInfo,
+    name: str,
+    image: str,
+    label: str,
+    position: str | None = None,
+    **arguments: Any,
+) -> RecordSplit:
+    """Makes a `RecordSplit` of the split `name`, which may be a slice (`train[:80%]`).
+
+    `image`, `label` and `position` are names of features; without the last an example's
+    position is its record's number. By default the split has all examples.
+    """
+    split = info.splits[name]
+    decoders = {image: tfds.decode.SkipDecoding()}
+
+    def parse(number: tf.Tensor, record: tf.Tensor) -> tuple:
+        example = info.features.deserialize_example(record, decoders=decoders)
+        place = number if position is None else tf.cast(example[position], tf.int64)
+        return place, example[image], tf.cast(example[label], tf.int32)
+
+    files = []
+    for part in split.file_instructions:
+        rest = part.examples_in_shard - part.skip
+        taken = rest if part.take < 0 else part.take
+        files.append((str(part.filename), part.skip, taken))
+    count = split.num_examples
+    mean_bytes = max(1, split.num_bytes) / max(1, count)
+    block = int(np.clip(_BLOCK_BYTES / mean_bytes, 1, max(1, count)))
+    return RecordSplit(files, parse, **{"count": count, "block": block} | arguments)
+
+
+def _prepared_directory(root: Path, spec: str) -> Path | None:
+    """The newest prepared `NAME/VERSION` or `NAME/CONFIG/VERSION` that fits `spec`."""
     name, _, version = spec.partition(":")
     name, _, config = name.partition("/")
-    found = {}
-    for file in [
-        *(root / name).glob("*/dataset_info.json"),
-        *(root / name).glob("*/*/dataset_info.json"),
-    ]:
-        parts = file.parent.relative_to(root / name).parts
-        its_config = parts[0] if len(parts) == 2 else ""
-        if config in ("", its_config) and version in ("", parts[-1]):
-            found.setdefault(its_config, []).append(file.parent)
+    found: dict[str, list[Path]] = {}
+    for pattern in ("*/dataset_info.json", "*/*/dataset_info.json"):
+        for file in (root / name).glob(pattern):
+            *configs, its_version = file.parent.relative_to(root / name).parts
+            its_config = "".join(configs)
+            if config in ("", its_config) and version in ("", its_version):
+                found.setdefault(its_config, []).append(file.parent)
     if len(found) > 1:
         raise ValueError(
-            f"{root / name} holds several configurations; name one of them: "
+            f"{root / name} contains several configurations; name one of them: "
             + ", ".join(f"tfds:{name}/{config}" for config in sorted(found))
         )
     return max(*found.values(), key=_version_number) if found else None
@@ -89,24 +111,24 @@ def _version_number(path: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in path.name.split(".") if part.isdecimal())
 
 
-def _fetched(tfds, spec: str, root: Path) -> Path:
-    if not _network():
+def _download(spec: str, root: Path) -> Path:
+    if not _has_network():
         name = spec.partition(":")[0]
         raise FileNotFoundError(
-            f"There is no dataset {spec!r} in {root}, and no network to fetch it from. "
-            f"Where there is one, run: tfds build {name} --data_dir=DIR, and bring DIR "
-            "here as --data-dir."
+            f"There is no dataset {spec!r} in {root}, and no network to download it. "
+            f"On a machine with a network, run: tfds build {name} --data_dir=DIR; then "
+            "copy DIR here and pass it as --data-dir."
         )
     try:
         builder = tfds.builder(spec, data_dir=root)
     except tfds.core.DatasetNotFoundError:
-        raise ValueError(f"TensorFlow Datasets knows no dataset {spec!r}.") from None
+        raise ValueError(f"TensorFlow Datasets has no dataset {spec!r}.") from None
     builder.download_and_prepare()
     return Path(builder.data_dir)
 
 
-def _network() -> bool:
-    """Whether anything answers; TFDS itself would try for minutes."""
+def _has_network() -> bool:
+    """Whether a server answers in 3 seconds; TFDS itself would retry for minutes."""
     if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY")):
         return True
     try:
@@ -116,8 +138,8 @@ def _network() -> bool:
         return False
 
 
-def _keys(tfds, info, spec: str) -> tuple[str, str]:
-    """The names of the picture and of its label among the dataset's features."""
+def _image_and_label(info: tfds.core.DatasetInfo, spec: str) -> tuple[str, str]:
+    """The names of the features that contain the picture and its label."""
     features = dict(info.features.items())
     images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
     labels = [k for k, v in features.items() if isinstance(v, tfds.features.ClassLabel)]
@@ -128,18 +150,19 @@ def _keys(tfds, info, spec: str) -> tuple[str, str]:
     if len(images) == 1 and len(labels) == 1:
         return images[0], labels[0]
     raise ValueError(
-        f"tfds:{spec} is no dataset of pictures with one label each. Its features: "
+        f"tfds:{spec} is not a dataset of pictures with one label each. Its features: "
         f"{', '.join(features)}"
     )
 
 
-def _split_names(info, spec: str, share: float) -> tuple[str, str]:
+def _split_names(
+    info: tfds.core.DatasetInfo, spec: str, validation_share: float
+) -> tuple[str, str]:
     if "train" not in info.splits:
-        raise ValueError(
-            f"tfds:{spec} has no split 'train', only {', '.join(info.splits)}."
-        )
-    held_out = [name for name in _HELD_OUT if name in info.splits]
-    if held_out:
-        return "train", held_out[0]
-    percent = 100 - round(100 * share)
+        existing = ", ".join(info.splits)
+        raise ValueError(f"tfds:{spec} has no split 'train', only {existing}.")
+    for name in ("validation", "val", "test"):
+        if name in info.splits:
+            return "train", name
+    percent = 100 - round(100 * validation_share)
     return f"train[:{percent}%]", f"train[{percent}%:]"

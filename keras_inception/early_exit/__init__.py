@@ -1,4 +1,18 @@
-"""Early exits: segments of one graph, thresholds for them, and their calibration."""
+"""Early exits: heads answer easy pictures, and the rest of the network is skipped.
+
+`EarlyExit(model, thresholds)` cuts the model's graph at the exits and runs the parts
+one after the other, each on the pictures that no exit before it has answered:
+
+    segments     the model's graph cut at its exits, and the queues before the parts
+    confidence   how confident an answer is; temperatures; for arrays and for graphs
+    early_exit   EarlyExit: `predict`, `calibrate`, `save`, `load`
+    calibration  which thresholds to use, and their effect on accuracy and computation
+    search       all combinations of thresholds on a grid, evaluated at once
+    timing       seconds per picture, beside the main output alone
+    plots        accuracy against computation and against time
+    serving      the same exits as one TensorFlow function, for a SavedModel
+    checks       errors for wrong exits, thresholds and pictures
+"""
 
 from keras_inception.early_exit.calibration import Calibration, OperatingPoint
 from keras_inception.early_exit.early_exit import EarlyExit

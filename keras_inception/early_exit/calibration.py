@@ -1,27 +1,38 @@
-"""Choosing thresholds on held-out pictures, and what they will do."""
+"""Which thresholds to use, and their effect on accuracy and computation."""
 
 import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_inception.backend import compiled
 from keras_inception.early_exit import search
+from keras_inception.early_exit.checks import check_images
 from keras_inception.early_exit.confidence import (
     MEASURES,
-    fitted_temperature,
+    fit_temperature,
+    softmax,
     tempered,
 )
 from keras_inception.graph import multiply_adds_by_step
-from keras_inception.outputs import MAIN
+from keras_inception.outputs import MAIN, main_of, output_activation
+
+CURVE_POINTS = 100  # at most, of a calibration's curve
+
+Dataset = Iterable[tuple] | tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
-    """What one choice of thresholds does to a set of pictures.
+    """The effect of one choice of thresholds on the calibration pictures.
 
     Attributes:
-        thresholds: For every exit that is used.
-        accuracy: Share of right answers.
+        thresholds: Of the exits that are used.
+        accuracy: Share of correct answers.
         multiply_adds: Mean per picture.
         shares: Share of the pictures that each output answers.
     """
@@ -34,19 +45,19 @@ class OperatingPoint:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What `EarlyExit.calibrate` found.
+    """The result of `EarlyExit.calibrate`.
 
     Attributes:
-        examples: How many pictures it saw.
-        max_accuracy_drop: What was allowed.
-        chosen: The cheapest point that keeps to it.
+        examples: The number of pictures.
+        max_accuracy_drop: The largest accuracy drop that was allowed.
+        chosen: The cheapest point within the allowed drop.
         best: The most accurate point.
-        main: Nothing leaves.
-        curve: From cheap to accurate, the points that none is both cheaper and better
-            than.
-        exit_accuracy: Every output's accuracy on all pictures.
-        overthought: Share of the pictures that main gets wrong and an exit had right.
-        temperatures: Of the exits, where they made the choice cheaper, else empty.
+        main: The point without exits.
+        curve: The Pareto front of multiply-adds and accuracy, from cheap to accurate,
+            thinned to at most 100 points.
+        exit_accuracy: Each output's accuracy on all pictures.
+        overthought: Share of the pictures that main gets wrong and some exit right.
+        temperatures: Of the chosen exits; empty where temperatures save nothing.
     """
 
     examples: int
@@ -61,77 +72,68 @@ class Calibration:
 
     @property
     def raises_accuracy(self) -> bool:
-        """Whether the chosen exits are more often right than main alone."""
+        """Whether the chosen exits are correct more often than main alone."""
         return self.chosen.accuracy > self.main.accuracy
 
-    def as_dict(self) -> dict:
-        """For JSON."""
+    def as_dict(self) -> dict[str, object]:
+        """All figures, nested, as JSON can hold them."""
         return dataclasses.asdict(self) | {"raises_accuracy": self.raises_accuracy}
 
 
 def calibrate(
     model: keras.Model,
-    exits: list[str],
-    probabilities: dict[str, np.ndarray],
-    labels: np.ndarray,
-    *,
+    exits: Sequence[str],
+    dataset: Dataset,
     max_accuracy_drop: float,
     confidence: str,
 ) -> Calibration:
-    """Finds the thresholds with the least multiply-adds for an allowed drop.
+    """Finds the thresholds with the fewest multiply-adds for an allowed drop.
 
-    Args:
-        model: Whose multiply-adds count.
-        exits: The outputs that may answer early, in network order.
-        probabilities: Every output's, `(pictures, classes)`.
-        labels: Class indices `(pictures,)`.
-        max_accuracy_drop: What the accuracy may lose against main's, 0.005 for half a
-            point.
-        confidence: A key of `MEASURES`.
+    The exits are in network order; the rest is as in `EarlyExit.calibrate`.
     """
     names = [*exits, MAIN]
-    right = {name: probabilities[name].argmax(-1) == labels for name in names}
-    cost = _CostOfAnswer(model, names)
-    fitted = {name: fitted_temperature(probabilities[name], labels) for name in exits}
-    choices = []
-    for temperatures in ({}, fitted):
-        sure = [
-            MEASURES[confidence](
-                tempered(probabilities[name], temperatures.get(name, 1.0))
-            )
-            for name in exits
-        ]
-        grid = search.every_combination(sure, [right[n] for n in names], cost)
-        curve = [_point(grid, names, cell) for cell in search.front(grid)]
-        least = right[MAIN].mean() - max_accuracy_drop - 1e-9
-        chosen = next(point for point in curve if point.accuracy >= least)
-        choices.append((chosen, curve, temperatures))
-    # the plain confidences, unless the tempered ones are cheaper
-    chosen, curve, temperatures = min(choices, key=lambda c: c[0].multiply_adds)
-    early = np.any([right[name] for name in exits], axis=0)
+    probabilities, labels = _collect_answers(model, names, dataset)
+    correct = {name: probabilities[name].argmax(-1) == labels for name in names}
+    accuracy = {name: float(correct[name].mean()) for name in names}
+    cost = _answer_cost(model, exits)
+
+    def trade_off(temperatures: Mapping[str, float]) -> list[OperatingPoint]:
+        answers = [tempered(probabilities[n], temperatures.get(n, 1.0)) for n in exits]
+        confidences = list(map(MEASURES[confidence], answers))
+        grid = search.evaluate_grid(confidences, list(correct.values()), cost)
+        return [_point(grid, names, cell) for cell in grid.pareto_front()]
+
+    def cheapest(curve: list[OperatingPoint]) -> OperatingPoint:
+        least = accuracy[MAIN] - max_accuracy_drop - 1e-9
+        return next(point for point in curve if point.accuracy >= least)
+
+    # Temperatures are used only if they make the choice cheaper.
+    curve, temperatures = trade_off({}), dict[str, float]()
+    fitted = {name: fit_temperature(probabilities[name], labels) for name in exits}
+    tempered_curve = trade_off(fitted)
+    if cheapest(tempered_curve).multiply_adds < cheapest(curve).multiply_adds:
+        curve, temperatures = tempered_curve, fitted
+    chosen = cheapest(curve)
+    some_exit_correct = np.any([correct[name] for name in exits], axis=0)
+    main_cost = cost([False] * len(exits), len(exits))
+    kept = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).astype(int))
     return Calibration(
         examples=len(labels),
         max_accuracy_drop=max_accuracy_drop,
         chosen=chosen,
         best=curve[-1],
-        main=OperatingPoint(
-            {}, float(right[MAIN].mean()), cost([False] * len(exits), -1), {MAIN: 1.0}
-        ),
-        curve=_thinned(curve),
-        exit_accuracy={name: float(right[name].mean()) for name in names},
-        overthought=float(np.mean(early & ~right[MAIN])),
-        temperatures={
-            name: temperatures[name] for name in chosen.thresholds if temperatures
-        },
+        main=OperatingPoint({}, accuracy[MAIN], main_cost, {MAIN: 1.0}),
+        curve=[curve[index] for index in kept],
+        exit_accuracy=accuracy,
+        overthought=float(np.mean(some_exit_correct & ~correct[MAIN])),
+        temperatures={n: temperatures[n] for n in chosen.thresholds if temperatures},
     )
 
 
-def halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the pictures that choose and of those that check.
+def stratified_halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the pictures that choose thresholds, and of those that check them.
 
-    Args:
-        labels: Class indices `(pictures,)`; half of each class is on either side.
-        seed: Chooses which.
+    Each half gets half of every class.
     """
     random = np.random.default_rng(seed)
     checks = np.zeros(len(labels), bool)
@@ -141,24 +143,59 @@ def halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~checks), np.flatnonzero(checks)
 
 
-class _CostOfAnswer:
-    """Multiply-adds up to an answer, with the heads of the used exits on the way."""
+def puts_out_logits(model: keras.Model) -> bool:
+    """Whether a model's outputs are logits, judged by its main output."""
+    return output_activation(model.output[MAIN]) == "linear"
 
-    def __init__(self, model, names):
-        self.model, self.names, self.known = model, names, {}
 
-    def __call__(self, used: list[bool], answer: int) -> float:
-        *exits, main = self.names
-        answer = answer % len(self.names)
-        passed = [name for name, is_used in zip(exits, used, strict=True) if is_used]
-        names = (*passed, main)
-        if answer < len(exits):
-            # where the exit is not used, nobody leaves there at any cost
-            names = tuple(name for name in passed if exits.index(name) <= answer)
-        if names not in self.known:
-            tensors = [self.model.output[name] for name in names]
-            self.known[names] = sum(multiply_adds_by_step(self.model, *tensors))
-        return float(self.known[names])
+def _collect_answers(
+    model: keras.Model, names: Sequence[str], dataset: Dataset
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Each output's probabilities `(pictures, classes)`, and the class indices."""
+    outputs = [model.output[name] for name in names]
+    forward = compiled(keras.Model([model.inputs[0]], outputs))
+    collected: list[list[np.ndarray]] = []
+    labels = []
+    for images, batch_labels in _batches(dataset):
+        images = check_images(model, images)
+        batch = ops.convert_to_tensor(images, model.inputs[0].dtype)
+        collected.append([ops.convert_to_numpy(answer) for answer in forward([batch])])
+        indices = np.asarray(batch_labels)
+        one_hot = indices.ndim == 2 and indices.shape[1] > 1
+        labels.append(indices.argmax(-1) if one_hot else indices.reshape(-1))
+    if not sum(map(len, labels)):
+        raise ValueError("There are no pictures to calibrate on: the dataset is empty.")
+    answers = [np.concatenate(parts) for parts in zip(*collected, strict=True)]
+    if puts_out_logits(model):
+        answers = [softmax(logits) for logits in answers]
+    return dict(zip(names, answers, strict=True)), np.concatenate(labels)
+
+
+def _batches(dataset: Dataset, batch_size: int = 256) -> Iterator[tuple]:
+    if not (isinstance(dataset, tuple) and len(dataset) == 2):
+        for images, labels, *_ in dataset:
+            yield images, main_of(labels)
+        return
+    images, labels = dataset
+    for start in range(0, len(labels), batch_size):
+        batch = slice(start, start + batch_size)
+        yield images[batch], labels[batch]
+
+
+def _answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
+    """Multiply-adds of an answer, including the heads of the used exits before it."""
+
+    @functools.cache
+    def cost_of(*outputs: str) -> float:
+        tensors = [model.output[name] for name in outputs]
+        return float(sum(multiply_adds_by_step(model, *tensors)))
+
+    def cost(used: Sequence[bool], answer: int) -> float:
+        # An exit that is not used answers no picture: its cost does not matter.
+        main = [MAIN] if answer == len(exits) else []
+        return cost_of(*itertools.compress(exits[: answer + 1], used), *main)
+
+    return cost
 
 
 def _point(grid: search.Grid, names: list[str], cell: int) -> OperatingPoint:
@@ -166,16 +203,11 @@ def _point(grid: search.Grid, names: list[str], cell: int) -> OperatingPoint:
         name: float(share.ravel()[cell])
         for name, share in zip(names, grid.shares, strict=True)
     }
-    thresholds = dict(zip(names, grid.thresholds(cell), strict=False))
+    thresholds = dict(zip(names[:-1], grid.thresholds(cell), strict=True))
     return OperatingPoint(
-        # an exit where nobody leaves is no exit
+        # An exit where no picture leaves is not computed.
         {name: level for name, level in thresholds.items() if shares[name]},
         float(grid.accuracy.ravel()[cell]),
         float(grid.cost.ravel()[cell]),
         {name: share for name, share in shares.items() if share},
     )
-
-
-def _thinned(curve: list[OperatingPoint], most: int = 100) -> list[OperatingPoint]:
-    keep = np.unique(np.linspace(0, len(curve) - 1, most).astype(int))
-    return [curve[index] for index in keep]

@@ -1,76 +1,92 @@
-"""What exits are made of: which outputs, which numbers, which data."""
+"""Errors for wrong exits, thresholds and pictures, raised before any computation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import numpy as np
 
+from keras_inception.early_exit.confidence import MEASURES
 from keras_inception.graph import layer_of
-from keras_inception.outputs import MAIN, Output, output_activation
+from keras_inception.outputs import MAIN, Output
+from keras_inception.text import list_names
+
+Numbers = Mapping[str, float]
 
 
-def puts_out_logits(model: keras.Model) -> bool:
-    """Whether a model's outputs are logits."""
-    return output_activation(layer_of(model.output[MAIN])) == "linear"
+def check_settings(
+    model: keras.Model, thresholds: Numbers, temperatures: Numbers, confidence: str
+) -> None:
+    """Raises a `ValueError` if one of `EarlyExit`'s arguments is wrong."""
+    _check_exits(model, thresholds)
+    _check_numbers("threshold", thresholds, "at least 0", lambda number: number >= 0)
+    _check_numbers("temperature", temperatures, "above 0", lambda number: number > 0)
+    if surplus := [name for name in temperatures if name not in thresholds]:
+        raise ValueError(
+            f"temperatures names exits without a threshold: {list_names(surplus)}"
+        )
+    if confidence not in MEASURES:
+        raise ValueError(
+            f"confidence must be one of {', '.join(MEASURES)}. Received: {confidence!r}"
+        )
 
 
-def batches(dataset, batch_size: int = 256) -> Iterator[tuple]:
-    """Batches of `(images, labels)` from a pair of arrays or from batches."""
-    if not (isinstance(dataset, tuple) and len(dataset) == 2):
-        for images, labels, *_ in dataset:
-            yield images, labels[MAIN] if isinstance(labels, dict) else labels
-        return
-    images, labels = dataset
-    for start in range(0, len(labels), batch_size):
-        batch = slice(start, start + batch_size)
-        yield images[batch], labels[batch]
+def possible_exits(model: keras.Model) -> list[str]:
+    """The heads that predict the classes themselves; `ValueError` if there are none."""
+    _check_exits(model, ())
+    exits = [n for n in model.output if n != MAIN and not _is_coarse(model, n)]
+    if not exits:
+        raise ValueError(
+            "The model has no head to exit at: none, or all predict superclasses."
+        )
+    return exits
 
 
-def check_exits(model: keras.Model, names) -> None:
-    """Refuses a model without named outputs, and names that are no exits."""
+def check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Returns a batch as an array; a `ValueError` if its shape is not the model's."""
+    images = np.asarray(images)
+    expected = tuple(model.inputs[0].shape)
+    sizes = zip(expected[1:], images.shape[1:], strict=False)
+    if images.ndim != len(expected) or any(e not in (None, size) for e, size in sizes):
+        raise ValueError(
+            f"The model takes a batch of shape {expected}. Received: {images.shape}"
+        )
+    return images
+
+
+def _check_exits(model: keras.Model, names: Iterable[str]) -> None:
     outputs = model.output
     if not isinstance(outputs, dict) or MAIN not in outputs or len(model.inputs) != 1:
         raise ValueError(
-            "EarlyExit needs a model with one input whose outputs are a dict with "
-            f"{MAIN!r} and heads, as GoogLeNet() and attach_auxiliary() make. "
-            f"Received {len(model.inputs)} input(s) and the outputs: {outputs}"
+            f"EarlyExit needs a model with one input and a dict of outputs, {MAIN!r} "
+            "and heads, as GoogLeNet() and attach_auxiliary() return. Received "
+            f"{len(model.inputs)} input(s) and the outputs: {outputs}"
         )
     heads = [name for name in outputs if name != MAIN]
-    unknown = [name for name in names if name not in heads]
-    if unknown:
-        raise ValueError(
-            f"There is no head {', '.join(map(repr, unknown))} to exit at. The heads "
-            f"are: {', '.join(heads) or 'none'}"
-        )
     for name in names:
-        if is_coarse(model, name):
+        if name not in heads:
             raise ValueError(
-                f"{name!r} can't be an exit: it learnt superclasses, so its answers "
-                "are coarser than main's."
+                f"The model has no head {name!r}. Its heads: {list_names(heads)}"
+            )
+        if _is_coarse(model, name):
+            raise ValueError(
+                f"{name!r} cannot be an exit: it predicts superclasses, not classes."
             )
 
 
-def is_coarse(model: keras.Model, name: str) -> bool:
-    """Whether an output answers in superclasses."""
+def _is_coarse(model: keras.Model, name: str) -> bool:
     layer = layer_of(model.output[name])
     return isinstance(layer, Output) and layer.superclasses is not None
 
 
-def check_numbers(
-    kind: str,
-    numbers: Mapping[str, float],
-    *,
-    least: float = -np.inf,
-    above: float = -np.inf,
+def _check_numbers(
+    kind: str, numbers: Numbers, bound: str, accepts: Callable[[float], bool]
 ) -> None:
-    """Refuses what is no number or out of its range, NaN as well."""
     for name, number in numbers.items():
         try:
-            good = float(number) >= least and float(number) > above
+            good = accepts(float(number))  # False for NaN
         except (TypeError, ValueError):
             good = False
         if not good:
-            bound = f"at least {least}" if least > above else f"above {above}"
             raise ValueError(
                 f"The {kind} of {name!r} must be a number {bound}. Received: {number!r}"
             )

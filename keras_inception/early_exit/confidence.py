@@ -1,70 +1,83 @@
-"""How sure an answer is, from its probabilities."""
+"""How confident an answer is, from its probabilities.
 
+Every function takes NumPy arrays and tensors alike, in a graph too. Arrays go to NumPy,
+which takes a thirtieth of the time of `keras.ops` for one picture.
+"""
+
+import math
 from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
+from keras import ops
 
-SMALLEST = 1e-30  # probabilities below count as this in logarithms
+SMALLEST = 1e-30  # smaller probabilities count as this one in logarithms
 
-
-def max_probability(probabilities: np.ndarray) -> np.ndarray:
-    """The probability of the likeliest class, `1 / classes` to 1."""
-    return probabilities.max(axis=-1)
+Array = TypeVar("Array", bound=Any)  # a NumPy array or a tensor
 
 
-def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """1 less the entropy over its largest value: 0 (all alike) to 1 (certain)."""
-    logs = np.log(np.maximum(probabilities, SMALLEST))
-    return 1 + (probabilities * logs).sum(axis=-1) / np.log(probabilities.shape[-1])
+def max_probability(probabilities: Array) -> Array:
+    """The probability of the most likely class, from `1 / classes` to 1."""
+    return _library(probabilities).max(probabilities, axis=-1)
 
 
-MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+def entropy(probabilities: Array) -> Array:
+    """1 minus the normalized entropy: 0 (all classes alike) to 1 (certain)."""
+    library = _library(probabilities)
+    weighted = probabilities * _logarithms(probabilities)
+    return 1 + library.sum(weighted, axis=-1) / math.log(probabilities.shape[-1])
+
+
+MEASURES: dict[str, Callable[[Any], Any]] = {
     "max_probability": max_probability,
     "entropy": entropy,
 }
 
 
-def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The softmax of the logits over `temperature`; above 1 it is less sure.
+def softmax(logits: Array) -> Array:
+    """Logits `(..., classes)` as probabilities."""
+    library = _library(logits)
+    powers = library.exp(logits - library.max(logits, axis=-1, keepdims=True))
+    return powers / library.sum(powers, axis=-1, keepdims=True)
+
+
+def tempered(probabilities: Array, temperature: float) -> Array:
+    """The softmax of the logits divided by `temperature`; above 1 is less confident.
 
     Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2. The logits
-    are taken back from the probabilities: a softmax doesn't see the constant between.
+    are recovered from the probabilities up to a constant, which a softmax ignores.
     """
     if temperature == 1:
         return probabilities
-    logits = np.log(np.maximum(probabilities, SMALLEST)) / temperature
-    return softmax(logits)
+    return softmax(_logarithms(probabilities) / temperature)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits `(..., classes)` as probabilities."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least crossentropy on held-out data.
-
-    Args:
-        probabilities: `(examples, classes)`.
-        labels: Class indices `(examples,)`.
-
-    Returns:
-        A number from 0.1 to 10.
-    """
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Finds the temperature, from 0.1 to 10, with the smallest crossentropy."""
     rows = np.arange(len(labels))
+    exact = probabilities.astype("float64")  # the minimum is flat
 
     def crossentropy(log_temperature):
-        right = tempered(probabilities, np.exp(log_temperature))[rows, labels]
-        return -np.mean(np.log(np.maximum(right, SMALLEST)))
+        of_labels = tempered(exact, math.exp(log_temperature))[rows, labels]
+        return -np.mean(_logarithms(of_labels))
 
-    # convex in 1 / temperature, so that halving a bracket finds it: golden section
-    low, high = np.log(0.1), np.log(10)
-    shrink = (np.sqrt(5) - 1) / 2
+    # Golden-section search: the crossentropy is convex in 1 / temperature.
+    low, high = math.log(0.1), math.log(10)
+    shrink = (math.sqrt(5) - 1) / 2
     for _ in range(40):
-        a, b = high - shrink * (high - low), low + shrink * (high - low)
-        if crossentropy(a) < crossentropy(b):
-            high = b
+        lower, upper = high - shrink * (high - low), low + shrink * (high - low)
+        if crossentropy(lower) < crossentropy(upper):
+            high = upper
         else:
-            low = a
-    return float(np.exp((low + high) / 2))
+            low = lower
+    return math.exp((low + high) / 2)
+
+
+def _logarithms(probabilities: Any) -> Any:
+    library = _library(probabilities)
+    return library.log(library.maximum(probabilities, SMALLEST))
+
+
+def _library(values: object) -> ModuleType:
+    return np if isinstance(values, np.ndarray) else ops

@@ -1,10 +1,9 @@
-"""Every combination of thresholds on a grid, counted at once.
+"""Every combination of thresholds on a grid, evaluated at once.
 
-A picture leaves at the first exit that is sure enough of it. For thresholds on a grid
-it is enough to know, for each picture and exit, between which levels of the grid its
-confidence lies: the pictures are counted once in a table with an axis for every exit,
-and sums along the axes give how many leave where, and how many of these are right, for
-all combinations.
+Where a picture leaves, for any thresholds on the grid, depends only on how many grid
+levels its confidence reaches at each exit. So the pictures are counted once, in a table
+with an axis for each exit. Cumulative sums along the axes give, for all combinations,
+how many leave at each exit, and how many of those are answered correctly.
 """
 
 import dataclasses
@@ -13,106 +12,93 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 CELLS = 100_000  # of the table: 316 levels for each of two exits, 46 for each of three
-NEVER = np.inf  # the threshold of an exit that isn't used
+NEVER = np.inf  # the threshold of an exit that is not used
+
+# The cost of an answer: which exits are used, and the index of the output that answers.
+Cost = Callable[[list[bool], int], float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """What follows from each combination of thresholds.
+    """Accuracy and cost of each combination of thresholds.
 
-    Attributes:
-        levels: Thresholds tried, for each exit; the last one is `NEVER`.
-        shares: Share of pictures that each answer is taken for, `main` last: arrays
-            with an axis for every exit.
-        accuracy: Share of right answers, of the same shape.
-        cost: Mean cost per picture, of the same shape.
+    Arrays have an axis for each exit, with its levels; a `cell` is a position in the
+    flattened arrays.
     """
 
-    levels: list[np.ndarray]
-    shares: list[np.ndarray]
+    levels: list[np.ndarray]  # the thresholds of each exit; the last one is NEVER
+    shares: list[np.ndarray]  # of the pictures each output answers; main is last
     accuracy: np.ndarray
-    cost: np.ndarray
+    cost: np.ndarray  # mean per picture
 
     def thresholds(self, cell: int) -> list[float]:
-        """The thresholds at a position of the flattened arrays."""
+        """The thresholds of a cell, one for each exit."""
         index = np.unravel_index(cell, self.accuracy.shape)
         return [float(of[i]) for of, i in zip(self.levels, index, strict=True)]
 
+    def pareto_front(self) -> np.ndarray:
+        """The cells of the Pareto front, in order of rising cost and accuracy."""
+        order = np.lexsort((-self.accuracy.ravel(), self.cost.ravel()))
+        best = np.maximum.accumulate(self.accuracy.ravel()[order])
+        rises = np.append(True, best[1:] > best[:-1])
+        return order[rises]
 
-def every_combination(
+
+def evaluate_grid(
     confidences: Sequence[np.ndarray],
-    right: Sequence[np.ndarray],
-    cost: Callable[[list[bool], int], float],
+    correct: Sequence[np.ndarray],
+    cost: Cost,
 ) -> Grid:
-    """Counts what every combination of thresholds does to held-out pictures.
+    """Evaluates every combination of thresholds on pictures with known answers.
 
-    Args:
-        confidences: Each exit's confidence `(pictures,)`, exits in network order.
-        right: Whether each output is right `(pictures,)`, the exits' and then main's.
-        cost: From which exits are used, and the number of the output that answers, to
-            the cost of this answer.
+    `confidences` holds each exit's `(pictures,)`, in network order, and `correct`
+    whether each output is right, main last.
     """
-    exits, pictures = len(confidences), len(right[-1])
+    exits, pictures = len(confidences), len(correct[-1])
     count = max(2, int(CELLS ** (1 / max(exits, 1))))
+    quantiles = np.linspace(0, 1, count - 1)
     levels = [
-        np.append(np.unique(np.quantile(of, np.linspace(0, 1, count - 1))), NEVER)
-        for of in confidences
+        np.append(np.unique(np.quantile(values, quantiles)), NEVER)
+        for values in confidences
     ]
-    # Position of a picture along an exit's axis: how many levels it reaches. It leaves
-    # under level number t, from 0, if that is more than t.
-    cells = tuple(
-        np.searchsorted(of, confidence, side="right")
-        for of, confidence in zip(levels, confidences, strict=True)
-    )
-    shape = tuple(len(of) for of in levels)
+    # A picture's index along an exit's axis is the number of levels that it reaches: it
+    # leaves under the thresholds levels[0] to levels[index - 1].
+    pairs = zip(levels, confidences, strict=True)
+    reached = tuple(np.searchsorted(*pair, side="right") for pair in pairs)
+    shape = tuple(map(len, levels))
 
-    def table(weights):
+    def table(weights: np.ndarray | float) -> np.ndarray:
         counts = np.zeros(shape)
-        np.add.at(counts, cells, weights)
+        np.add.at(counts, reached, weights)
         return counts
 
-    leaving = [_leaving(table(1.0), k) for k in range(exits + 1)]
-    hits = [_leaving(table(right[k]), k) for k in range(exits + 1)]
-    costs = sum(leaving[k] * _cost_of_answer(shape, k, cost) for k in range(exits + 1))
-    shares = [np.broadcast_to(of / pictures, shape) for of in leaving]
-    return Grid(levels, shares, sum(hits) / pictures, costs / pictures)
+    # Counts and costs are whole numbers, so that equal sums stay equal.
+    shares, hits, total_cost = [], np.zeros(shape), np.zeros(shape)
+    for answer in range(exits + 1):
+        answered = _answered_at(table(1.0), answer)
+        shares.append(np.broadcast_to(answered / pictures, shape))
+        hits += _answered_at(table(correct[answer]), answer)
+        total_cost += answered * _cost_of_answer(shape, answer, cost)
+    return Grid(levels, shares, hits / pictures, total_cost / pictures)
 
 
-def _leaving(counts: np.ndarray, answer: int) -> np.ndarray:
-    """How much of `counts` is answered at one output, for every combination."""
+def _answered_at(counts: np.ndarray, answer: int) -> np.ndarray:
+    """How much of `counts` one output answers, for every combination."""
     for axis in range(counts.ndim):
-        stays = np.cumsum(counts, axis)  # reaches at most t levels: does not leave
-        everyone = np.take(stays, [-1], axis)
+        # Cumulated up to a level: the pictures that do not reach it, so do not leave.
+        staying = np.cumsum(counts, axis)
+        everyone = np.take(staying, [-1], axis)
         if axis < answer:
-            counts = stays
-        elif axis == answer:
-            counts = everyone - stays
+            counts = staying
         else:
-            counts = everyone
+            counts = everyone - staying if axis == answer else everyone
     return counts
 
 
-def _cost_of_answer(shape, answer: int, cost) -> np.ndarray:
-    """The cost of one output's answer, for every combination.
-
-    It depends on which exits are used, not on their thresholds: the heads of the others
-    are not computed.
-    """
+def _cost_of_answer(shape: tuple[int, ...], answer: int, cost: Cost) -> np.ndarray:
+    """The cost of one output's answer, which depends only on the exits in use."""
     costs = np.empty(shape)
     for used in np.ndindex((2,) * len(shape)):
-        part = tuple(
-            slice(None, -1) if is_used else slice(-1, None) for is_used in used
-        )
-        costs[part] = cost([bool(is_used) for is_used in used], answer)
+        cells = tuple(slice(-1) if is_used else slice(-1, None) for is_used in used)
+        costs[cells] = cost([bool(is_used) for is_used in used], answer)
     return costs
-
-
-def front(grid: Grid) -> np.ndarray:
-    """Positions of the combinations that none is both cheaper and better than.
-
-    In order of rising cost and accuracy.
-    """
-    order = np.lexsort((-grid.accuracy.ravel(), grid.cost.ravel()))
-    best = np.maximum.accumulate(grid.accuracy.ravel()[order])
-    rises = np.append(True, best[1:] > best[:-1])
-    return order[rises]

@@ -1,7 +1,8 @@
-"""What early exits save on this machine, in seconds rather than multiply-adds."""
+"""Seconds per picture with early exits, beside the main output alone."""
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,87 +14,70 @@ from keras_inception.outputs import MAIN
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds per picture, measured in turns: the mean over the pictures.
-
-    Attributes:
-        batch_size: How many pictures start together.
-        pictures: How many were timed.
-        main: The plain main model, compiled the same way.
-        early_exit: The exits at their thresholds.
-        by_exit: Every picture leaving at one output, through the exits before it.
-    """
+    """Mean seconds per picture, measured in alternation."""
 
     batch_size: int
     pictures: int
-    main: float
-    early_exit: float
-    by_exit: dict[str, float]
+    main: float  # the main output alone, compiled the same way
+    early_exit: float  # the exits at their thresholds
+    by_output: dict[str, float]  # if that output answered all, after the exits before
 
     @property
     def speedup(self) -> float:
-        """How many times as fast as the plain main model."""
+        """How many times as fast as the main output alone."""
         return self.main / self.early_exit
 
 
-def measure(
-    early_exit: EarlyExit, images, batch_sizes: Sequence[int]
+def measure_timings(
+    early_exit: EarlyExit, images: np.ndarray, batch_sizes: Sequence[int]
 ) -> dict[int, Timing]:
-    """Times exits beside the plain main model, and each exit by itself.
+    """Times early exits, main alone, and each exit by itself, by batch size.
 
-    Args:
-        early_exit: The exits.
-        images: Pictures like those to come: how many leave where depends on them.
-        batch_sizes: How many start together; each is measured.
-
-    Returns:
-        Batch size to what was measured.
+    The pictures should be typical: the time depends on how many leave at each exit.
     """
-    model, passed = early_exit.model, {}
-    everyone_at = {}
+    model = early_exit.model
+    never: dict[str, float] = {}
+    candidates = {"main alone": EarlyExit(model, {}), "early exits": early_exit}
     for name in early_exit.thresholds:
-        everyone_at[name] = EarlyExit(model, passed | {name: 0.0})
-        passed[name] = np.inf
-    everyone_at[MAIN] = EarlyExit(model, passed)
-    candidates = {"plain": EarlyExit(model, {}), "exits": early_exit, **everyone_at}
+        candidates[name] = EarlyExit(model, never | {name: 0.0})
+        never[name] = math.inf
+    candidates[MAIN] = EarlyExit(model, never)
     timings = {}
     for size in batch_sizes:
         calls = {
-            name: functools.partial(candidate.predict, batch_size=size)
-            for name, candidate in candidates.items()
+            name: functools.partial(exits.predict, batch_size=size)
+            for name, exits in candidates.items()
         }
-        seconds = in_turns(calls, images, -(-len(images) // 4), blocks=4)
-        mean = {name: of.sum() / len(images) for name, of in seconds.items()}
-        by_exit = {name: mean[name] for name in everyone_at}
-        timings[size] = Timing(size, len(images), mean["plain"], mean["exits"], by_exit)
+        seconds = time_alternately(calls, images, -(-len(images) // 4), blocks=4)
+        mean = {name: float(s.sum()) / len(images) for name, s in seconds.items()}
+        alone, early = mean.pop("main alone"), mean.pop("early exits")
+        timings[size] = Timing(size, len(images), alone, early, by_output=mean)
     return timings
 
 
-def in_turns(
-    candidates: Mapping[str, Callable], images, per_call: int, blocks: int = 20
+def time_alternately(
+    candidates: Mapping[str, Callable[[np.ndarray], object]],
+    images: np.ndarray,
+    per_call: int,
+    blocks: int = 20,
 ) -> dict[str, np.ndarray]:
-    """Wall seconds of each candidate for each block of pictures, one after the other.
+    """Times candidates in alternation, so that other load affects all of them alike.
 
-    Whatever else the machine does meets all candidates alike; the order turns round
-    from block to block.
-
-    Args:
-        candidates: By name, functions of some pictures.
-        images: The pictures of all blocks.
-        per_call: How many pictures a candidate is called with; a block is at least one
-            call.
-        blocks: In how many parts the pictures are timed. Defaults to 20.
+    All candidates take a block of pictures, in calls of `per_call`, before the next
+    block. Returns each candidate's wall seconds for each block, `(blocks,)`.
     """
     size = -(-len(images) // blocks)
     size = -(-size // per_call) * per_call
     for candidate in candidates.values():  # traces, compiles, allocates
         candidate(images[:per_call])
-    seconds = {name: [] for name in candidates}
-    for index, start in enumerate(range(0, len(images), size)):
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    order = list(candidates)
+    for start in range(0, len(images), size):
         block = images[start : start + size]
-        order = list(candidates) if index % 2 else list(reversed(candidates))
+        order.reverse()
         for name in order:
             started = time.perf_counter()
             for first in range(0, len(block), per_call):
                 candidates[name](block[first : first + per_call])
             seconds[name].append(time.perf_counter() - started)
-    return {name: np.array(of) for name, of in seconds.items()}
+    return {name: np.array(times) for name, times in seconds.items()}

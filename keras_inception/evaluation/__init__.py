@@ -1,4 +1,9 @@
-"""Honest numbers: 1, 10 and 144 crops, ensembles, and where a model is wrong."""
+"""Evaluation by 1, 10 or 144 crops, of one model or an ensemble, with its mistakes.
+
+crops     where the crops of a picture lie, and their pixels
+evaluate  `evaluate`: probabilities beside the truth, and figures of them
+plots     the confusion table and the worst mistakes as PNG files
+"""
 
 from keras_inception.evaluation.crops import (
     CROP_COUNTS,

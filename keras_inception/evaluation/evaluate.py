@@ -1,30 +1,27 @@
-"""What a model, or several together, make of labelled pictures."""
+"""`evaluate`: the predictions of a model, or of several, beside the true classes."""
 
 import dataclasses
-import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import NamedTuple
+from itertools import islice, tee
 
 import keras
 import numpy as np
 
 from keras_inception.evaluation.crops import take_crops
-from keras_inception.outputs import MAIN
+from keras_inception.outputs import main_of
 
 MISTAKES_KEPT = 25
 
 
-class Mistake(NamedTuple):
-    """A picture that was taken for another class.
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """A picture whose predicted class is wrong.
 
     Attributes:
-        index: Of the picture, in the order they came.
-        picture: What the network saw of it, the centred square, uint8
-            `(side, side, 3)`.
+        index: The picture's number, in the order of evaluation.
+        picture: The square that the model takes, uint8 `(input_size, input_size, 3)`.
         label: The true class.
-        predicted: The class that got the highest probability.
-        probability: That probability.
+        predicted, probability: The most probable class, and its probability.
     """
 
     index: int
@@ -36,7 +33,7 @@ class Mistake(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Probabilities beside the truth.
+    """Probabilities beside the true classes, and figures computed from them.
 
     Attributes:
         probabilities: float32 `(pictures, classes)`.
@@ -52,11 +49,11 @@ class Evaluation:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The likeliest class of each picture, `(pictures,)`."""
+        """The most probable class of each picture, `(pictures,)`."""
         return self.probabilities.argmax(axis=1)
 
     def top(self, count: int) -> float:
-        """Share of the pictures whose class is among the `count` likeliest.
+        """Fraction of pictures whose class is among the `count` most probable.
 
         Example:
         >>> probabilities = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
@@ -69,7 +66,7 @@ class Evaluation:
 
     @property
     def confusion(self) -> np.ndarray:
-        """How many pictures of each class (row) were taken for which (column)."""
+        """Number of pictures by true class (row) and predicted class (column)."""
         classes = len(self.class_names)
         table = np.zeros((classes, classes), int)
         np.add.at(table, (self.labels, self.predicted), 1)
@@ -77,10 +74,37 @@ class Evaluation:
 
     @property
     def per_class_accuracy(self) -> np.ndarray:
-        """Share of each class that was recognised, `(classes,)`; NaN without any."""
-        table = self.confusion
-        with np.errstate(invalid="ignore"):
-            return table.diagonal() / table.sum(axis=1)
+        """Recall of each class, `(classes,)`; NaN for a class without pictures."""
+        return self.per_class["recall"]
+
+    @property
+    def per_class(self) -> dict[str, np.ndarray]:
+        """`"precision"`, `"recall"`, `"f1"` and `"pictures"` of each class.
+
+        Arrays `(classes,)`, by scikit-learn. The precision of a class that was never
+        predicted is 0; recall and F1 of a class without pictures are NaN.
+        """
+        from sklearn.metrics import precision_recall_fscore_support
+
+        classes = range(len(self.class_names))
+        figures = precision_recall_fscore_support(
+            self.labels, self.predicted, labels=classes, zero_division=0
+        )
+        precision, recall, f1, pictures = figures
+        recall[pictures == 0] = f1[pictures == 0] = np.nan
+        return {
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "pictures": pictures,
+        }
+
+    @property
+    def macro_averages(self) -> dict[str, float]:
+        """Means of `"precision"`, `"recall"` and `"f1"` over classes with pictures."""
+        scores = self.per_class
+        present = scores.pop("pictures") > 0
+        return {name: float(values[present].mean()) for name, values in scores.items()}
 
 
 def predict_crops(
@@ -89,39 +113,38 @@ def predict_crops(
     crops: int = 1,
     batch_size: int = 32,
 ) -> Iterator[np.ndarray]:
-    """Softmax probabilities, averaged over a picture's crops and over the models.
+    """Predicts probabilities, averaged over a picture's crops and over the models.
 
     Args:
-        models: Take raw RGB pixels in squares, which may differ in size, and return
-            probabilities, or a dict of which `main` is taken.
+        models: Models that take raw RGB pixels in squares, each of its own input size,
+            and return probabilities, or a dict whose `main` is used.
         pictures: Pixels 0..255, each `(height, width, 3)` of its own size.
-        crops: 1, 10 or 144 of each picture. Defaults to 1.
-        batch_size: Crops that a model sees at a time. Defaults to 32.
+        crops: 1, 10 or 144 crops of each picture. Defaults to 1.
+        batch_size: Crops per batch. Defaults to 32.
 
     Yields:
         float32 `(classes,)` for each picture.
 
     Raises:
-        ValueError: If there is no model, or one returns no probabilities.
+        ValueError: If there is no model, or one does not return probabilities.
     """
     if not models:
         raise ValueError("At least one model is needed to predict.")
-    mains = [_main(model) for model in models]
-    sides = [model.input.shape[1] for model in models]
+    # without the heads, which would be computed in vain
+    mains = [keras.Model(m.input, main_of(m.output), name=m.name) for m in models]
+    sizes = [model.input.shape[1] for model in models]
     pictures = iter(pictures)
     while chunk := list(islice(pictures, max(1, batch_size // crops))):
-        seen = {
-            side: np.concatenate(
-                [take_crops(picture, crops, side) for picture in chunk]
-            )
-            for side in dict.fromkeys(sides)
+        inputs = {
+            size: np.concatenate([take_crops(p, crops, size) for p in chunk])
+            for size in set(sizes)
         }
         scores = [
-            _probabilities(main, seen[side], batch_size)
-            for main, side in zip(mains, sides, strict=True)
+            _scores(main, inputs[size], batch_size)
+            for main, size in zip(mains, sizes, strict=True)
         ]
-        together = np.mean(scores, axis=0).reshape(len(chunk), crops, -1)
-        yield from together.mean(axis=1, dtype="float32")
+        mean_over_models = np.mean(scores, axis=0).reshape(len(chunk), crops, -1)
+        yield from mean_over_models.mean(axis=1, dtype="float32")
 
 
 def evaluate(
@@ -131,18 +154,16 @@ def evaluate(
     crops: int = 1,
     batch_size: int = 32,
 ) -> Evaluation:
-    """Asks models about labelled pictures.
+    """Predicts labeled pictures and keeps the most confident mistakes.
 
     Args:
-        models: As `predict_crops`.
+        models, crops, batch_size: As in `predict_crops`.
         pictures: Pairs of pixels 0..255 `(height, width, 3)` and class index; read
-            once, one chunk at a time.
+            once, one batch at a time.
         class_names: Names in label order.
-        crops: 1, 10 or 144 of each picture. Defaults to 1.
-        batch_size: Crops that a model sees at a time. Defaults to 32.
 
     Raises:
-        ValueError: If there is no picture or no model, or one returns no probabilities.
+        ValueError: If there is no picture, or as `predict_crops` does.
 
     Example:
     >>> model = ki.GoogLeNet((64, 64, 3), classes=2, width=0.125)
@@ -151,57 +172,39 @@ def evaluate(
     >>> evaluate([model], pictures, ["cat", "dog"], crops=10).probabilities.shape
     (2, 2)
     """
-    waiting, labels, probabilities, worst = [], [], [], []
-
-    def remembered():
-        for picture, label in pictures:
-            waiting.append(picture)
-            labels.append(label)
-            yield picture
-
-    side = models[0].input.shape[1] if models else 0
-    for scores in predict_crops(models, remembered(), crops, batch_size):
-        picture, index = waiting.pop(0), len(probabilities)
+    pairs, copies = tee(pictures)
+    inputs = (picture for picture, _ in copies)
+    predictions = predict_crops(models, inputs, crops, batch_size)
+    labels, probabilities = [], []
+    worst: list[Mistake] = []
+    for scores, (picture, label) in zip(predictions, pairs, strict=True):
+        labels.append(int(label))
         probabilities.append(scores)
-        predicted, label = int(scores.argmax()), int(labels[index])
-        if predicted == label:
+        predicted, probability = int(scores.argmax()), float(scores.max())
+        full = len(worst) == MISTAKES_KEPT
+        if predicted == label or (full and probability <= worst[-1].probability):
             continue
-        # sorted by probability, then by index, so that no two are equal
-        entry = (float(scores[predicted]), -index)
-        if len(worst) < MISTAKES_KEPT or entry > worst[0][:2]:
-            square = take_crops(picture, 1, side)[0].round().astype("uint8")
-            mistake = Mistake(index, square, label, predicted, entry[0])
-            keep = heapq.heappush if len(worst) < MISTAKES_KEPT else heapq.heappushpop
-            keep(worst, (*entry, mistake))
+        square = take_crops(picture, 1, models[0].input.shape[1])[0]
+        square, index = square.round().astype("uint8"), len(labels) - 1
+        worst.append(Mistake(index, square, int(label), predicted, probability))
+        worst.sort(
+            key=lambda mistake: -mistake.probability
+        )  # keeps the order of equals
+        del worst[MISTAKES_KEPT:]
     if not labels:
         raise ValueError("There is no picture to evaluate on.")
-    return Evaluation(
-        np.stack(probabilities),
-        np.array(labels),
-        [str(name) for name in class_names],
-        [mistake for *_, mistake in sorted(worst, key=lambda entry: entry[:2])[::-1]],
-    )
+    names = [str(name) for name in class_names]
+    return Evaluation(np.stack(probabilities), np.array(labels), names, worst)
 
 
-def _main(model: keras.Model) -> keras.Model:
-    if isinstance(model.output, dict):
-        return keras.Model(model.input, model.output[MAIN])
-    return model
-
-
-def _probabilities(
-    model: keras.Model, crops: np.ndarray, batch_size: int
-) -> np.ndarray:
-    scores = np.concatenate(
-        [
-            np.asarray(model.predict_on_batch(crops[start : start + batch_size]))
-            for start in range(0, len(crops), batch_size)
-        ]
-    )
+def _scores(model: keras.Model, crops: np.ndarray, batch_size: int) -> np.ndarray:
+    starts = range(0, len(crops), batch_size)
+    batches = [crops[start : start + batch_size] for start in starts]
+    scores = np.concatenate([np.asarray(model.predict_on_batch(b)) for b in batches])
     if (scores < 0).any() or not np.allclose(scores.sum(axis=1), 1, atol=1e-2):
         raise ValueError(
-            f"{model.name} returns no probabilities, which are what is averaged over "
-            "crops and models: its outputs do not add up to 1. Build it with "
-            "classifier_activation='softmax'."
+            f"{model.name} does not return probabilities: its outputs do not add up to "
+            "1. Only probabilities can be averaged over crops and models. Build the "
+            "model with classifier_activation='softmax'."
         )
     return scores

@@ -1,7 +1,19 @@
-"""SavedModels for TF Serving, and other formats: the main output alone, labels inside.
+"""Exports a classifier: its main output only, with class names.
 
-`saved_models/NAME/VERSION/` appears whole, by rename, after its own warm-up requests
-have been answered by what was written.
+A SavedModel for TF Serving, or a file for another runtime, appears whole in
+`saved_models/NAME/VERSION/`, by rename, after what was written has been loaded and
+compared with the model in memory.
+
+    saved_model    writes a SavedModel
+    formats        writes and opens ONNX, OpenVINO and LiteRT files
+    preparation    checks both begin with: backend, main output, class names
+    signatures     the signatures of a SavedModel, each with its warm-up request
+    warmup         TF Serving's warm-up file: writes, reads and replays it
+    model_card     model_card.md: data, accuracy, signatures, checksums
+    folding        rewrites a network for inference: folded batch norm, other dtypes
+    quantization   8-bit integers
+    versioning     version directories: next number, publish, rollback, prune
+    classifier     an exported version as a Python function
 """
 
 from keras_inception.export.classifier import load_classifier

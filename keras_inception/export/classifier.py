@@ -5,18 +5,22 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.export.versioning import path_of, versions
 
+Classify = Callable[[str | Path], list[tuple[str, float]]]
 
-def load_classifier(path: str | Path) -> Callable[[str], list[tuple[str, float]]]:
-    """An exported model as a function from a picture file to ranked classes.
+
+def load_classifier(path: str | Path) -> Classify:
+    """Loads an exported model as a function from a picture file to ranked classes.
 
     Args:
-        path: A version, or the directory of versions, whose highest is taken.
+        path: A version, or the directory of versions, whose highest is loaded.
 
     Returns:
-        A function that takes a picture file's path and returns `(class, score)` pairs,
-        best first. It raises a `ValueError` for a file that is no picture.
+        A function from a picture file's path to `(class, score)` pairs, best first. It
+        raises a `ValueError` for a file that is not a picture, and a
+        `FileNotFoundError` for one that does not exist.
 
     Raises:
         ValueError: If there is no exported model with a `serving_bytes` signature.
@@ -27,7 +31,7 @@ def load_classifier(path: str | Path) -> Callable[[str], list[tuple[str, float]]
         path = path_of(path, found[-1]) if found else path
     if not (path / "saved_model.pb").is_file():
         raise ValueError(
-            f"{path} holds no exported model: neither saved_model.pb nor a numbered "
+            f"{path} has no exported model: neither saved_model.pb nor a numbered "
             "version with one, as keras-inception export writes."
         )
     loaded = tf.saved_model.load(path)
@@ -36,21 +40,20 @@ def load_classifier(path: str | Path) -> Callable[[str], list[tuple[str, float]]
             f"{path} has no signature serving_bytes, which takes picture files. It "
             f"has: {', '.join(loaded.signatures) or 'none'}"
         )
-    signature = loaded.signatures["serving_bytes"]
 
-    def classify(image):
+    def classify(image: str | Path) -> list[tuple[str, float]]:
+        # through `loaded`, because a signature does not keep its variables alive
+        signature = loaded.signatures["serving_bytes"]
         try:
-            answer = signature(image_bytes=tf.io.read_file(str(image))[None])
+            answer = signature(**{IMAGE_BYTES: tf.io.read_file(str(image))[None]})
         except tf.errors.NotFoundError:
             raise FileNotFoundError(f"There is no picture file {image}") from None
         except tf.errors.InvalidArgumentError:
             raise ValueError(
-                f"{image} can't be read as a picture: it is neither JPEG nor PNG, or "
-                "damaged"
+                f"{image} can't be read as a picture. It is damaged, or not a JPEG, "
+                "PNG, GIF or BMP file."
             ) from None
         classes, scores = answer["classes"][0].numpy(), answer["scores"][0].numpy()
         return [(c.decode(), float(s)) for c, s in zip(classes, scores, strict=True)]
 
-    # A signature doesn't keep its model's variables alive; the model does.
-    classify.loaded = loaded
     return classify

@@ -1,42 +1,42 @@
-"""The network as runtimes like it: the same answers from other steps.
+"""Rewrites a network for inference: the same answers from other operations.
 
-The model that people read has a layer for each row of its table. What is exported for
-other runtimes, or in fewer bits, is derived from it: batch normalisation becomes part
-of the convolution before it, and response normalisation is written as each runtime
-computes it fastest.
+The model that people read has a layer for each row of its table. The exports for other
+runtimes, or in fewer bits, are derived from it: batch normalization is folded into the
+convolution before it, and response normalization is written as each runtime computes it
+fastest.
 """
 
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_inception.graph import layer_of, step_of, steps_to
+from keras_inception.graph import Step, layer_of, step_of, steps_to
 from keras_inception.layers import LocalResponseNormalization
 
 Conv2D = keras.layers.Conv2D
 _SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
-class OneOperation(LocalResponseNormalization):
-    """Response normalisation as the one operation that OpenVINO and LiteRT know."""
+class FusedNormalization(LocalResponseNormalization):
+    """Response normalization as TensorFlow's operation, for OpenVINO and LiteRT."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.nn.local_response_normalization(
             inputs, self.size // 2, self.bias, self.alpha / self.size, self.beta
         )
 
 
-class Convolved(LocalResponseNormalization):
-    """Response normalisation whose sum is a 1x1 convolution, in the layout of others.
+class ConvolutionNormalization(LocalResponseNormalization):
+    """Response normalization whose sum is a 1x1 convolution, for ONNX Runtime.
 
-    ONNX Runtime has the one operation as well, but is slow at it: docs/performance.md.
+    ONNX Runtime has the operation as well, but is slow at it: docs/performance.md.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         band = self.band(inputs.shape[-1], self.alpha / self.size)
         kernel = tf.constant(band[None, None], inputs.dtype)
         energy = tf.nn.conv2d(tf.square(inputs), kernel, 1, "SAME")
@@ -44,110 +44,68 @@ class Convolved(LocalResponseNormalization):
         return inputs * self.power(tf.nn.bias_add(energy, bias))
 
 
-def for_runtimes(
+def inference_model(
     model: keras.Model,
-    normalization: type[LocalResponseNormalization] = OneOperation,
+    normalization: type[LocalResponseNormalization] = FusedNormalization,
     dtype: str | None = None,
 ) -> keras.Model:
-    """A new model with the same inputs, outputs and answers, made for inference.
+    """Copies a functional model with batch normalization folded, for inference only.
 
-    The weights are copies, and the model itself is left as it is.
-
-    Args:
-        model: A functional model.
-        normalization: What takes the place of `LocalResponseNormalization`.
-        dtype: What is computed and held in between the scaled pixels and the layers
-            that make the outputs or, where these are a softmax alone, their logits:
-            those stay as they are. Defaults to the layers' own.
-
-    Returns:
-        A functional model whose inputs and outputs have the shapes and names of
-        `model`'s.
-
-    Raises:
-        ValueError: If there is a dtype, and a model within the model that it would not
-            reach.
-
-    Example:
-    >>> import keras_inception as ki
-    >>> model = ki.GoogLeNet((64, 64, 3), 3, (), width=0.125, batch_norm=True)
-    >>> len(model.layers), len(for_runtimes(model).layers)
-    (202, 88)
+    Layers of class `normalization` replace `LocalResponseNormalization`. `dtype`
+    applies between the scaled pixels and the layers that make the outputs; those, and
+    logits below a softmax, keep theirs. By default all layers do.
     """
     if dtype is not None:
         _check_flat(model, dtype)
-    next_of = _only_readers(model)
-    exact = _makers_of_outputs(model)
-    folds, absorbed = {}, set()  # by the ids of layers
-    for step in steps_to(*_outputs(model)):
+    outputs = keras.tree.flatten(model.output)
+    steps = steps_to(*outputs)
+    only_reader = _only_readers(steps, outputs)
+    exact = _makers_of(outputs)
+    folds: dict[int, tuple] = {}  # convolution's id: its normalization and activation
+    absorbed: set[int] = set()  # ids of the layers that became part of a convolution
+    for step in steps:
         layer = step.operation
-        norm = next_of.get(id(layer))
-        if _is_convolution(layer) and _is_linear(layer) and _normalizes_channels(norm):
-            relu = next_of.get(id(norm))
+        norm = only_reader.get(id(layer))
+        if _can_fold(layer, norm):
+            relu = only_reader.get(id(norm))
             relu = relu if _is_plain_relu(relu) else None
             folds[id(layer)] = (norm, relu)
             absorbed.update((id(norm), id(relu)))
+    copies: dict[int, keras.layers.Layer] = {}
 
-    def config(layer) -> dict:
-        own = layer.get_config()
+    def config_of(layer: keras.layers.Layer) -> dict:
+        config = layer.get_config()
         keeps = dtype is None or id(layer) in exact or isinstance(layer, _SCALING)
-        return own if keeps else own | {"dtype": dtype}
+        return config if keeps else config | {"dtype": dtype}
 
-    def call(layer, inputs):
+    def call(layer: Any, *arguments: Any, **keywords: Any) -> Any:
         if id(layer) in absorbed:
-            return inputs
-        if id(layer) in folds:
-            norm, relu = folds[id(layer)]
-            weights = _normalized(layer, norm)
-            return _convolve(inputs, config(layer), weights, relu and "relu")
-        if type(layer) is LocalResponseNormalization:
-            return normalization.from_config(config(layer))(inputs)
-        return None
-
-    return _rebuilt(model, call, config)
-
-
-def _rebuilt(model: keras.Model, call: Callable, config: Callable) -> keras.Model:
-    """A copy of a model, some of whose layers are called otherwise.
-
-    Args:
-        model: A functional model.
-        call: From a layer and what it reads to what takes its result's place, or to
-            `None` where the layer itself is copied.
-        config: From a layer to the configuration of its copy.
-    """
-    copies = {}
-
-    def call_or_copy(layer, *arguments, **keywords):
-        result = call(layer, arguments[0] if arguments else None)
-        if result is not None:
-            return result
+            return arguments[0]
         if not isinstance(layer, keras.layers.Layer):
             return layer(*arguments, **keywords)
+        if type(layer) is LocalResponseNormalization:
+            return normalization.from_config(config_of(layer))(*arguments)
+        weights = layer.get_weights()
+        if id(layer) in folds:
+            norm, relu = folds[id(layer)]
+            weights = _folded_weights(layer, norm)
+            config = {"use_bias": True, "activation": relu and "relu"}
+            copies[id(layer)] = Conv2D.from_config(config_of(layer) | config)
         if id(layer) not in copies:
-            copies[id(layer)] = layer.__class__.from_config(config(layer))
+            copies[id(layer)] = layer.__class__.from_config(config_of(layer))
         result = copies[id(layer)](*arguments, **keywords)
-        copies[id(layer)].set_weights(layer.get_weights())
+        copies[id(layer)].set_weights(weights)
         return result
 
     return keras.models.clone_model(
         keras.Model(model.input, model.output, name=model.name),
         clone_function=lambda layer: layer,
-        call_function=call_or_copy,
+        call_function=call,
     )
 
 
-def _convolve(inputs, config, weights, activation):
-    """What a convolution of such a configuration returns that has these weights."""
-    config = config | {"use_bias": True, "activation": activation}
-    layer = Conv2D.from_config(config)
-    outputs = layer(inputs)
-    layer.set_weights(weights)
-    return outputs
-
-
-def _normalized(convolution, norm) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a convolution that normalises as well."""
+def _folded_weights(convolution: Any, norm: Any) -> list[np.ndarray]:
+    """Kernel and bias of a convolution that includes its batch normalization."""
     array = ops.convert_to_numpy
     scale = 1 / np.sqrt(array(norm.moving_variance) + norm.epsilon)
     if norm.scale:
@@ -156,65 +114,58 @@ def _normalized(convolution, norm) -> tuple[np.ndarray, np.ndarray]:
     if convolution.use_bias:
         bias = bias + array(convolution.bias)
     bias = bias * scale + (array(norm.beta) if norm.center else 0)
-    return array(convolution.kernel) * scale, bias
+    return [array(convolution.kernel) * scale, bias]
 
 
 def _check_flat(model: keras.Model, dtype: str) -> None:
     inner = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
     if inner:
         raise ValueError(
-            f"{dtype} reaches no layer of a model within the model. Received one "
-            f"called {inner[0]!r}. Build the classifier on its output (`base.output`) "
-            "instead of calling it (`base(inputs)`), or leave out the dtype."
+            f"The model contains a model called {inner[0]!r}, whose layers {dtype} "
+            "would not reach. Build the classifier on its output (`base.output`) "
+            "instead of calling it (`base(inputs)`), or leave out dtype."
         )
 
 
-def _makers_of_outputs(model: keras.Model) -> set[int]:
-    """The ids of the layers that make the outputs, and the logits of a softmax."""
+def _makers_of(outputs: list[keras.KerasTensor]) -> set[int]:
+    """The ids of the layers that make the outputs, and the logits below a softmax."""
     makers = set()
-    for tensor in _outputs(model):
-        step = step_of(tensor)
+    for step in map(step_of, outputs):
         makers.add(id(step.operation))
         if not getattr(step.operation, "weights", None):
-            makers.update(id(step_of(x).operation) for x in step.input_tensors)
+            makers.update(id(layer_of(tensor)) for tensor in step.input_tensors)
     return makers
 
 
-def _is_convolution(layer) -> bool:
-    return type(layer) is Conv2D and layer.data_format == "channels_last"
+def _can_fold(layer: Any, norm: Any) -> bool:
+    return (
+        type(layer) is Conv2D
+        and layer.data_format == "channels_last"
+        and layer.activation is keras.activations.linear
+        and type(norm) is keras.layers.BatchNormalization
+        and norm.axis in (-1, 3)
+    )
 
 
-def _is_linear(layer) -> bool:
-    return layer.activation is keras.activations.linear
-
-
-def _normalizes_channels(layer) -> bool:
-    return type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3)
-
-
-def _is_plain_relu(layer) -> bool:
+def _is_plain_relu(layer: Any) -> bool:
     return type(layer) is keras.layers.ReLU and not (
         layer.max_value or layer.negative_slope or layer.threshold
     )
 
 
-def _only_readers(model: keras.Model) -> dict[int, keras.layers.Layer]:
-    """By the id of a layer, the one layer that reads it; where both are called once."""
-    steps = steps_to(*_outputs(model))
+def _only_readers(
+    steps: list[Step], outputs: list[keras.KerasTensor]
+) -> dict[int, keras.Operation]:
+    """Maps a layer's id to the only layer that reads it, if both are called once."""
     calls = Counter(id(step.operation) for step in steps)
-    readers = {}
+    readers: defaultdict[int, list] = defaultdict(list)
     for step in steps:
         for tensor in step.input_tensors:
-            maker = layer_of(tensor)
-            readers.setdefault(id(maker), []).append(step.operation)
-    for tensor in _outputs(model):
-        readers.setdefault(id(layer_of(tensor)), []).append(None)
+            readers[id(layer_of(tensor))].append(step.operation)
+    for tensor in outputs:
+        readers[id(layer_of(tensor))].append(None)
     return {
         maker: found[0]
         for maker, found in readers.items()
         if len(found) == 1 and calls[maker] == 1 and calls[id(found[0])] == 1
     }
-
-
-def _outputs(model: keras.Model) -> list[keras.KerasTensor]:
-    return keras.tree.flatten(model.output)

@@ -1,25 +1,42 @@
-"""Other runtimes' formats, each compared with the model in its runtime."""
+"""Exports to ONNX, OpenVINO and LiteRT, each compared with the model in its runtime."""
 
 import importlib.util
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_inception.defaults import input_size_of
-from keras_inception.export.folding import Convolved, OneOperation, for_runtimes
-from keras_inception.export.quantization import QUANTIZED, write_quantized
-from keras_inception.export.saved_model import (
+from keras_inception.export.folding import (
+    ConvolutionNormalization,
+    FusedNormalization,
+    inference_model,
+)
+from keras_inception.export.preparation import (
     check_backend,
-    main_and_names,
+    classifier_and_names,
     write_labels,
 )
+from keras_inception.export.quantization import QUANTIZED, write_quantized
 from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.layers import LocalResponseNormalization
-from keras_inception.outputs import MAIN
+from keras_inception.outputs import MAIN, main_of
+
+Predict = Callable[[np.ndarray], np.ndarray]
+Calibration = Iterable[np.ndarray] | None
+
+
+class Format(NamedTuple):
+    """How a model is written for one runtime, and opened in it."""
+
+    file: str
+    packages: tuple[str, ...]  # import names of those that write and run it
+    open: Callable[[str], Predict]
+    normalization: type[LocalResponseNormalization]  # the one the runtime is fast at
 
 
 def export_format(
@@ -29,26 +46,25 @@ def export_format(
     *,
     class_names: Sequence[str] | None = None,
     version: int | None = None,
-    calibration: Iterable[np.ndarray] | None = None,
+    calibration: Calibration = None,
 ) -> Path:
     """Writes the main output of a model for ONNX Runtime, OpenVINO or LiteRT.
 
     The file takes `images`, float32 raw RGB pixels 0..255, and returns `main`,
-    probabilities; `labels.txt` beside it names the classes. It is loaded in its runtime
-    and compared with the model before the version appears.
+    probabilities; `labels.txt` beside it lists the class names. It is loaded in its
+    runtime and compared with the model before the version appears.
 
-    What is written answers as the model does, by steps that the runtime is fast at
-    (`folding`). With `calibration` it computes in 8-bit integers, whose ranges are
-    those that these pictures need: less exact, and faster where the processor has
-    instructions for it.
+    With `calibration` the file computes in 8-bit integers, whose ranges are measured on
+    these pictures: less exact, and faster on processors with instructions for it.
 
     Args:
         model: A `DeeplySupervised` model, or a functional classifier of pictures with
             a single output.
-        directory: Versions are written as numbers below it.
+        directory: Versions are written as numbered directories in it.
         format: `"onnx"`, `"openvino"` or `"litert"`.
         class_names: As for `export_saved_model`.
-        version: A number that is not there yet; by default the highest plus one.
+        version: A number from 1 that does not exist yet. Defaults to the highest plus
+            one.
         calibration: Batches of pictures as the model takes them, a few hundred in all,
             for ONNX Runtime and OpenVINO. Defaults to none: float32.
 
@@ -57,149 +73,145 @@ def export_format(
         or `VERSION/model.tflite`.
 
     Raises:
-        ValueError: If there is no such format, or none of its in integers, or as for
+        ValueError: If the format is unknown, or not supported in integers, or as for
             `export_saved_model`.
         FileExistsError: If the version exists already.
-        RuntimeError: If what writes or runs the format is not installed or can't take
-            this model, or if the runtime's answers differ from the model's.
+        RuntimeError: If a package that writes or runs the format is not installed or
+            does not support this model, or if the runtime's answers differ from the
+            model's.
     """
-    if format not in FORMATS:
-        raise ValueError(
-            f"There is no format {format!r}. Known: {', '.join(sorted(FORMATS))}"
-        )
-    if calibration is not None and format not in QUANTIZED:
-        raise ValueError(
-            f"The format {format} is not written in 8-bit integers here. With "
-            f"calibration pictures there are: {', '.join(QUANTIZED)}"
-        )
-    file, packages, open_it = FORMATS[format]
-    _check_installed(format, packages if calibration is None else QUANTIZED[format])
-    check_backend(f"The format {format}")
-    main, class_names = main_and_names(model, class_names)
-    side = input_size_of(main)
+    _check_format(format, calibration is not None)
+    classifier, class_names = classifier_and_names(model, class_names)
+    size = input_size_of(classifier)
     check_version(directory, version)
-    images = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3))
-    images = images.astype("float32")
-    # The exporters take an input's name from its layer, and make up one for an output
-    # that has none.
-    inputs = keras.Input((side, side, 3), name="images")
-    made = for_runtimes(main, NORMALIZATIONS[format])
-    outputs = made(inputs)
-    outputs = outputs if isinstance(outputs, dict) else {MAIN: outputs}
-    named = keras.Model(inputs, {MAIN: outputs[MAIN]}, name=main.name)
-    expected = main.predict(images, verbose=0)
-    expected = expected[MAIN] if isinstance(expected, dict) else expected
-    named(images[:1])  # Keras exports no model that was never called
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (3, size, size, 3)).astype("float32")
+    expected = main_of(classifier.predict(images, verbose=0))
+    file = FORMATS[format].file
     with being_written(directory) as partial:
         partial.mkdir()
         try:
-            if calibration is not None:
-                floats = [x.name for x in made.layers if _is_normalization(x)]
-                write_quantized(named, partial / file, calibration, floats)
-            elif format == "openvino":
-                _write_openvino(named, partial / file)
-            else:
-                named.export(str(partial / file), format=format, verbose=False)
-            answer = open_it(str(partial / file))(images)
-        except Exception as error:  # each exporter and runtime has its own kinds
+            _write(classifier, partial / file, format, calibration)
+            answer = FORMATS[format].open(str(partial / file))(images)
+        except Exception as error:  # each exporter and runtime raises its own types
             raise RuntimeError(
                 f"The model can't be exported as {format}: {type(error).__name__}: "
                 f"{error}"
             ) from error
         write_labels(partial, class_names)
         worst = float(np.abs(answer - expected).max())
-        # integers answer otherwise by design: how much, only labelled pictures tell
+        # integers differ by design; only labeled pictures show whether too much
         if not worst < (1e-4 if calibration is None else 1):
             raise RuntimeError(
-                f"{format} answers otherwise than the model: probabilities differ by "
-                f"up to {worst:.1e}. Nothing was exported."
+                f"The answers of {format} differ from the model's: probabilities by up "
+                f"to {worst:.1e}. Nothing was exported."
             )
         return publish(partial, directory, version) / file
 
 
-def _is_normalization(layer) -> bool:
-    return isinstance(layer, LocalResponseNormalization)
+def open_file(path: str | Path) -> Predict:
+    """Opens an exported file: a function from pixels `(batch, ...)` to probabilities.
+
+    Args:
+        path: The file that `export_format` returned.
+
+    Raises:
+        ValueError: If the file does not have the name of one of the formats.
+    """
+    path = Path(path)
+    openers = {known.file: known.open for known in FORMATS.values()}
+    if path.name not in openers:
+        names = ", ".join(openers)
+        raise ValueError(f"Expected a file called one of {names}. Received: {path}")
+    return openers[path.name](str(path))
 
 
-def _check_installed(format: str, packages: Sequence[str]) -> None:
+def _check_format(format: str, integers: bool) -> None:
+    if format not in FORMATS:
+        known = ", ".join(sorted(FORMATS))
+        raise ValueError(f"Unknown format {format!r}. Known: {known}")
+    if integers and format not in QUANTIZED:
+        raise ValueError(
+            f"{format} is not supported in 8-bit integers. With calibration pictures "
+            f"use one of: {', '.join(QUANTIZED)}"
+        )
+    packages = QUANTIZED[format] if integers else FORMATS[format].packages
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        # integers for OpenVINO are written by what writes ONNX
-        written_by_onnx = {"tf2onnx", "onnxruntime"} & set(missing)
-        extras = {format} | ({"onnx"} if written_by_onnx else set())
+        # integers for OpenVINO are written by the packages of ONNX
+        by_onnx = not {"tf2onnx", "onnxruntime"}.isdisjoint(missing)
+        extras = {format, "onnx"} if by_onnx else {format}
         raise RuntimeError(
             f"The format {format} needs {' and '.join(missing)}, not installed here: "
             f"pip install 'keras-inception[{','.join(sorted(extras))}]'"
         )
+    check_backend(f"The format {format}")
+
+
+def _write(
+    classifier: keras.Model, path: Path, format: str, calibration: Calibration
+) -> None:
+    made = inference_model(classifier, FORMATS[format].normalization)
+    # The exporters name an input after its layer, and invent a name for an output that
+    # is not in a dict.
+    images = keras.Input(classifier.input.shape[1:], name="images")
+    named = keras.Model(images, {MAIN: main_of(made(images))}, name=classifier.name)
+    named(np.zeros((1, *images.shape[1:]), "float32"))  # else Keras does not export it
+    if calibration is not None:
+        kind = LocalResponseNormalization
+        floats = [layer.name for layer in made.layers if isinstance(layer, kind)]
+        write_quantized(named, path, calibration, floats)
+    elif format == "openvino":
+        _write_openvino(named, path)
+    else:
+        named.export(str(path), format=format, verbose=False)
 
 
 def _write_openvino(model: keras.Model, path: Path) -> None:
-    """By OpenVINO's own converter: Keras's leaves a transposition at every pool."""
+    """Uses OpenVINO's own converter: Keras's leaves a transposition at every pool."""
     import openvino
 
     @tf.function(input_signature=[tf.TensorSpec(model.input.shape, name="images")])
-    def answer(images):
+    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return model(images, training=False)
 
     module = tf.Module()
     module.weights = list(answer.get_concrete_function().variables)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": answer})
-        openvino.save_model(
-            openvino.convert_model(folder), path, compress_to_fp16=False
-        )
+        converted = openvino.convert_model(folder)
+        openvino.save_model(converted, path, compress_to_fp16=False)
 
 
-def open_file(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
-    """An exported file in its runtime: from pixels `(batch, ...)` to probabilities.
-
-    Args:
-        path: What `export_format` returned.
-
-    Raises:
-        ValueError: If the file is none of these formats.
-    """
-    path = Path(path)
-    for file, _, open_it in FORMATS.values():
-        if path.name == file:
-            return open_it(str(path))
-    known = ", ".join(file for file, _, _ in FORMATS.values())
-    raise ValueError(f"Expected a file called one of {known}. Received: {path}")
-
-
-def _open_onnx(path: str) -> Callable[[np.ndarray], np.ndarray]:
+def _open_onnx(path: str) -> Predict:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: session.run([MAIN], {"images": images})[0]
 
 
-def _open_openvino(path: str) -> Callable[[np.ndarray], np.ndarray]:
+def _open_openvino(path: str) -> Predict:
     import openvino
 
-    # By default OpenVINO rounds to bfloat16 where the processor can.
+    # By default OpenVINO rounds to bfloat16 on processors that support it.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.compile_model(path, "CPU", exact)
     return lambda images: compiled({"images": images})[MAIN]
 
 
-def _open_litert(path: str) -> Callable[[np.ndarray], np.ndarray]:
+def _open_litert(path: str) -> Predict:
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(path).get_signature_runner("serving_default")
     return lambda images: runner(images=images)[MAIN]
 
 
-# format: (file, packages that write and run it, how it is opened)
-FORMATS: dict[str, tuple[str, tuple[str, ...], Callable]] = {
-    "onnx": ("model.onnx", ("tf2onnx", "onnxruntime"), _open_onnx),
-    "openvino": ("model.xml", ("openvino",), _open_openvino),
-    "litert": ("model.tflite", ("ai_edge_litert",), _open_litert),
-}
-
-# By which steps each computes response normalisation
-NORMALIZATIONS = {
-    "onnx": Convolved,
-    "openvino": OneOperation,
-    "litert": OneOperation,
+FORMATS = {
+    "onnx": Format(
+        "model.onnx", ("tf2onnx", "onnxruntime"), _open_onnx, ConvolutionNormalization
+    ),
+    "openvino": Format("model.xml", ("openvino",), _open_openvino, FusedNormalization),
+    "litert": Format(
+        "model.tflite", ("ai_edge_litert",), _open_litert, FusedNormalization
+    ),
 }

@@ -1,9 +1,9 @@
-"""Networks in 8-bit integers, their ranges measured on pictures after the training.
+"""Networks in 8-bit integers, whose ranges are calibrated on pictures after training.
 
-ONNX Runtime's quantiser does it: a pair of quantisation and its inverse around every
-convolution and what lies between them, which ONNX Runtime and OpenVINO both turn into
-integer kernels. Batch normalisation is folded before, and response normalisation, whose
-squares no byte can hold, stays in float32.
+ONNX Runtime's quantizer inserts pairs of quantization and dequantization around every
+convolution and pool, which ONNX Runtime and OpenVINO both turn into integer kernels.
+Batch normalization is folded before. Response normalization stays in float32, because
+its squares do not fit into 8 bits.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-# What can write a format in integers
+# format: the packages that write it in integers
 QUANTIZED = {
     "onnx": ("tf2onnx", "onnxruntime"),
     "openvino": ("tf2onnx", "onnxruntime", "openvino"),
@@ -29,45 +29,35 @@ def write_quantized(
     calibration: Iterable[np.ndarray],
     keep_floats: Sequence[str],
 ) -> None:
-    """Writes a model in integers, as ONNX or, if the name ends so, OpenVINO's `.xml`.
+    """Writes a model of `images`, without batch normalization, in 8-bit integers.
 
-    Args:
-        model: With one input called `images`, without batch normalisation.
-        path: `model.onnx` or `model.xml`.
-        calibration: Batches of pictures, as the model takes them.
-        keep_floats: Names of layers that stay in float32.
-
-    Raises:
-        ValueError: If there are no pictures.
+    The suffix of `path` decides the format: `.onnx`, or OpenVINO's `.xml`. The layers
+    in `keep_floats` stay in float32.
     """
     import onnx
     from onnxruntime import quantization
 
+    feeds = ({"images": np.asarray(batch, "float32")} for batch in calibration)
+
     class Pictures(quantization.CalibrationDataReader):
-        """Batches as the quantiser asks for them: one by one, then `None`."""
+        """Gives the quantizer one batch at a time, then `None`."""
 
-        def __init__(self, batches: Iterator[np.ndarray]):
-            self.batches = batches
-
-        def get_next(self):
-            batch = next(self.batches, None)
-            return None if batch is None else {"images": np.asarray(batch, "float32")}
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(feeds, None)
 
     with tempfile.TemporaryDirectory() as folder:
         floats, integers = f"{folder}/float.onnx", f"{folder}/int8.onnx"
         model.export(floats, format="onnx", verbose=False)
-        with _no_advice():
+        names = [node.name for node in onnx.load(floats).graph.node]
+        kept = [x for x in names if any(f"/{layer}" in x for layer in keep_floats)]
+        with _warnings_hidden():
             quantization.quantize_static(
                 floats,
                 integers,
-                Pictures(iter(calibration)),
+                Pictures(),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=_OPERATIONS,
-                nodes_to_exclude=[
-                    node.name
-                    for node in onnx.load(floats).graph.node
-                    if any(f"/{name}" in node.name for name in keep_floats)
-                ],
+                nodes_to_exclude=kept,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -81,8 +71,8 @@ def write_quantized(
 
 
 @contextlib.contextmanager
-def _no_advice():
-    """Holds back what the quantiser advises: to fold what has been folded already."""
+def _warnings_hidden() -> Iterator[None]:
+    """Hides the quantizer's advice to fold batch normalization, which is folded."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""Versions on disk: `NAME/1`, `NAME/2`, ..., each whole or not there.
+"""Version directories `NAME/1`, `NAME/2`, ..., each complete or absent.
 
-TF Serving takes every directory with a number for a name as a version, at any moment,
-and passes over all other names. So whatever is not whole has another name, and becomes
-or ceases to be a version by one rename.
+TF Serving may load a directory whose name is a number at any moment, and ignores all
+other names. So an incomplete version has another name, and becomes a version, or ceases
+to be one, by a single rename.
 """
 
 import contextlib
@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PARTIAL = re.compile(r"\.partial-(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}")
-_WITHDRAWN = re.compile(r"withdrawn-(?P<version>\d+)")
 
 
 def versions(directory: str | Path) -> list[int]:
-    """The versions in a model's directory, in rising order."""
+    """The version numbers in a model's directory, in ascending order."""
     directory = Path(directory)
     if not directory.is_dir():
         return []
@@ -28,7 +27,7 @@ def versions(directory: str | Path) -> list[int]:
 
 
 def path_of(directory: str | Path, version: int) -> Path:
-    """Where a version is; TF Serving reads `00000123` as 123, and so does this."""
+    """The path of a version; `00000123` is version 123, as in TF Serving."""
     for entry in Path(directory).iterdir():
         if _is_number(entry.name) and int(entry.name) == version and entry.is_dir():
             return entry
@@ -37,9 +36,9 @@ def path_of(directory: str | Path, version: int) -> Path:
 
 @contextlib.contextmanager
 def being_written(directory: str | Path) -> Iterator[Path]:
-    """A path beside the versions to write a new one to; it is gone afterwards.
+    """Yields a temporary path beside the versions, and deletes it afterwards.
 
-    Leftovers of processes that were killed on this machine are removed.
+    Also deletes what killed exports on this machine left behind.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -54,90 +53,84 @@ def being_written(directory: str | Path) -> Iterator[Path]:
 
 
 def publish(partial: Path, directory: str | Path, version: int | None) -> Path:
-    """Makes what was written a version, by renaming it.
+    """Makes the path of `being_written` a version by renaming it; returns its path.
 
-    Args:
-        partial: From `being_written`, complete.
-        directory: Of the versions.
-        version: A number that is not there yet; `None`: one more than the highest that
-            is there or was withdrawn.
-
-    Raises:
-        FileExistsError: If the version exists already.
+    The version defaults to the highest that exists or was withdrawn, plus one.
     """
     directory = Path(directory)
     _flush(partial)
     while True:
         number = version or _highest_ever(directory) + 1
-        place = directory / str(number)
+        path = directory / str(number)
         try:
-            if not place.exists():  # rename would replace an empty directory
-                return partial.rename(place)
+            if not path.exists():  # rename would replace an empty directory
+                return partial.rename(path)
         except OSError:
-            if not place.exists():
+            if not path.exists():
                 raise
         if version is not None:
-            raise FileExistsError(
-                f"{place} exists, and a version is never overwritten: TF Serving may "
-                "be reading it. Choose another number, or leave it out for the next."
-            )
+            raise _version_exists(path)
 
 
 def check_version(directory: str | Path, version: int | None) -> None:
-    """Refuses a wanted version that can't be, before hours of work are lost on it."""
+    """Checks a requested version before any work is spent on it."""
     if version is None:
         return
     if version < 1:
-        raise ValueError(f"A version is a number from 1. Received: {version}")
+        raise ValueError(f"version must be a number from 1. Received: {version}")
     for name in (str(version), f"withdrawn-{version}"):
         if (Path(directory) / name).exists():
-            raise FileExistsError(
-                f"{Path(directory) / name} exists: a number is given once, and a "
-                "version is never overwritten. Choose another, or leave it out for the "
-                "next."
-            )
+            raise _version_exists(Path(directory) / name)
 
 
 def rollback(directory: str | Path) -> tuple[int, int]:
-    """Withdraws the highest version, so that the one before it is served again.
+    """Withdraws the highest version, so that servers return to the one before it.
 
-    The directory is renamed to `withdrawn-VERSION`; nothing is deleted, and the number
-    is not given again.
+    Renames its directory to `withdrawn-VERSION`. Nothing is deleted, and the number is
+    not used again.
 
     Returns:
-        `(withdrawn, now served)`.
+        `(withdrawn, highest)`: the withdrawn version, and the highest one left.
 
     Raises:
-        ValueError: If there is no version to go back to.
+        ValueError: If the directory has fewer than two versions.
     """
     found = versions(directory)
     if len(found) < 2:
         raise ValueError(
-            f"{directory} has {len(found)} version(s); going back needs at least two."
+            f"{directory} has {len(found)} version(s); a rollback needs at least two."
         )
     path_of(directory, found[-1]).rename(Path(directory) / f"withdrawn-{found[-1]}")
     return found[-1], found[-2]
 
 
 def prune(directory: str | Path, keep: int) -> list[int]:
-    """Deletes all but the highest versions, and says which.
+    """Deletes all but the `keep` highest versions; returns those deleted.
 
-    Each stops being a version by one rename before its files go, so that no reader
-    finds half of one. A server that has it loaded is not disturbed.
+    Each is renamed before its files are deleted, so that no reader sees a part of one.
+    A server that has loaded it is not disturbed.
 
     Raises:
         ValueError: If `keep` is below 1.
     """
     if keep < 1:
         raise ValueError(f"At least 1 version must be kept. Received: {keep}")
-    gone = []
+    deleted = []
     for version in versions(directory)[:-keep]:
-        doomed = Path(directory) / _partial_name()
+        renamed = Path(directory) / _partial_name()
         with contextlib.suppress(FileNotFoundError):  # another process prunes as well
-            path_of(directory, version).rename(doomed)
-            gone.append(version)
-            shutil.rmtree(doomed, ignore_errors=True)
-    return gone
+            path_of(directory, version).rename(renamed)
+            deleted.append(version)
+            shutil.rmtree(renamed, ignore_errors=True)
+    return deleted
+
+
+def _version_exists(path: Path) -> FileExistsError:
+    return FileExistsError(
+        f"{path} exists. A version is never overwritten, since TF Serving may be "
+        "reading it, and a number is used only once. Choose another, or none for the "
+        "next."
+    )
 
 
 def _is_number(name: str) -> bool:
@@ -145,11 +138,9 @@ def _is_number(name: str) -> bool:
 
 
 def _highest_ever(directory: Path) -> int:
-    names = [entry.name for entry in directory.iterdir()]
-    withdrawn = map(_WITHDRAWN.fullmatch, names)
-    numbers = [int(match["version"]) for match in withdrawn if match]
-    # a file of such a name is no version, but in the way of one
-    return max([*map(int, filter(_is_number, names)), *numbers], default=0)
+    # includes plain files: they are not versions, but block the name
+    names = (entry.name.removeprefix("withdrawn-") for entry in directory.iterdir())
+    return max(map(int, filter(_is_number, names)), default=0)
 
 
 def _partial_name() -> str:
@@ -162,15 +153,13 @@ def _is_abandoned(name: str) -> bool:
         return False
     try:
         os.kill(int(match["process"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it lives, and is another user's
-        return False
+    except OSError as error:  # a PermissionError: the process belongs to another user
+        return isinstance(error, ProcessLookupError)
     return False
 
 
 def _flush(path: Path) -> None:
-    """Waits until the files are on the disk: a rename can survive a crash they don't"""
+    """Flushes files to disk: after a crash, a rename may be kept but not contents."""
     for file in path.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:

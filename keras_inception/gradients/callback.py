@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_inception.event_files import EventFiles, cut_back
-from keras_inception.gradients.flow import GradientRow, Probe
+from keras_inception.gradients.flow import GradientRow, Labels, Probe
 
-GROUPS = {
+FIELD_BY_TAG = {
     "gradient_norm": "norm",
     "gradient_relative_norm": "relative_norm",
     "gradient_zero_fraction": "zero_fraction",
@@ -18,32 +19,30 @@ GROUPS = {
 class GradientFlow(keras.callbacks.Callback):
     """Logs to TensorBoard how much gradient each stage gets from each loss.
 
-    Each loss (`main`, each head, `total`) is a run of its own below
-    `LOG_DIR/gradients`, so that a stage's chart shows them together. The tags are
+    Each loss (`main`, each head, `total`) is a TensorBoard run below
+    `LOG_DIR/gradients`, so that a stage's chart shows all losses. The tags are
     `gradient_norm/STAGE`, `gradient_relative_norm/STAGE`,
-    `gradient_zero_fraction/STAGE` and `gradient_cosine_to_main/STAGE`, and on request
-    the histogram `gradient/STAGE`. Stages that a loss does not reach are left out.
+    `gradient_zero_fraction/STAGE`, `gradient_cosine_to_main/STAGE`, and optionally the
+    histogram `gradient/STAGE`. Stages that a loss does not reach are left out.
 
-    The model is measured before the first step (at 0) and then after every so many
-    epochs or steps, always on the same pictures: a handful is enough, and costs little
-    beside an epoch. A run that goes on at a later epoch than the first
-    (`initial_epoch`) loses what was logged behind it, and logs it anew.
+    The model is measured before the first step and then every so many epochs or steps,
+    always on the same few pictures. A training that resumes (`initial_epoch` above 0)
+    first removes what was logged after that point.
 
     Args:
-        images: A batch of what the model takes, for example 16 pictures.
-        labels: Their labels, as `gradient_flow` takes them.
-        log_dir: TensorBoard's directory for this run.
-        every_epochs: After how many epochs to measure. Defaults to 1. The charts'
-            horizontal axis counts epochs.
-        every_steps: If given, after how many training steps instead; the axis counts
-            steps.
-        histograms: Whether to log how each gradient's entries are spread as well.
+        images, labels: As in `gradient_flow`, for example 16 pictures.
+        log_dir: TensorBoard's directory for this training.
+        every_epochs: Epochs between measurements. Defaults to 1. The charts' horizontal
+            axis counts epochs.
+        every_steps: Training steps between measurements, instead of epochs; the axis
+            then counts steps. Defaults to None.
+        histograms: Whether to log histograms of each gradient's entries as well.
             Defaults to False.
-        training: See `gradient_flow`. Defaults to False.
+        training: As in `gradient_flow`. Defaults to False.
 
     Raises:
-        ValueError: If `every_epochs` or `every_steps` is below 1; when training begins,
-            what `gradient_flow` raises.
+        ValueError: If `every_epochs` or `every_steps` is below 1; and the errors of
+            `gradient_flow`, when training begins.
         ImportError: When training begins, if TensorFlow is not installed.
 
     Example:
@@ -59,8 +58,8 @@ class GradientFlow(keras.callbacks.Callback):
 
     def __init__(
         self,
-        images,
-        labels,
+        images: np.ndarray,
+        labels: Labels,
         log_dir: str | Path,
         every_epochs: int = 1,
         every_steps: int | None = None,
@@ -68,62 +67,59 @@ class GradientFlow(keras.callbacks.Callback):
         training: bool = False,
     ):
         super().__init__()
-        for name, value in (
-            ("every_epochs", every_epochs),
-            ("every_steps", every_steps),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {value}")
+        periods = {"every_epochs": every_epochs, "every_steps": every_steps}
+        for name, period in periods.items():
+            if period is not None and period < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {period}")
         self.images, self.labels = images, labels
         self.log_dir = Path(log_dir)
         self.every_epochs, self.every_steps = every_epochs, every_steps
         self.histograms, self.training = histograms, training
-        self.rows: list[GradientRow] = []  # the last measurement
+        self.rows: list[GradientRow] = []  # of the last measurement
 
-    def on_train_begin(self, logs=None):
-        # Opened here, not before: tuners copy callbacks, and no copy has open files.
-        self._summaries = EventFiles(self.log_dir / "gradients")
-        self._begun = False
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        # Opened only here, since tuners copy callbacks and open files cannot be copied.
+        self._event_files = EventFiles(self.log_dir / "gradients")
+        self._in_first_epoch = True
         self._probe = Probe(self.model, self.training, compiled=True)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        begun, self._begun = self._begun, True
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if epoch == 0:
             self._measure(0)
-        elif not begun:
-            steps = self.every_steps is not None
-            last = int(self.model.optimizer.iterations) if steps else epoch
-            for loss in self._summaries.log_dir.glob("*"):
-                cut_back(loss, last)
+        elif self._in_first_epoch:  # the training resumes
+            last = epoch if self.every_steps is None else self._steps_done()
+            for run in self._event_files.log_dir.glob("*"):
+                cut_back(run, last)
+        self._in_first_epoch = False
 
-    def on_train_batch_end(self, batch, logs=None):
-        if self.every_steps is not None:
-            step = int(self.model.optimizer.iterations)
-            if step % self.every_steps == 0:
-                self._measure(step)
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if self.every_steps is not None and self._steps_done() % self.every_steps == 0:
+            self._measure(self._steps_done())
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.every_steps is None and (epoch + 1) % self.every_epochs == 0:
             self._measure(epoch + 1)
 
-    def on_train_end(self, logs=None):
-        self._summaries.close()
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._event_files.close()
 
-    def _measure(self, step: int):
+    def _steps_done(self) -> int:
+        return int(self.model.optimizer.iterations)
+
+    def _measure(self, step: int) -> None:
         # Asking for `self.model` brings its variables up to date on JAX.
         self._probe.model = self.model
         self.rows = self._probe(self.images, self.labels)
         for row in self.rows:
-            if row.norm == 0:
-                continue  # the loss does not reach this stage
-            for group, field in GROUPS.items():
+            if row.norm == 0:  # the loss does not reach this stage
+                continue
+            for tag, field in FIELD_BY_TAG.items():
                 value = getattr(row, field)
                 if value is not None:
-                    self._summaries.scalar(
-                        row.loss, f"{group}/{row.stage}", value, step
-                    )
+                    tag = f"{tag}/{row.stage}"
+                    self._event_files.scalar(row.loss, tag, value, step)
         if self.histograms:
             gradients = self._probe.gradients(self.images, self.labels)
-            for (stage, loss), values in gradients.items():
-                self._summaries.histogram(loss, f"gradient/{stage}", values, step)
-        self._summaries.flush()
+            for (stage, loss), entries in gradients.items():
+                self._event_files.histogram(loss, f"gradient/{stage}", entries, step)
+        self._event_files.flush()

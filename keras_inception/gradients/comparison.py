@@ -1,6 +1,7 @@
-"""The same network with its heads and without them, trained side by side."""
+"""The same network trained with its heads and without them, side by side."""
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import keras
@@ -11,15 +12,15 @@ from keras_inception.outputs import MAIN
 from keras_inception.supervision import DeeplySupervised
 
 INITIALIZERS = ("he", "gaussian")
-GAUSSIAN_STDDEV = 0.01  # Krizhevsky et al. 2012, section 5; Caffe's examples after them
+GAUSSIAN_STDDEV = 0.01  # Krizhevsky et al. 2012, section 5, and Caffe's examples
 
 
 class TrainingCurve(NamedTuple):
-    """What became of one network.
+    """The gradients and losses of one network.
 
     Attributes:
         before: `gradient_flow` at the weights that both networks begin with.
-        after: The same after the last step.
+        after: `gradient_flow` after the last step.
         main_losses: The loss of `main` alone on each training batch, in order.
     """
 
@@ -31,37 +32,37 @@ class TrainingCurve(NamedTuple):
 def compare_without_heads(
     model: DeeplySupervised,
     batches: Iterable[tuple],
-    images,
-    labels,
+    images: np.ndarray,
+    labels: np.ndarray,
     *,
     steps: int,
     learning_rate: float = 0.01,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> dict[str, TrainingCurve]:
-    """Trains copies of a model, one with its heads and one without, step by step.
+    """Trains a copy of a model with its heads and one without, side by side.
 
-    Both begin with the model's weights and learn from the same batches, by SGD with
-    momentum 0.9; the model itself is not changed.
+    Both begin with the model's weights and train on the same batches, by SGD with
+    momentum 0.9. The model itself does not change.
 
     Args:
         model: A model with at least one head.
-        batches: `(images, labels)` to learn from; begun anew when they run out.
-        images: Pictures to measure the gradients on.
-        labels: Their labels.
-        steps: How many batches each network learns from.
+        batches: Training batches `(images, labels)`, repeated from the start when they
+            run out.
+        images, labels: The pictures to measure the gradients on, and their labels.
+        steps: How many batches each network trains on.
         learning_rate: Defaults to 0.01.
-        on_step: Called with the number of steps done, for progress.
+        on_step: Called with the number of steps done, to show progress.
 
     Returns:
         `{"with heads": TrainingCurve, "without heads": TrainingCurve}`.
 
     Raises:
-        ValueError: If the model has no heads, or a number is out of its range.
+        ValueError: If the model has no heads, `steps` is below 1, or there are no
+            batches.
     """
     if not isinstance(model, DeeplySupervised) or not model.heads:
         raise ValueError(
-            "A comparison with and without heads needs a model with auxiliary heads; "
-            f"{model.name!r} has none."
+            f"A comparison needs a model with auxiliary heads; {model.name!r} has none."
         )
     if steps < 1:
         raise ValueError(f"steps must be at least 1. Received: {steps}")
@@ -76,12 +77,11 @@ def compare_without_heads(
         network.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
     probes = {name: Probe(network) for name, network in networks.items()}
     before = {name: probe(images, labels) for name, probe in probes.items()}
-    losses = {name: [] for name in networks}
-    for step, (some, their_labels) in enumerate(_endless(batches, steps), start=1):
+    losses: dict[str, list[float]] = {name: [] for name in networks}
+    for step, batch in enumerate(_repeated(batches, steps), start=1):
         for name, network in networks.items():
-            # the figures of one batch, not their running mean
-            network.reset_metrics()
-            logs = network.train_on_batch(some, their_labels, return_dict=True)
+            network.reset_metrics()  # otherwise logs are running means
+            logs = network.train_on_batch(*batch, return_dict=True)
             losses[name].append(float(logs[f"{MAIN}_loss"]))
         on_step(step)
     return {
@@ -91,17 +91,17 @@ def compare_without_heads(
 
 
 def reinitialized(model: keras.Model, init: str = "he", seed: int = 0) -> keras.Model:
-    """The same network with new weights.
+    """Returns the same network with new weights.
 
     Args:
         model: A functional model.
-        init: `"he"`: every layer's own initialiser, which for this package's networks
-            is He's (2015); `"gaussian"`: what the paper's time used, a normal
-            distribution of deviation 0.01 for every kernel, biases 0.
-        seed: Chooses the weights. Defaults to 0.
+        init: `"he"` (default): every layer's own initializer, which is that of He et
+            al. (2015) in this package's networks; `"gaussian"`: as was usual in 2014, a
+            normal distribution of standard deviation 0.01 for kernels, and biases 0.
+        seed: Determines the weights. Defaults to 0.
 
     Raises:
-        ValueError: If `init` is neither.
+        ValueError: If `init` is unknown.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, width=0.125)
@@ -110,30 +110,29 @@ def reinitialized(model: keras.Model, init: str = "he", seed: int = 0) -> keras.
     0.01
     """
     if init not in INITIALIZERS:
-        raise ValueError(
-            f"init must be one of {', '.join(map(repr, INITIALIZERS))}. Received: "
-            f"{init!r}"
-        )
+        known = ", ".join(map(repr, INITIALIZERS))
+        raise ValueError(f"init must be one of {known}. Received: {init!r}")
     keras.utils.set_random_seed(seed)
     new = type(model).from_config(model.get_config())
     if init == "gaussian":
         random = np.random.default_rng(seed)
         for variable in new.trainable_variables:
             if variable.name == "kernel":
-                drawn = random.normal(0, GAUSSIAN_STDDEV, variable.shape)
-                variable.assign(drawn.astype("float32"))
+                variable.assign(random.normal(0, GAUSSIAN_STDDEV, variable.shape))
             elif variable.name == "bias":
-                variable.assign(np.zeros(variable.shape, "float32"))
+                variable.assign(np.zeros(variable.shape))
     return new
 
 
-def _endless(batches: Iterable[tuple], steps: int):
+def _repeated(batches: Iterable[tuple], steps: int) -> Iterator[tuple]:
     done = 0
     while done < steps:
-        for batch in batches:
-            if done == steps:
-                return
+        before = done
+        for batch in itertools.islice(batches, steps - done):
             yield batch
             done += 1
-        if done == 0:
-            raise ValueError("There are no batches to learn from.")
+        if done == before:
+            raise ValueError(
+                f"There are no batches to train on after {done} of {steps} steps. Pass "
+                "batches that can be iterated again, such as a list or a dataset."
+            )

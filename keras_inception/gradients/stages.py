@@ -1,64 +1,63 @@
 """A model's trainable weights, grouped into stages that a person can name."""
 
-import re
-
 import keras
 
-from keras_inception.architecture import ARCHITECTURES, stage_of
+from keras_inception.architecture import stage_of, stages_in
 from keras_inception.outputs import MAIN, outputs_by_name
+
+NORMALIZATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+)
 
 
 def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
     """The trainable weights of every stage, in network order.
 
     In a GoogLeNet the stages are the endpoints of its table, each head, and `main` (the
-    classifier). In any other model layers are joined whose names share their beginning
-    up to the first part with a number (`block2a_expand_conv` and `block2a_project_bn`
-    are `block2a`); a layer with the name that Keras gave it stands alone, and a
-    normalisation belongs to what it normalises.
-
-    Args:
-        model: A functional model.
+    classifier). In any other model, layers are joined whose names begin alike up to the
+    first part with a digit (`block2a_expand_conv` and `block2a_project_bn` are
+    `block2a`); a layer with the name that Keras gave it is its own stage, and a
+    normalization belongs to the layer before it.
 
     Example:
     >>> list(weights_by_stage(GoogLeNet((64, 64, 3), classes=3, auxiliary=())))[:2]
     ['conv1_7x7_s2', 'conv2_3x3_reduce']
     """
+    layers = _plain_layers(model)
     heads = [name for name in outputs_by_name(model) if name != MAIN]
-    tables = {stage for table in ARCHITECTURES.values() for stage in table.rows}
-    known = [*heads, MAIN, *tables]
+    known = [*heads, MAIN, *stages_in(layer.name for layer in layers)]
     stages: dict[str, list[keras.Variable]] = {}
-    previous = None
-    for layer in _layers_with_weights(model):
-        stage = stage_of(layer.name, known)
-        if stage is None:
-            norm = type(layer).__name__.endswith("Normalization")
-            joined = previous is not None and norm
-            stage = previous if joined else _group(layer)
+    stage: str | None = None
+    for layer in layers:
+        if not layer.weights:
+            continue
+        if (known_stage := stage_of(layer.name, known)) is not None:
+            stage = known_stage
+        elif stage is None or not isinstance(layer, NORMALIZATIONS):
+            stage = _stage_from_name(layer)
         if layer.trainable_weights:
             stages.setdefault(stage, []).extend(layer.trainable_weights)
-        previous = stage
     in_heads = {head: stages.pop(head) for head in heads if head in stages}
     return stages | in_heads
 
 
-def _layers_with_weights(model: keras.Model) -> list[keras.layers.Layer]:
+def _plain_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """A model's layers, those of sub-models in place of the sub-models."""
     layers = []
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            layers += _layers_with_weights(layer)
-        elif layer.weights:
-            layers.append(layer)
+        layers += _plain_layers(layer) if isinstance(layer, keras.Model) else [layer]
     return layers
 
 
-def _group(layer: keras.layers.Layer) -> str:
+def _stage_from_name(layer: keras.layers.Layer) -> str:
+    # Keras names layers after their class: `dense_1`, `conv2d_transpose`.
+    class_name = type(layer).__name__.replace("_", "").lower()
+    if layer.name.replace("_", "").startswith(class_name):
+        return layer.name
     parts = layer.name.split("_")
-    default = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
-    if re.fullmatch(rf"{default}(_\d+)?", re.sub(r"2_d", "2d", layer.name)):
-        return layer.name
-    if layer.name.replace("_", "").startswith(default.replace("_", "")):
-        return layer.name
     for count, part in enumerate(parts, start=1):
         if any(character.isdigit() for character in part):
             return "_".join(parts[:count])

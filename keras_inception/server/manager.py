@@ -1,39 +1,51 @@
-"""Which versions are loaded, and who is answered by which: TF Serving's policy.
+"""The versions of a model: which are loaded, and which one answers.
 
-The directory is looked at again and again. What is wanted is loaded first; what is no
-longer wanted goes afterwards, once the requests that it is answering are done. So there
-is a version to answer at every moment.
+TF Serving's policy. The directory is read again and again. New versions are loaded
+before old ones are unloaded, and an old one first finishes the requests that it is
+answering, so that a version can answer at every moment.
 """
 
 import contextlib
+import dataclasses
+import enum
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from keras_inception.export.versioning import path_of, versions
-from keras_inception.server.errors import ServingError
+from keras_inception.server.limits import ServingError
 from keras_inception.server.servable import Servable
 
-START, LOADING, AVAILABLE, UNLOADING, END = (
-    "START",
-    "LOADING",
-    "AVAILABLE",
-    "UNLOADING",
-    "END",
-)
+
+class ModelSpec(NamedTuple):
+    """The model that a request is for: its highest version, or this one."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None  # in place of a version number
 
 
+class State(enum.StrEnum):
+    """The states of a version, with TF Serving's names."""
+
+    LOADING = "LOADING"
+    AVAILABLE = "AVAILABLE"
+    UNLOADING = "UNLOADING"
+    END = "END"
+
+
+@dataclasses.dataclass
 class Version:
-    """A version that was seen: its state, and the servable while it is loaded."""
+    """A version that was seen; it has a servable while it is available."""
 
-    def __init__(self):
-        self.state = START
-        self.error = ""
-        self.servable: Servable | None = None
-        self.users = 0
+    state: State = State.LOADING
+    error: str = ""
+    servable: Servable | None = None
+    users: int = 0
 
     def status(self, number: int) -> dict:
-        """As TF Serving's GetModelStatusResponse has it."""
+        """The entry of TF Serving's GetModelStatusResponse."""
         code = "UNKNOWN" if self.error else "OK"
         return {
             "version": str(number),
@@ -43,14 +55,14 @@ class Version:
 
 
 class Manager:
-    """The versions of one model.
+    """Loads and unloads the versions of one model, and lends them to requests.
 
     Args:
-        directory: Of the versions.
-        load: From a version's path to what answers requests.
-        name: Under which it is served; by default the directory's.
-        wanted: `"latest"`, `"all"`, or the numbers to serve.
-        labels: Names for versions, which are then wanted as well.
+        directory: The directory of versions.
+        load: From a version's path to the servable that answers requests.
+        name: The model's name in requests. Defaults to the directory's name.
+        wanted: The versions to serve: `"latest"`, `"all"`, or their numbers.
+        labels: Names for versions, which are served as well.
     """
 
     def __init__(
@@ -71,37 +83,35 @@ class Manager:
         self._changed = threading.Condition()
         self._stop = threading.Event()
 
-    def look(self) -> None:
-        """Loads what has become wanted and unloads what is no longer.
+    def update(self) -> None:
+        """Loads the wanted versions that are not loaded, then unloads the others.
 
-        A version that can't be loaded is told in its status and not tried again; what
-        was served before goes on being served.
+        A version that fails to load is reported in the status and not retried; what was
+        served before continues to be served.
         """
-        there = versions(self.directory)
-        wanted = self._select(there)
+        present = versions(self.directory)
+        wanted = self._select(present)
         for number in wanted:
             known = self._versions.get(number)
-            if known is None or (known.state == END and not known.error):
+            if known is None or (known.state == State.END and not known.error):
                 self._start(number)
-        if any(self._is_available(number) for number in wanted):
-            for number in set(self._versions) - set(wanted):
-                if self._is_available(number):
-                    self._finish(number)
-        # A number that was withdrawn after it failed may come back mended.
-        for number in set(self._versions) - set(there):
-            if self._versions[number].error:
-                with self._changed:
-                    del self._versions[number]
+        available = set(self.available())
+        if available.intersection(wanted):
+            for number in available.difference(wanted):
+                self._finish(self._versions[number])
+        # A version that failed and was removed is tried again when it returns.
+        for number in set(self.failures()).difference(present):
+            with self._changed:
+                del self._versions[number]
 
     @contextlib.contextmanager
     def following(self, seconds: float) -> Iterator[None]:
-        """Looks every so many seconds, in a thread, while the block runs."""
+        """Updates at this interval, in a thread, while the block runs."""
 
-        def follow():
+        def follow() -> None:
             while not self._stop.wait(seconds):
-                # an unreadable directory for a while is no reason to stop looking
-                with contextlib.suppress(OSError):
-                    self.look()
+                with contextlib.suppress(OSError):  # unreadable for a while
+                    self.update()
 
         thread = threading.Thread(target=follow, name="versions", daemon=True)
         thread.start()
@@ -112,97 +122,85 @@ class Manager:
             thread.join()
 
     @contextlib.contextmanager
-    def servable(
-        self, name: str, version: int | None = None, label: str | None = None
-    ) -> Iterator[Servable]:
-        """The servable for a request, kept loaded while the block runs."""
-        if label is not None:
-            if name == self.name and label not in self.labels:
-                raise ServingError(f"Unrecognized servable version label: {label}")
-            version = self.labels.get(label)
+    def servable(self, spec: ModelSpec) -> Iterator[tuple[int, Servable]]:
+        """Yields the version that answers a request, kept loaded while the block runs.
+
+        Raises:
+            ServingError: If no version that is served fits `spec`.
+        """
+        own = spec.name == self.name
+        version = self._version_of(spec) if own else spec.version
         with self._changed:
-            if version is None:
-                number = max(self.available(), default=None)
-            else:
-                number = version if self._is_available(version) else None
-            if name != self.name or number is None:
-                asked = f"Latest({name})"
+            number = max(self.available(), default=0) if version is None else version
+            entry = self._versions.get(number) if own else None
+            if entry is None or entry.servable is None:
+                wanted = f"Latest({spec.name})"
                 if version is not None:
-                    asked = f"Specific({name}, {version})"
-                raise ServingError(f"Servable not found for request: {asked}", 404)
-            entry = self._versions[number]
+                    wanted = f"Specific({spec.name}, {version})"
+                raise ServingError(f"Servable not found for request: {wanted}", 404)
+            servable = entry.servable
             entry.users += 1
         try:
-            yield entry.servable
+            yield number, servable
         finally:
             with self._changed:
                 entry.users -= 1
                 self._changed.notify_all()
 
-    def number_of(self, version: int | None, label: str | None) -> int | None:
-        """The version that a request's version or label means, if there is one."""
-        if label is not None:
-            return self.labels.get(label)
-        return version if version is not None else max(self.available(), default=None)
+    def status(self, spec: ModelSpec) -> list[dict]:
+        """The state of one version, or of all that were seen, highest first.
 
-    def status(
-        self, name: str, version: int | None = None, label: str | None = None
-    ) -> list[dict]:
-        """The states of all versions that were seen, highest first, or of one."""
-        if label is not None:
-            if label not in self.labels:
-                raise ServingError(f"Unrecognized servable version label: {label}")
-            version = self.labels[label]
+        Raises:
+            ServingError: If no version that was seen fits `spec`.
+        """
+        version = self._version_of(spec)
         with self._changed:
-            seen = self._versions if name == self.name else {}
-            if version is None and not seen:
-                raise ServingError(f"Could not find any versions of model {name}", 404)
-            if version is not None and version not in seen:
-                raise ServingError(
-                    f"Could not find version {version} of model {name}", 404
-                )
+            seen = self._versions if spec.name == self.name else {}
             numbers = sorted(seen, reverse=True) if version is None else [version]
+            if not numbers or numbers[0] not in seen:
+                which = "any versions" if version is None else f"version {version}"
+                raise ServingError(f"Could not find {which} of model {spec.name}", 404)
             return [seen[number].status(number) for number in numbers]
 
     def available(self) -> list[int]:
-        """The numbers that are being served, rising."""
+        """The version numbers that are being served, ascending."""
         with self._changed:
-            return sorted(n for n in self._versions if self._is_available(n))
+            return sorted(n for n, v in self._versions.items() if v.servable)
 
     def failures(self) -> dict[int, str]:
-        """Why versions could not be loaded, by number."""
+        """The reason why each version that failed to load did so, by number."""
         with self._changed:
             return {n: v.error for n, v in self._versions.items() if v.error}
 
-    def _select(self, there: list[int]) -> list[int]:
-        if self._wanted == "all":
-            return there
-        wanted = {*self.labels.values()}
-        wanted |= {*there[-1:]} if self._wanted == "latest" else {*self._wanted}
-        return [number for number in there if number in wanted]
+    def _version_of(self, spec: ModelSpec) -> int | None:
+        if spec.label is None:
+            return spec.version
+        if spec.label not in self.labels:
+            raise ServingError(f"Unrecognized servable version label: {spec.label}")
+        return self.labels[spec.label]
 
-    def _is_available(self, number: int) -> bool:
-        return number in self._versions and self._versions[number].state == AVAILABLE
+    def _select(self, present: list[int]) -> list[int]:
+        if self._wanted == "all":
+            return present
+        wanted = {*self.labels.values()}
+        wanted |= {*present[-1:]} if self._wanted == "latest" else {*self._wanted}
+        return [number for number in present if number in wanted]
 
     def _start(self, number: int) -> None:
-        entry = Version()
-        entry.state = LOADING
         with self._changed:
-            self._versions[number] = entry
+            entry = self._versions[number] = Version()
         try:
             servable = self._load(path_of(self.directory, number))
-        # Whatever a directory holds that calls itself a version, the others go on.
-        except Exception as error:
+        except Exception as error:  # a directory can hold anything
             with self._changed:
-                entry.state = END
+                entry.state = State.END
                 entry.error = str(error).strip().split("\n")[0] or type(error).__name__
             return
         with self._changed:
-            entry.servable, entry.state = servable, AVAILABLE
+            entry.servable, entry.state = servable, State.AVAILABLE
 
-    def _finish(self, number: int) -> None:
-        entry = self._versions[number]
+    def _finish(self, entry: Version) -> None:
         with self._changed:
-            entry.state = UNLOADING
+            entry.servable, entry.state = None, State.UNLOADING
             self._changed.wait_for(lambda: entry.users == 0)
-            entry.servable, entry.state = None, END
+            entry.state = State.END

@@ -1,54 +1,45 @@
-"""One loaded version of a model, and the batching of requests to it."""
+"""One loaded version of a model, which answers requests from many threads."""
 
 import contextlib
-import io
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import DecodeError
-from PIL import Image
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from keras_inception.export import warmup
-from keras_inception.export.signatures import CLASSIFY, DEFAULT, IMAGE_BYTES
-from keras_inception.server.errors import ServingError, of_tensorflow
-from keras_inception.server.json_tensor import Input
-from keras_inception.server.limits import Batching
+from keras_inception.export.signatures import CLASSIFY, DEFAULT
+from keras_inception.server.limits import Batching, ServingError, from_tensorflow
+from keras_inception.server.pictures import check_pictures
 
-_numbers = itertools.count()
+Arrays = dict[str, np.ndarray]
+Tensors = dict[str, tf.Tensor]
 
 
 class Servable:
-    """A loaded SavedModel that answers requests from many threads.
+    """A loaded SavedModel, which has answered its warm-up requests.
 
-    It is ready when it is there: its warm-up requests have been answered, as TF Serving
-    does it.
-
-    Args:
-        path: Of the version.
-        batching: How rows of concurrent requests are put together; `None`: not at all.
-        picture_pixels: The most that a picture may have.
-
-    Raises:
-        tf.errors.OpError, OSError, ValueError: If it can't be loaded or warmed up.
+    Creating it raises a `tf.errors.OpError`, `OSError` or `ValueError` if it fails to
+    load or to warm up. Requests that it can't answer raise a `ServingError`. The name
+    `""` means the default signature.
     """
 
     def __init__(self, path: Path, batching: Batching | None, picture_pixels: int):
-        # A signature doesn't keep the variables alive; the loaded model does.
+        # Must be kept: a signature does not keep the variables alive.
         self._loaded = tf.saved_model.load(path)
-        self._batching = batching
+        self._signatures = dict(self._loaded.signatures)
         self._picture_pixels = picture_pixels
-        self._alone = dict(self._loaded.signatures)
-        self._batched = {}
-        if batching:
-            for name, function in self._alone.items():
-                self._batched[name] = _batched(name, function, batching)
+        self._most_rows = batching.rows if batching else 0
+        self._batched = {
+            name: _batched(name, function, batching)
+            for name, function in self._signatures.items()
+            if batching
+        }
         graph = SavedModel.FromString((path / "saved_model.pb").read_bytes())
-        self.signature_def = {
+        self.signature_def: dict[str, dict] = {
             name: MessageToDict(
                 definition,
                 preserving_proto_field_name=True,
@@ -60,115 +51,67 @@ class Servable:
             for name, inputs in warmup.read_requests(path):
                 self._run(name, inputs)
 
-    def inputs(self, signature: str) -> dict[str, Input]:
-        """What a signature takes, by name; the default one for an empty name."""
-        function = self._function(signature)
-        return {
-            name: Input(np.dtype(spec.dtype.as_numpy_dtype).name, _shape(spec))
-            for name, spec in function.structured_input_signature[1].items()
-        }
+    def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """The inputs of a signature by name."""
+        _, inputs = self._signatures[self._known(signature)].structured_input_signature
+        return inputs
 
-    def predict(
-        self, signature: str, inputs: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """The outputs of a signature by name, for inputs of the shapes it takes."""
-        self._function(signature)
-        self._check_pictures(_pictures(inputs))
-        return self._run(signature or DEFAULT, inputs)
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """The outputs of a signature by name, for inputs as `inputs` specifies them."""
+        name = self._known(signature)
+        check_pictures(inputs, self._picture_pixels)
+        return self._run(name, inputs)
 
     def classify(
         self, signature: str, examples: Iterable[Mapping[str, list]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Classes and scores, best first, for examples given by their features."""
-        name = signature or DEFAULT
-        function = self._function(name)
-        outputs = set(function.structured_outputs)
-        if set(self.inputs(name)) != {"inputs"} or not outputs <= {"classes", "scores"}:
+        name = self._known(signature)
+        takes = set(self.inputs(name))
+        returns = set(self._signatures[name].structured_outputs)
+        if takes != {"inputs"} or not returns <= {"classes", "scores"}:
             raise ServingError(
                 f"Expected classification signature: {name!r} takes "
-                f"{', '.join(self.inputs(name))} and returns "
-                f"{', '.join(sorted(outputs))}; classify needs a signature from "
-                f"'inputs' to 'classes' and 'scores', such as {CLASSIFY!r}"
+                f"{', '.join(sorted(takes))} and returns {', '.join(sorted(returns))}; "
+                "classify needs a signature from 'inputs' to 'classes' and 'scores', "
+                f"such as {CLASSIFY!r}"
             )
         serialized = [_example(features).SerializeToString() for features in examples]
         answer = self.predict(name, {"inputs": np.array(serialized, object)})
         return answer["classes"], answer["scores"]
 
-    def _function(self, signature: str):
+    def _known(self, signature: str) -> str:
         name = signature or DEFAULT
-        if name not in self._alone:
+        if name not in self._signatures:
             raise ServingError(
                 f'Serving signature name: "{name}" not found in signature def'
             )
-        return self._alone[name]
+        return name
 
-    def _run(self, name: str, inputs: Mapping[str, np.ndarray]):
+    def _run(self, name: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         tensors = {key: tf.constant(array) for key, array in inputs.items()}
-        rows = {
-            tensor.shape[0] if tensor.shape.rank else 0 for tensor in tensors.values()
-        }
+        rows = {len(t) if t.shape.rank else 0 for t in tensors.values()}
         try:
-            if (
-                name in self._batched
-                and len(rows) == 1
-                and (0 < min(rows) <= self._batching.rows)
-            ):
-                try:
+            if len(rows) == 1 and 0 < min(rows) <= self._most_rows:
+                # A damaged picture fails its whole batch, and may belong to another
+                # request, so after a failure this one is run again alone.
+                with contextlib.suppress(tf.errors.InvalidArgumentError):
                     return _arrays(self._batched[name](**tensors))
-                except tf.errors.InvalidArgumentError:
-                    # A damaged picture fails its whole batch, and may be another's:
-                    # this request is asked again, alone.
-                    pass
-            return _arrays(self._alone[name](**tensors))
+            return _arrays(self._signatures[name](**tensors))
         except tf.errors.OpError as error:
-            raise of_tensorflow(error) from error
-
-    def _check_pictures(self, pictures: Iterable[bytes]) -> None:
-        """Refuses what is no picture, or too large a one, by its header.
-
-        A few kilobytes can declare a gigapixel; and what is refused here can't spoil a
-        batch.
-        """
-        for index, contents in enumerate(pictures):
-            try:
-                with Image.open(io.BytesIO(contents)) as picture:
-                    pixels = picture.width * picture.height
-                    # TensorFlow reads every frame of it, whatever their sizes
-                    animated = picture.format == "GIF" and picture.is_animated
-            except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-                pixels, animated = float("inf"), False
-            except Exception:  # a parser of hostile bytes raises all sorts of things
-                raise ServingError(
-                    f"{IMAGE_BYTES} {index} is no picture; JPEG, PNG, GIF and BMP "
-                    'files are, sent as {"b64": ...} in the standard alphabet'
-                ) from None
-            if animated:
-                raise ServingError(
-                    f"{IMAGE_BYTES} {index} is an animation; send one frame of it"
-                )
-            if pixels > self._picture_pixels:
-                raise ServingError(
-                    f"{IMAGE_BYTES} {index} has {pixels:,} pixels; at most "
-                    f"{self._picture_pixels:,} are accepted",
-                    413,
-                )
+            raise from_tensorflow(error) from error
 
 
-def _pictures(inputs: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """The picture files among a request's inputs, those inside of examples as well."""
-    yield from inputs.get(IMAGE_BYTES, np.array([])).ravel()
-    if list(inputs) == ["inputs"] and inputs["inputs"].dtype == object:
-        for serialized in inputs["inputs"].ravel():
-            with contextlib.suppress(DecodeError):  # for TensorFlow to refuse
-                features = tf.train.Example.FromString(serialized).features.feature
-                yield from features[IMAGE_BYTES].bytes_list.value
+_numbers = itertools.count()
 
 
-def _batched(name: str, function, batching: Batching):
-    """A signature whose concurrent calls TensorFlow puts together.
+def _batched(
+    name: str, function: tf.types.experimental.ConcreteFunction, batching: Batching
+) -> Callable[..., Tensors]:
+    """A signature whose concurrent calls share batches.
 
-    The batch function's queue goes by its name scope, for the whole process. Under
-    equal names two models would take from one queue, and answer for each other.
+    It takes at most `batching.rows` rows, and fails for all calls in a batch if one of
+    them fails.
     """
     specs = function.structured_input_signature[1]
     outputs = sorted(function.structured_outputs)
@@ -177,41 +120,34 @@ def _batched(name: str, function, batching: Batching):
         batching.threads,
         batching.rows,
         batching.micros,
-        max_enqueued_batches=10_000,  # Limits.queue bounds it before
+        max_enqueued_batches=10_000,  # never reached: Limits.queue is smaller
         autograph=False,
     )
-    def together(*tensors):
+    def run_batch(*tensors):
         answer = function(**dict(zip(specs, tensors, strict=True)))
         return [answer[output] for output in outputs]
 
+    # TensorFlow has one batch queue per name scope and process. With equal names, two
+    # models would answer each other's requests (test_two_models_do_not_share_a_batch).
     scope = f"{name}_{next(_numbers)}"
 
     @tf.function(input_signature=list(specs.values()), autograph=False)
-    def batched(*tensors):
+    def enqueue(*tensors):
         with tf.name_scope(scope):
-            return dict(zip(outputs, together(*tensors), strict=True))
+            return dict(zip(outputs, run_batch(*tensors), strict=True))
 
-    return lambda **tensors: batched(*(tensors[key] for key in specs))
+    return lambda **tensors: enqueue(*(tensors[key] for key in specs))
 
 
-def _arrays(outputs: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+def _arrays(outputs: Tensors) -> Arrays:
     return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-
-def _shape(spec: tf.TensorSpec) -> tuple[int | None, ...] | None:
-    return None if spec.shape.rank is None else tuple(spec.shape)
 
 
 def _example(features: Mapping[str, list]) -> tf.train.Example:
     example = tf.train.Example()
+    kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
     for name, values in features.items():
-        feature = example.features.feature[name]
-        if not values:
-            continue
-        if isinstance(values[0], bytes):
-            feature.bytes_list.value.extend(values)
-        elif isinstance(values[0], float):
-            feature.float_list.value.extend(values)
-        else:
-            feature.int64_list.value.extend(values)
+        feature = example.features.feature[name]  # also adds one without values
+        if values:
+            getattr(feature, kinds[type(values[0])]).value.extend(values)
     return example

@@ -1,4 +1,13 @@
-"""Auxiliary classifiers: describing heads, hanging them on a model, training them."""
+"""Auxiliary classifiers: describe heads, attach them to a model, train them.
+
+The files, each standing on those above it:
+
+    heads           `AuxiliaryHead` and its layers; superclasses from a file
+    losses          losses for every output, and loss weights that can change
+    model           `DeeplySupervised`: one label and one weight for all heads
+    head_placement  endpoints that divide the computation evenly
+    attach          attaching heads to a graph, and detaching them
+"""
 
 from keras_inception.supervision.attach import (
     attach_auxiliary,
@@ -11,6 +20,7 @@ from keras_inception.supervision.heads import (
     AUXILIARY_WEIGHT,
     AuxiliaryHead,
     as_head,
+    output_name,
     read_superclasses,
 )
 from keras_inception.supervision.losses import LossWeights
@@ -25,6 +35,7 @@ __all__ = [
     "attach_auxiliary",
     "detach_auxiliary",
     "evenly_placed",
+    "output_name",
     "plain_classifier",
     "read_superclasses",
     "supervise",

@@ -1,44 +1,43 @@
-"""Hanging auxiliary classifiers on a graph, and taking them off again."""
+"""Attaches auxiliary classifiers to a graph, and detaches them."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 
 import keras
 
-from keras_inception.graph import all_layers, layer_of, steps_to
-from keras_inception.layers import head_logits
+from keras_inception.graph import all_layers, steps_to
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.head_placement import evenly_placed
-from keras_inception.supervision.heads import AuxiliaryHead, as_head
+from keras_inception.supervision.heads import AuxiliaryHead, as_head, head_logits
 from keras_inception.supervision.model import DeeplySupervised
 
 
 def attach_auxiliary(
     model: keras.Model, heads: int | Sequence[str | AuxiliaryHead]
 ) -> DeeplySupervised:
-    """Puts auxiliary classifiers on any functional Keras classifier.
+    """Attaches auxiliary classifiers to any functional Keras classifier.
 
-    The result holds the very layers of `model`: their names, weights and preprocessing
-    stay as they are, and training one trains the other. Its outputs are `main`, the
-    model's own, and one for each head; a head puts out probabilities if the model does,
-    logits if the model does.
+    The result shares the layers of `model`: training one trains the other. Its outputs
+    are `main`, the model's own, and one for each head: probabilities if the model's are
+    probabilities, logits if the model's are logits.
 
     Args:
         model: A functional or `Sequential` classifier with one output
             `(batch, classes)`, probabilities or logits.
-        heads: Names of layers, or `AuxiliaryHead` objects for more say; or a number,
-            for that many heads placed so that they divide the computation evenly. A
-            head given by name or number has batch normalisation if the model has it.
-            It reads feature maps `(batch, height, width, channels)` of any size,
-            sequences `(batch, steps, features)` or vectors `(batch, features)`.
+        heads: Names of endpoints (layers), or `AuxiliaryHead` objects for other sizes,
+            names or superclasses; or a number, for that many heads at endpoints that
+            divide the computation evenly. A head given by name or number has batch
+            normalization if the model has it. A head reads feature maps
+            `(batch, height, width, channels)` of any size, sequences
+            `(batch, steps, features)` or vectors `(batch, features)`.
 
     Returns:
-        A `DeeplySupervised` model, not compiled. `detach_auxiliary` gives back the
-        plain one.
+        A `DeeplySupervised` model, not compiled. `detach_auxiliary` returns the plain
+        one.
 
     Raises:
-        ValueError: If the model is no such classifier, or a head names no layer that
-            it can read.
+        ValueError: If the model is not such a classifier, or a head can't read its
+            endpoint.
 
     Example:
     >>> inputs = keras.Input((32, 32, 3))
@@ -51,121 +50,89 @@ def attach_auxiliary(
     """
     main = _classifier_output(model)
     if isinstance(heads, str):
-        raise ValueError(f"heads is a list of layers, or a number. Received: {heads!r}")
+        raise ValueError(f"heads is a list of endpoints or a number, not {heads!r}.")
     if isinstance(heads, int):
         heads = evenly_placed(model, heads)
-    batch_norm = any(
-        isinstance(layer, keras.layers.BatchNormalization)
-        for layer in all_layers(model)
-    )
-    heads = [as_head(head, batch_norm=batch_norm) for head in heads]
-    # by step, since a sub-model's own `output` is inside of it, not in this graph
-    endpoints = {
-        step.operation.name: step.output_tensors[0]
-        for step in reversed(steps_to(main))
-        if len(step.output_tensors) == 1
-    }
-    endpoints = dict(reversed(endpoints.items()))  # in network order, the first calls
-    for head in heads:
+    normalization = keras.layers.BatchNormalization
+    batch_norm = any(isinstance(layer, normalization) for layer in all_layers(model))
+    described = [as_head(head, batch_norm=batch_norm) for head in heads]
+    # The outputs of steps, since a sub-model's `output` belongs to its own graph.
+    endpoints: dict[str, keras.KerasTensor] = {}
+    for step in steps_to(main):
+        if len(step.output_tensors) == 1:  # of a layer called twice, the first call
+            endpoints.setdefault(step.operation.name, step.output_tensors[0])
+    for head in described:
         _check_endpoint(head, model, endpoints)
-    # a Sequential that was never called has no `input`
+    # A Sequential that was never called has no `input`.
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    supervised = supervise(inputs, main, endpoints, heads, name=model.name)
+    supervised = supervise(inputs, main, endpoints, described, name=model.name)
     supervised.class_names = getattr(model, "class_names", None)
     return supervised
 
 
 def supervise(
-    inputs,
-    main,
+    inputs: keras.KerasTensor | list[keras.KerasTensor],
+    main: keras.KerasTensor,
     endpoints: Mapping[str, keras.KerasTensor],
     heads: Sequence[AuxiliaryHead],
     *,
     adaptive_pool: bool = False,
     name: str | None = None,
 ) -> DeeplySupervised:
-    """Hangs `heads` on a graph that ends in `main`.
+    """Attaches `heads` to a graph from `inputs` to `main`.
 
     Args:
-        inputs: The graph's input tensor or tensors.
-        main: Its output: probabilities or logits `(batch, classes)`.
-        endpoints: Tensors that heads can read, by name.
+        inputs: The input tensor or tensors.
+        main: Probabilities or logits `(batch, classes)`.
+        endpoints: The tensors that heads can read, by name.
         heads: The heads.
-        adaptive_pool: See `Architecture.adaptive_head_pool`.
+        adaptive_pool: As `Architecture.adaptive_head_pool`. Defaults to False.
         name: Name of the model.
 
     Raises:
-        ValueError: If a head sits on no endpoint, two heads share a name, or a head's
-            superclasses are not one per class.
+        ValueError: If an endpoint does not exist, two heads share a name, or a head
+            does not have one superclass for each class.
     """
-    classes = main.shape[-1]
-    activation = output_activation(layer_of(main))
+    classes, activation = main.shape[-1], output_activation(main)
     outputs = {MAIN: main}
     for head in heads:
         if head.at not in endpoints:
-            raise ValueError(
-                f"There is no endpoint {head.at!r} for a head. "
-                f"{_near(head.at, endpoints)}"
-            )
+            known = _alternatives(head.at, list(endpoints))
+            raise ValueError(f"There is no endpoint {head.at!r} for a head. {known}")
         if head.name in outputs:
             raise ValueError(
-                f"Two heads are called {head.name!r}; give one of them another `name`."
+                f"Two heads are called {head.name!r}. Give one of them another `name`."
             )
-        width = classes
-        if head.superclasses is not None:
-            width = len(set(head.superclasses))
-            if len(head.superclasses) != classes:
-                raise ValueError(
-                    f"Head {head.name!r}: `superclasses` must name one superclass for "
-                    f"each of the {classes} classes. Received "
-                    f"{len(head.superclasses)}."
-                )
-        logits = head_logits(
-            endpoints[head.at],
-            head.name,
-            width,
-            filters=head.filters,
-            units=head.units,
-            dropout=head.dropout,
-            batch_norm=head.batch_norm,
-            adaptive_pool=adaptive_pool,
-        )
-        outputs[head.name] = Output(
-            activation, superclasses=head.superclasses, name=head.name
-        )(logits)
+        superclasses = head.superclasses
+        if superclasses is not None and len(superclasses) != classes:
+            raise ValueError(
+                f"Head {head.name!r}: `superclasses` must name one superclass for each "
+                f"of the {classes} classes. Received: {len(superclasses)} superclasses"
+            )
+        logits = head_logits(endpoints[head.at], head, classes, adaptive_pool)
+        output = Output(activation, superclasses=superclasses, name=head.name)
+        outputs[head.name] = output(logits)
     return DeeplySupervised(inputs, outputs, name=name)
 
 
 def plain_classifier(model: keras.Model) -> keras.Model:
-    """From a model's input to the probabilities of its classes, whatever it is.
+    """Returns a model without heads whose output is the probabilities of its classes.
 
-    Args:
-        model: A model with an output called `main`, or with a single output.
-
-    Returns:
-        The model without heads, a softmax behind it if it puts out logits; it shares
-        its layers with `model`.
-
-    Raises:
-        ValueError: As `detach_auxiliary`.
+    It shares its layers with `model`; a softmax, in float32 as `Output`'s, is added to
+    logits. The model has an output called `main`, or a single output.
     """
     main = detach_auxiliary(model) if isinstance(model.output, dict) else model
-    if output_activation(layer_of(main.output)) != "linear":
+    if output_activation(main.output) != "linear":
         return main
-    # in float32, as `Output`
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     return keras.Model(main.input, softmax(main.output), name=main.name)
 
 
 def detach_auxiliary(model: DeeplySupervised) -> keras.Model:
-    """The plain model without heads: one input, one output, the same weights.
+    """Returns the plain model without heads: one output, the same weights.
 
-    Args:
-        model: A model with an output called `main`.
-
-    Returns:
-        A functional model from the same input to `main` alone. It shares its layers
-        with `model`: training one changes the other.
+    The result goes from the same input to `main` alone. It shares its layers with
+    `model`: training one trains the other.
 
     Raises:
         ValueError: If `model` has no output called `main`.
@@ -184,65 +151,64 @@ def detach_auxiliary(model: DeeplySupervised) -> keras.Model:
     return keras.Model(model.input, outputs[MAIN], name=model.name)
 
 
-def _classifier_output(model) -> keras.KerasTensor:
-    """The one output of a functional classifier, checked."""
+def _classifier_output(model: keras.Model) -> keras.KerasTensor:
+    """Returns the only output of a functional classifier, after checking it."""
     outputs = getattr(model, "outputs", None)
     if not isinstance(model, keras.Model) or not outputs:
         raise ValueError(
-            "attach_auxiliary needs a functional model, built from keras.Input, whose "
-            "layers' outputs a head can read: in a subclassed or unbuilt model they "
-            f"can't be found. Received: {model!r} of type {type(model).__name__}"
+            "attach_auxiliary needs a functional model, built from keras.Input; a "
+            "subclassed or unbuilt model has no graph of endpoints. Received: "
+            f"{model!r} of type {type(model).__name__}"
         )
     if len(outputs) != 1:
         raise ValueError(
             "attach_auxiliary needs a classifier with one output; this model has "
-            f"{len(outputs)}: {', '.join(model.output_names)}. Give it the part with "
-            "one, keras.Model(model.input, model.output[...]) or, where it has heads "
-            "already, detach_auxiliary(model)."
+            f"{len(outputs)}: {', '.join(model.output_names)}. Pass a keras.Model with "
+            "one of them, or detach_auxiliary(model) if it has heads already."
         )
-    main = outputs[0]
-    shape = tuple(main.shape)
+    (main,), shape = outputs, tuple(outputs[0].shape)
     if len(shape) != 2 or shape[1] is None or shape[1] < 2:
         raise ValueError(
             "attach_auxiliary needs a classifier: its output must be (batch, classes), "
             f"with at least two classes. Received the output shape: {shape}"
         )
-    activation = output_activation(layer_of(main))
+    activation = output_activation(main)
     if activation not in ("softmax", "linear"):
         raise ValueError(
-            "attach_auxiliary needs a classifier that puts out softmax probabilities "
-            f"or logits. This one ends in the activation {activation!r}."
+            "attach_auxiliary needs a classifier whose output is softmax "
+            f"probabilities or logits. Its last activation is {activation!r}."
         )
     return main
 
 
-def _check_endpoint(head, model, endpoints) -> None:
-    """Refuses what a head can't read: insides of sub-models, unfit shapes."""
+def _check_endpoint(
+    head: AuxiliaryHead, model: keras.Model, endpoints: Mapping[str, keras.KerasTensor]
+) -> None:
+    """Raises an error for a layer inside a sub-model and for channels_first."""
     if head.at not in endpoints:
         inside = head.at.rsplit("/", 1)[-1]
-        for layer in model.layers:
-            if isinstance(layer, keras.Model) and any(
-                part.name == inside for part in all_layers(layer)
-            ):
+        sub_models = [m for m in model.layers if isinstance(m, keras.Model)]
+        for sub_model in sub_models:
+            if inside in [layer.name for layer in all_layers(sub_model)]:
                 raise ValueError(
-                    f"Head {head.name!r}: {inside!r} lies inside the sub-model "
-                    f"{layer.name!r}, where a head can't read it: a head can read the "
-                    f"sub-model's own output, {layer.name!r}. Build the network flat "
-                    "to reach its layers; a network of keras.applications is when it "
-                    "is called with input_tensor=..."
+                    f"Head {head.name!r}: {inside!r} is inside the sub-model "
+                    f"{sub_model.name!r}, where a head can't read it. Use the output "
+                    f"of {sub_model.name!r}, or build the network flat, as "
+                    "keras.applications does when called with input_tensor=..."
                 )
-    elif len(endpoints[head.at].shape) == 4 and (
-        keras.config.image_data_format() != "channels_last"
+    elif (
+        len(endpoints[head.at].shape) == 4
+        and keras.config.image_data_format() == "channels_first"
     ):
         raise ValueError(
-            "Heads read feature maps (height, width, channels), but Keras is set to "
-            "channels_first."
+            "Heads read maps of shape (height, width, channels), but Keras is set to "
+            "channels_first: keras.config.set_image_data_format('channels_last')"
         )
 
 
-def _near(name: str, endpoints) -> str:
-    """The endpoints, or of very many the ones with the most similar names."""
-    if len(endpoints) <= 40:
-        return f"Endpoints: {', '.join(endpoints)}"
-    similar = difflib.get_close_matches(name, endpoints, n=10, cutoff=0.3)
-    return f"Of {len(endpoints)} the most similar: {', '.join(similar) or 'none'}"
+def _alternatives(name: str, names: list[str]) -> str:
+    """Lists the endpoints; of more than 40, those with the most similar names."""
+    if len(names) <= 40:
+        return f"Endpoints: {', '.join(names)}"
+    similar = difflib.get_close_matches(name, names, n=10, cutoff=0.3)
+    return f"The most similar of {len(names)}: {', '.join(similar) or 'none'}"

@@ -1,12 +1,16 @@
-"""Describing auxiliary classifiers: where they hang and how they are built."""
+"""Auxiliary classifiers: their endpoints, sizes, names, superclasses and layers."""
 
 import csv
 import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
-from keras_inception.layers import scaled
+import keras
+
+from keras_inception.architecture import ARCHITECTURES, Conv
+from keras_inception.layers import convolution, scaled
 from keras_inception.outputs import MAIN
 from keras_inception.text import list_names
 
@@ -15,27 +19,29 @@ AUXILIARY_WEIGHT = 0.3  # the paper, section 5
 
 @dataclasses.dataclass(frozen=True)
 class AuxiliaryHead:
-    """One auxiliary classifier: where it hangs and how it is built.
+    """One auxiliary classifier: the endpoint it reads and how it is built.
 
     Paper, section 5: average pool 5x5/3, 1x1 convolution, dense, dropout, dense,
     softmax. On maps smaller than 5x5 the pool covers the whole map; on maps larger than
-    16x16 its windows grow and the grid stays 4x4. On vectors and sequences pool and
-    convolution are left out.
+    16x16 its windows grow and the grid stays 4x4. Vectors and sequences skip the pool
+    and the convolution.
 
     Args:
-        at: Endpoint (layer) whose output the head reads, `"inception_4a"`.
+        at: The endpoint, a layer whose output the head reads: `"inception_4a"`.
         name: Name of the output and prefix of the head's layers. Defaults to `aux_`
             and `at` without `inception_`: `"aux_4a"`.
-        filters: Width of the 1x1 convolution. Defaults to 128.
-        units: Width of the dense layer. Defaults to 1024.
-        dropout: Share dropped before the last dense layer, in [0, 1). Defaults to 0.7.
-        batch_norm: Whether the convolution is followed by batch normalisation.
-        superclasses: For each class, in order, the coarser class that this head learns
-            (all names or all numbers); `None` (default): the classes themselves.
+        filters: Filters of the 1x1 convolution. Defaults to 128.
+        units: Units of the dense layer. Defaults to 1024.
+        dropout: Dropout rate before the last dense layer, in [0, 1). Defaults to 0.7.
+        batch_norm: Whether batch normalization follows the convolution. Defaults to
+            False.
+        superclasses: The superclass of each class, in label order (all names or all
+            numbers), for a head that predicts superclasses; `None` (default) for a
+            head that predicts the classes.
 
     Raises:
         ValueError: If a number is out of its range, or `superclasses` names fewer than
-            two coarse classes or mixes names with numbers.
+            two superclasses or mixes names with numbers.
 
     Example:
     >>> AuxiliaryHead("inception_4a").name
@@ -45,47 +51,46 @@ class AuxiliaryHead:
     """
 
     at: str
-    name: str | None = None
+    name: str = cast(str, None)  # `__post_init__` puts the default in its place
     filters: int = 128
     units: int = 1024
     dropout: float = 0.7
     batch_norm: bool = False
     superclasses: Sequence[str | int] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name is None:
-            name = f"aux_{self.at.removeprefix('inception_')}"
-            object.__setattr__(self, "name", name)
+            object.__setattr__(self, "name", _default_name(self.at))
         if self.name == MAIN or "/" in self.name:
             raise ValueError(
-                f"A head needs a name of its own without '/'; {MAIN!r} is the model's "
-                f"own output. Received: name={self.name!r}"
-            )
-        for field in ("filters", "units"):
-            if getattr(self, field) < 1:
-                raise ValueError(
-                    f"Head {self.name!r}: `{field}` must be at least 1. Received: "
-                    f"{getattr(self, field)}"
-                )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"Head {self.name!r}: `dropout` is the share of values dropped, from "
-                f"0 up to but not 1. Received: {self.dropout}"
+                f"{self.name!r} can't be the name of a head: {MAIN!r} is the model's "
+                "own output, and '/' is not allowed. Choose another `name`."
             )
         if self.superclasses is not None:
-            names = tuple(self.superclasses)
-            object.__setattr__(self, "superclasses", names)
-            if len({isinstance(name, str) for name in names}) != 1 or len(
-                set(names)
-            ) in (0, 1):
-                raise ValueError(
-                    f"Head {self.name!r}: `superclasses` gives every class the name "
-                    "(or the number) of its coarser class, at least two different "
-                    f"ones, all names or all numbers. Received: {list(names)}"
-                )
+            object.__setattr__(self, "superclasses", tuple(self.superclasses))
+        names, fault = self.superclasses, None
+        if self.filters < 1:
+            fault = f"`filters` must be at least 1. Received: {self.filters}"
+        elif self.units < 1:
+            fault = f"`units` must be at least 1. Received: {self.units}"
+        elif not 0 <= self.dropout < 1:
+            fault = f"`dropout` must be in [0, 1). Received: {self.dropout}"
+        elif names is not None and (
+            len({isinstance(name, str) for name in names}) != 1 or len({*names}) < 2
+        ):
+            fault = (
+                "`superclasses` gives each class the name or the number of its "
+                "superclass: at least two different ones, all names or all numbers. "
+                f"Received: {list_names(names)}"
+            )
+        if fault:
+            raise ValueError(f"Head {self.name!r}: {fault}")
 
     def widened(self, factor: float) -> "AuxiliaryHead":
-        """The same head with `factor` times the filters and units.
+        """Returns the same head with `factor` times the filters and units.
+
+        Raises:
+            ValueError: If `factor` is not above 0.
 
         Example:
         >>> AuxiliaryHead("inception_4a").widened(0.25).units
@@ -95,15 +100,55 @@ class AuxiliaryHead:
             raise ValueError(
                 f"Head {self.name!r}: the width must be above 0. Received: {factor}"
             )
-        return dataclasses.replace(
-            self,
-            filters=scaled(self.filters, factor),
-            units=scaled(self.units, factor),
+        filters, units = scaled(self.filters, factor), scaled(self.units, factor)
+        return dataclasses.replace(self, filters=filters, units=units)
+
+
+def head_logits(
+    x: keras.KerasTensor,
+    head: AuxiliaryHead,
+    classes: int,
+    adaptive_pool: bool = False,
+) -> keras.KerasTensor:
+    """Adds the layers of a head up to its logits, for `classes` or its superclasses."""
+    name, rank = head.name, len(x.shape)
+    if rank == 4:
+        x = _head_pool(x, f"{name}_ave_pool", adaptive_pool)
+        x = convolution(x, Conv(head.filters, 1), f"{name}_conv", head.batch_norm)
+        x = keras.layers.Flatten(name=f"{name}_flatten")(x)
+    elif rank == 3:
+        x = keras.layers.GlobalAveragePooling1D(name=f"{name}_ave_pool")(x)
+    elif rank != 2:
+        raise ValueError(
+            f"Head {name!r} needs feature maps (batch, height, width, channels), a "
+            "sequence (batch, steps, features) or vectors (batch, features). "
+            f"Received the shape: {tuple(x.shape)}"
         )
+    dense = {"activation": "relu", "kernel_initializer": "he_normal"}
+    x = keras.layers.Dense(head.units, **dense, name=f"{name}_fc")(x)
+    x = keras.layers.Dropout(head.dropout, name=f"{name}_drop_fc")(x)
+    width = len(set(head.superclasses)) if head.superclasses else classes
+    return keras.layers.Dense(width, name=f"{name}_classifier")(x)
 
 
-def as_head(head: "str | AuxiliaryHead", **defaults) -> AuxiliaryHead:
-    """An endpoint's name as a head with `defaults`; a head as it is."""
+def _head_pool(x, name: str, adaptive: bool):
+    """Adds the paper's pool, 5x5 windows with stride 3, on maps of up to 16x16.
+
+    A smaller map than the window is pooled whole. On a larger one than 16x16 the
+    windows grow and the grid stays 4x4, so that the dense layer stays small.
+    """
+    sides = x.shape[1:3]
+    if adaptive or any(side is None or side > 16 for side in sides):
+        return keras.layers.AdaptiveAveragePooling2D(4, name=name)(x)
+    window = tuple(min(5, side) for side in sides)
+    return keras.layers.AveragePooling2D(window, 3, name=name)(x)
+
+
+def as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
+    """Returns a head as it is, and an endpoint's name as a head with `defaults`.
+
+    Anything else is a `ValueError`.
+    """
     if isinstance(head, AuxiliaryHead):
         return head
     if isinstance(head, str):
@@ -114,22 +159,53 @@ def as_head(head: "str | AuxiliaryHead", **defaults) -> AuxiliaryHead:
     )
 
 
-def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> list[str]:
-    """Each class's superclass from a CSV file, for `AuxiliaryHead(superclasses=...)`.
+def output_name(endpoint_or_output: str, outputs: Sequence[str]) -> str:
+    """Returns the one of `outputs` with this name, or whose head reads this endpoint.
 
-    The file's first line is `class,superclass`; a line per class follows, in any order.
-
-    Args:
-        path: The file.
-        class_names: The classes in label order.
-
-    Returns:
-        The superclasses' names in label order.
+    The endpoint of a head is known only if its output has the default name.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file has another form, or its classes are not these: each
-            once, none missing, none unknown.
+        ValueError: If neither form names one of `outputs`; lists both forms of each.
+
+    Example:
+    >>> output_name("inception_4a", ["main", "aux_4a", "aux_4d"])
+    'aux_4a'
+    >>> output_name("aux_4d", ["main", "aux_4a", "aux_4d"])
+    'aux_4d'
+    """
+    for name in (endpoint_or_output, _default_name(endpoint_or_output)):
+        if name in outputs:
+            return name
+    raise ValueError(
+        f"There is no output or endpoint {endpoint_or_output!r} among these outputs "
+        f"(endpoints in brackets): {', '.join(map(_with_endpoint, outputs)) or 'none'}"
+    )
+
+
+def _default_name(endpoint: str) -> str:
+    return f"aux_{endpoint.removeprefix('inception_')}"
+
+
+def _with_endpoint(output: str) -> str:
+    """Returns `"aux_4a (inception_4a)"`, if the output has the name of a head."""
+    if not output.startswith("aux_"):
+        return output
+    endpoint = output.removeprefix("aux_")
+    module = f"inception_{endpoint}"
+    is_module = any(module in table.rows for table in ARCHITECTURES.values())
+    return f"{output} ({module if is_module else endpoint})"
+
+
+def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> list[str]:
+    """Reads each class's superclass from a CSV file, for `AuxiliaryHead`.
+
+    The first line of the file is `class,superclass`; a line for each class follows, in
+    any order. The result is in the order of `class_names`.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file has another form, or does not name exactly these
+            classes, each once.
 
     Example:
     >>> import tempfile
@@ -140,27 +216,26 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
     """
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    if not rows or rows[0] != ["class", "superclass"]:
+    if rows[:1] != [["class", "superclass"]]:
+        first = ",".join(rows[0]) if rows else "an empty file"
         raise ValueError(
-            f"{path} must begin with the line 'class,superclass'. Received: "
-            f"{','.join(rows[0]) if rows else 'an empty file'!r}"
+            f"{path} must begin with the line 'class,superclass'. Received: {first!r}"
         )
     superclasses = {}
     for row in rows[1:]:
         if len(row) != 2 or not all(row):
+            line = ",".join(row)
             raise ValueError(
-                f"{path}: each line names a class and its superclass. Received: "
-                f"{','.join(row)!r}"
+                f"{path}: each line is a class and its superclass. Received: {line!r}"
             )
-        name, superclass = row
-        if name in superclasses:
-            raise ValueError(f"{path} names the class {name!r} twice.")
-        superclasses[name] = superclass
+        if row[0] in superclasses:
+            raise ValueError(f"{path} names the class {row[0]!r} twice.")
+        superclasses[row[0]] = row[1]
     missing = [name for name in class_names if name not in superclasses]
     unknown = [name for name in superclasses if name not in class_names]
     if missing or unknown:
         faults = [f"has no line for {list_names(missing)}"] if missing else []
-        faults += [f"names what is no class: {list_names(unknown)}"] if unknown else []
+        faults += [f"names unknown classes: {list_names(unknown)}"] if unknown else []
         raise ValueError(
             f"{path} {', and '.join(faults)}. It must name each of these once: "
             f"{list_names(class_names)}"

@@ -1,7 +1,9 @@
-"""Losses and their weights for every output of a model."""
+"""Losses for every output of a model, and their weights."""
 
 import copy
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -12,53 +14,64 @@ from keras_inception.layers import PACKAGE
 class LossWeights(keras.metrics.Metric):
     """Holds the heads' loss weights as variables that a callback can change.
 
-    A metric only in form: metrics' variables are the one kind of state that Keras
-    carries through a compiled training step on every backend (JAX compiles any other
-    variable in as a constant) and that counts neither as a parameter nor as a weight to
-    be saved. Its result is empty, so that nothing appears in the logs.
+    It is a metric only in form. Keras carries the variables of metrics through a
+    compiled training step on every backend (JAX compiles other variables in as
+    constants), and counts them neither as parameters nor as weights to save. The
+    result is empty, so nothing appears in the logs. `names` are the heads' outputs.
     """
 
-    def __init__(self, names: Sequence[str], name: str = "loss_weights", **kwargs):
+    def __init__(self, names: Sequence[str], name: str = "loss_weights", **kwargs: Any):
         super().__init__(name=name, **kwargs)
-        # A metric's variables are summed over the devices of a tf.distribute strategy:
-        # each would see its share of the weight.
-        self.by_name = {
-            head: self.add_variable(
-                (), "ones", aggregation="only_first_replica", name=f"{head}_loss_weight"
-            )
-            for head in names
+        # By default tf.distribute would sum the variables of a metric over devices,
+        # and each device would see a part of the weight.
+        first = {"aggregation": "only_first_replica"}
+        self.by_output = {
+            output: self.add_variable((), "ones", name=f"{output}_loss_weight", **first)
+            for output in names
         }
 
-    def update_state(self, *args, **kwargs):
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         pass
 
-    def result(self):
+    def result(self) -> dict:
         return {}
 
-    # The values travel in the compile configuration, as numbers.
-    def save_own_variables(self, store):
+    # The weights are saved as numbers, in the compile configuration.
+    def save_own_variables(self, store: Any) -> None:
         pass
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         pass
 
 
-def own_copy(loss_or_metric):
-    """A loss or metric for one more output: each must keep its own state."""
+def checked_weight(output: str, weight: Any) -> float:
+    """Returns a loss weight as a float; raises a ValueError if it can't be one."""
+    try:
+        number = float(weight)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(
+            f"The loss weight of {output!r} must be a finite number of at least 0. "
+            f"Received: {weight!r}"
+        )
+    return number
+
+
+def own_copy(loss_or_metric: Any) -> Any:
+    """Copies a loss or metric for one more output, since each keeps its own state."""
     if isinstance(loss_or_metric, (keras.metrics.Metric, keras.losses.Loss)):
         return type(loss_or_metric).from_config(loss_or_metric.get_config())
     return copy.copy(loss_or_metric)
 
 
-def from_logits(loss):
-    """The crossentropies that Keras knows by name, for outputs without a softmax."""
-    by_name = {
-        "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
-        "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-    }
-    if isinstance(loss, str) and loss in by_name:
-        return by_name[loss](from_logits=True)
+def from_logits(loss: Any) -> Any:
+    """Replaces a crossentropy given by name by the one for logits."""
+    if loss == "sparse_categorical_crossentropy":
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if loss == "categorical_crossentropy":
+        return keras.losses.CategoricalCrossentropy(from_logits=True)
     return loss

@@ -1,7 +1,8 @@
-"""Warnings, early, that a run is failing."""
+"""Early warnings that a run is failing."""
 
 import math
 import sys
+from typing import Any, TextIO
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ class Alarms(keras.callbacks.Callback):
 
     Args:
         patience: Epochs before the two warnings. Defaults to 3.
-        margin: Difference in accuracy that counts as below. Defaults to 0.02.
+        margin: How far, in accuracy, main must be below a head. Defaults to 0.02.
         stream: Where warnings go. Defaults to standard error.
         state: The value of `state` when the run was interrupted.
 
@@ -45,7 +46,7 @@ class Alarms(keras.callbacks.Callback):
         self,
         patience: int = 3,
         margin: float = 0.02,
-        stream=None,
+        stream: TextIO | None = None,
         state: dict | None = None,
     ):
         super().__init__()
@@ -65,10 +66,10 @@ class Alarms(keras.callbacks.Callback):
             "behind": self._epochs_behind,
         }
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         logs = logs or {}
         if "loss" not in logs or math.isfinite(logs["loss"]):
             return
@@ -76,13 +77,13 @@ class Alarms(keras.callbacks.Callback):
         broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
         value = losses[broken[0]] if broken else logs["loss"]
         raise DivergenceError(
-            f"The loss of {', '.join(broken) or 'the sum alone'} became {value} in "
-            f"epoch {self._epoch + 1}, step {batch + 1}. Checkpoints from before are "
+            f"The loss of {', '.join(broken) or 'all outputs together'} became {value} "
+            f"in epoch {self._epoch + 1}, step {batch + 1}. Earlier checkpoints are "
             "kept. Try a smaller learning rate, gradient clipping (global_clipnorm), "
             "or batch normalization."
         )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}
         self._check_chance(logs)
         self._check_better_head(logs)
@@ -124,8 +125,8 @@ class Alarms(keras.callbacks.Callback):
                 "behind",
                 f"{MAIN} has been less accurate than {best} for {self._epochs_behind} "
                 f"epochs ({logs[f'val_{MAIN}_accuracy']:.3f} against "
-                f"{heads[best]:.3f}). The stages after {best} may need more epochs or "
-                "a smaller weight for the head, or may not be needed.",
+                f"{heads[best]:.3f}). Train longer or lower that head's weight; or the "
+                "stages after it are not needed.",
             )
 
     def _warn(self, key: str, text: str):

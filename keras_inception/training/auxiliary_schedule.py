@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import keras
 
@@ -16,20 +17,20 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
 
 
 class AuxiliarySchedule(keras.callbacks.Callback):
-    """Decays the heads' loss weights from their compiled values towards 0.
+    """Decays the heads' loss weights from their compiled values.
 
     Sets the weights before each epoch, without retracing: in epoch `e` of `n`, counted
-    from 0, to `start * schedule(e / n)`.
+    from 0, to `start * schedule(e / n)`: the last epoch still has some weight.
 
     Args:
         schedule: `"constant"`, `"linear"` or `"cosine"` for every head, or a dict by
             output; heads that it does not name stay constant.
-        start: Weight by output in the first epoch. Defaults to the weights when
-            training begins; to resume, give those that the run began with.
+        start: Each output's weight in the first epoch. Defaults to the weights when
+            training begins; a resumed run gives those of its first start.
 
     Raises:
-        ValueError: If a schedule or an output is unknown; the latter only when training
-            begins if `start` is not given.
+        ValueError: If a schedule is unknown; or an output, which is found at once if
+            `start` is given, else when training begins.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=("inception_4a",))
@@ -59,14 +60,13 @@ class AuxiliarySchedule(keras.callbacks.Callback):
         if start is not None:
             self._check_heads(start)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         weights = self.model.auxiliary_weights
         self._check_heads(weights)
-        if self.start is None:
-            self.start = {
-                head: float(keras.ops.convert_to_numpy(weight))
-                for head, weight in weights.items()
-            }
+        self._start = self.start or {
+            head: float(keras.ops.convert_to_numpy(weight))
+            for head, weight in weights.items()
+        }
 
     def _check_heads(self, heads: Iterable[str]):
         scheduled = self.schedule if isinstance(self.schedule, Mapping) else ()
@@ -77,10 +77,10 @@ class AuxiliarySchedule(keras.callbacks.Callback):
                 f"{', '.join(heads) or 'none'}"
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         done = epoch / self.params["epochs"]
         for head, weight in self.model.auxiliary_weights.items():
             name = self.schedule
             if isinstance(name, Mapping):
                 name = name.get(head, "constant")
-            weight.assign(self.start[head] * SCHEDULES[name](done))
+            weight.assign(self._start[head] * SCHEDULES[name](done))

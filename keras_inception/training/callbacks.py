@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import keras
 
@@ -16,23 +16,18 @@ MONITOR = f"val_{MAIN}_accuracy"  # never val_loss, which contains the heads' lo
 
 
 class History(keras.callbacks.Callback):
-    """Writes `history.csv`, one line per epoch.
-
-    Args:
-        path: The file, rewritten after each epoch, whole or not at all.
-        rows: The epochs before, if the run is resumed.
-    """
+    """Writes `history.csv`, one line per epoch, after the `rows` of a resumed run."""
 
     def __init__(self, path: str | Path, rows: Sequence[dict] = ()):
         super().__init__()
         self.path = Path(path)
         self.rows = list(rows)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         if self.rows:  # drops epochs that a killed run wrote after its checkpoint
             self._write()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         values = {name: float(value) for name, value in (logs or {}).items()}
         self.rows.append({"epoch": epoch} | values)
         self._write()
@@ -44,14 +39,9 @@ class History(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Saves the model when `val_main_accuracy` rises, whole or not at all.
+    """Saves the model, or its averaged weights, when `val_main_accuracy` rises.
 
-    With averaged weights (`use_ema`) it saves the averages.
-
-    Args:
-        path: A file that ends in `.keras`.
-        value: The best value so far, if the run is resumed.
-        epoch: The epoch of that value, from 1.
+    `value` and its `epoch`, from 1, are the best so far of a resumed run.
     """
 
     def __init__(
@@ -61,7 +51,7 @@ class KeepBest(keras.callbacks.Callback):
         self.path = Path(path)
         self.value, self.epoch = value, epoch
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         value = logs[MONITOR]
         if self.value is not None and value <= self.value:
             return
@@ -72,18 +62,13 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class KeepLatest(keras.callbacks.Callback):
-    """Writes the checkpoint after each epoch.
-
-    Args:
-        path: A file that ends in `.keras`.
-        state: Called with the epoch, from 0; its result is saved with the model.
-    """
+    """Writes a checkpoint after each epoch, with what `state(epoch)` returns."""
 
     def __init__(self, path: str | Path, state: Callable[[int], dict]):
         super().__init__()
         self.path, self.state = Path(path), state
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         save_checkpoint(self.model, self.path, self.state(epoch))
 
 
@@ -91,20 +76,17 @@ class Progress(keras.callbacks.Callback):
     """Prints one line per epoch: the loss, and every output's validation accuracy.
 
     On a terminal a bar below shows the steps, their rate and the time left for the run.
-
-    Args:
-        stream: Where to print. Defaults to standard output.
     """
 
     def __init__(self, stream: TextIO | None = None):
         super().__init__()
         self.stream = stream or sys.stdout
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         print("epoch      loss   validation accuracy", file=self.stream, flush=True)
-        self._bar = None
+        self._bar: Any = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         from tqdm import tqdm
 
         steps, epochs = self.params["steps"], self.params["epochs"]
@@ -120,10 +102,10 @@ class Progress(keras.callbacks.Callback):
         self._bar.set_description(f"epoch {epoch + 1}/{epochs}")
         self._started = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._bar.update()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seconds = time.perf_counter() - self._started
         accuracies = "  ".join(
             f"{name} {logs[f'val_{name}_accuracy']:.3f}" for name in self.model.output
@@ -135,6 +117,6 @@ class Progress(keras.callbacks.Callback):
         )
         self.stream.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -47,11 +48,7 @@ def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
 
 
 def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
-    """Loads a checkpoint's model, compiled as it was, and the run's state.
-
-    Raises:
-        ValueError: If the file is not a checkpoint.
-    """
+    """Loads a checkpoint's model, compiled as it was, and the run's state."""
     state = checkpoint_state(path)
     with zipfile.ZipFile(path) as archive:
         seeds = np.load(io.BytesIO(archive.read(SEEDS)))
@@ -62,11 +59,7 @@ def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
 
 
 def checkpoint_state(path: str | Path) -> dict:
-    """Reads the run's state from a checkpoint, without the model.
-
-    Raises:
-        ValueError: If the file is not a checkpoint.
-    """
+    """Reads a checkpoint's state; a `ValueError` if the file is not a checkpoint."""
     path = Path(path)
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a checkpoint of a run.")
@@ -80,7 +73,7 @@ def checkpoint_state(path: str | Path) -> dict:
 
 
 @contextlib.contextmanager
-def averaged_weights(model: keras.Model):
+def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Gives the model its optimizer's averaged weights for the block, if it has them.
 
     Polyak averaging (section 6 of the paper) is `use_ema` of Keras's optimizers.

@@ -8,6 +8,7 @@ In your own code on one machine, build the model in the scope of
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -53,8 +54,8 @@ class Devices:
         if self.workers > 1:
             if count is not None:
                 raise ValueError(
-                    "With TF_CONFIG every worker trains on all of its devices; do not "
-                    f"choose a number of them. Received: {count}"
+                    "With TF_CONFIG every worker trains on all of its devices: leave "
+                    f"out --devices. Received: {count}"
                 )
             self._strategy = multi_worker_strategy()
             self.replicas = self._strategy.num_replicas_in_sync
@@ -74,31 +75,19 @@ class Devices:
         return self.worker == 0
 
     @contextlib.contextmanager
-    def scope(self):
-        """Models and optimizers made in the block live on all devices.
-
-        Raises:
-            RuntimeError: If another worker has stopped.
-        """
+    def scope(self) -> Iterator[None]:
+        """Models and optimizers made in the block live on all devices."""
         if self._strategy is None:
             yield
             return
         with self._strategy.scope(), self._explaining_lost_workers():
             yield
 
-    def share(self, dataset, examples: int, batch_size: int):
+    def share(self, dataset: Any, examples: int, batch_size: int) -> Any:
         """Rebatches a `tf.data` dataset so that every device gets part of each batch.
 
-        No picture is lost, but the last two batches may have other sizes. Each worker
+        No example is lost, but the last two batches may have other sizes. Each worker
         reads the whole dataset, in the same order, and takes its part of each batch.
-
-        Args:
-            dataset: Batches.
-            examples: Number of examples in the dataset.
-            batch_size: Examples per batch, over all devices.
-
-        Raises:
-            ValueError: If the batches cannot be divided about evenly.
         """
         if self.replicas == 1:
             return dataset
@@ -117,11 +106,7 @@ class Devices:
         return [AveragedStatistics(self._strategy)] if self._strategy else []
 
     def check_agreement(self, number: int, what: str) -> None:
-        """Checks that all workers have the same number.
-
-        Raises:
-            RuntimeError: If they differ.
-        """
+        """Raises a `RuntimeError` unless all workers have the same number."""
         if self.workers == 1:
             return
         import tensorflow as tf
@@ -160,16 +145,13 @@ class AveragedStatistics(keras.callbacks.Callback):
     Keras lets each device keep the moving mean and variance of its own part of the
     batches and saves those of the first: the validated model would differ from the
     saved one, and a resumed run from an uninterrupted one.
-
-    Args:
-        strategy: The `tf.distribute` strategy in whose scope `fit` is called.
     """
 
-    def __init__(self, strategy):
+    def __init__(self, strategy: Any):
         super().__init__()
         self._strategy = strategy
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         import tensorflow as tf
 
         self._own = [
@@ -183,7 +165,7 @@ class AveragedStatistics(keras.callbacks.Callback):
             )
         )
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Any = None) -> None:
         for variable, values in zip(self._own, self._read(), strict=True):
             variable.assign(self._strategy.reduce("MEAN", values, axis=None))
 
@@ -231,7 +213,7 @@ def _choose(count: int | str) -> list[str]:
     if wanted > len(names):
         raise ValueError(
             f"Requested {wanted} devices; only {len(names)} available "
-            f"({', '.join(names)}). Use --devices all."
+            f"({', '.join(names)}). Use --devices all, or at most that many."
         )
     return names[:wanted]
 
@@ -242,9 +224,6 @@ def shareable_batches(examples: int, batch_size: int, replicas: int) -> list[int
     TensorFlow cuts a batch into pieces of equal size, rounded up: a small batch leaves
     the last devices without any picture. That weights the gradients wrongly, and on
     CPUs oneDNN's convolutions fail on empty batches.
-
-    Raises:
-        ValueError: If there are no such sizes.
 
     Example:
     >>> shareable_batches(100, 32, 4)

@@ -1,4 +1,4 @@
-"""Reading run directories: their choices, their history, and whether they finished."""
+"""Reading run directories: their settings, their history, and their state."""
 
 import csv
 import math
@@ -21,8 +21,8 @@ class PastRun(NamedTuple):
     Attributes:
         name: Name of the directory.
         path: The directory.
-        config: Its choices.
-        history: Values by epoch of each loss and accuracy, by name.
+        config: Its settings.
+        history: For each log name, its value in each epoch.
         state: `"finished"`, `"running"` (a process trains in it) or `"interrupted"`
             (`train --resume` continues it).
         seconds: Training time so far; 0 before the first checkpoint.
@@ -42,7 +42,7 @@ class PastRun(NamedTuple):
 
     @property
     def outputs(self) -> list[str]:
-        """`main` and the heads' outputs, in network order."""
+        """`main` first, then the heads' outputs by name."""
         prefix, suffix = "val_", "_accuracy"
         found = [
             name[len(prefix) : -len(suffix)]
@@ -64,7 +64,7 @@ class PastRun(NamedTuple):
         return highest, accuracies.index(highest) + 1
 
     def as_json(self) -> dict[str, Any]:
-        """Choices and results for programs."""
+        """Settings and results as JSON."""
         return {
             "name": self.name,
             "recipe": self.config.recipe,
@@ -83,12 +83,7 @@ class PastRun(NamedTuple):
 
 
 def read_run(path: str | Path) -> PastRun:
-    """Reads one run's directory.
-
-    Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If one of its files is damaged.
-    """
+    """Reads a run's directory; an error if there is no run or a file is damaged."""
     run = RunDirectory.open(path)
     config, result = run.read_config(), run.read_result()
     if result is not None:
@@ -102,14 +97,7 @@ def read_run(path: str | Path) -> PastRun:
 
 
 def read_runs(directory: str | Path) -> tuple[list[PastRun], dict[str, str]]:
-    """Reads the runs in a directory, by name.
-
-    Returns:
-        The runs, and the error of each directory that cannot be read, by its name.
-
-    Raises:
-        FileNotFoundError: If there is no such directory.
-    """
+    """Returns the readable runs, and for each other directory its error."""
     directory = Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(

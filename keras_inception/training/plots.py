@@ -14,7 +14,7 @@ RIGHT, WRONG = "#007a53", "#c0392b"
 
 
 def draw_predictions(
-    model: DeeplySupervised, images: np.ndarray, labels: Sequence[int]
+    model: DeeplySupervised, images: np.ndarray, labels: np.ndarray | Sequence[int]
 ) -> np.ndarray:
     """Draws pictures with the most likely class of every output, correct ones in green.
 
@@ -89,9 +89,9 @@ def draw_runs(runs: Sequence[PastRun], path: str | Path) -> None:
     figure.savefig(path, format="png", dpi=120)
 
 
-def _draw_curves(axes, run: PastRun, figure: str, color: str) -> None:
+def _draw_curves(axes, run: PastRun, metric: str, color: str) -> None:
     for prefix, split, style in (("val_", "validation", "-"), ("", "training", ":")):
-        values = run.history.get(prefix + figure, [])
+        values = run.history.get(prefix + metric, [])
         axes.plot(
             range(1, len(values) + 1),
             values,

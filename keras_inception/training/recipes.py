@@ -2,7 +2,7 @@
 
 import dataclasses
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -81,7 +81,7 @@ RECIPES = MappingProxyType(
             augment="paper",
             source="arXiv 1409.4842, section 6: momentum 0.9, -4 % every 8 epochs, "
             "Polyak averaging. It gives no rate, batch size or length: the first two "
-            "are Caffe's, the length ends at a third of the rate",
+            "are Caffe's; at this length the rate ends at 0.28 of its start",
         ),
         "caffe-quick": Recipe(
             learning_rate=0.01,
@@ -122,13 +122,7 @@ RECIPES = MappingProxyType(
 def learning_rate(
     rate: float, schedule: Schedule, epochs: int, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A recipe's schedule as a Keras schedule.
-
-    Args:
-        rate: The rate in the first step.
-        schedule: How it changes.
-        epochs: Passes over the pictures, for schedules that end at 0.
-        steps_per_epoch: Batches in a pass.
+    """A recipe's schedule as a Keras schedule that starts at `rate`.
 
     Example:
     >>> rate = learning_rate(0.01, Steps(0.96, 8), epochs=250, steps_per_epoch=100)
@@ -157,17 +151,15 @@ def optimizer(
     steps_per_epoch: int,
     *,
     factors: dict[str, float] | None = None,
-    **options,
+    **options: Any,
 ) -> LayerwiseSGD:
     """A recipe's optimizer.
 
     Args:
         recipe: Learning rate, schedule, weight decay, averaging.
-        epochs: Passes over the pictures.
-        steps_per_epoch: Batches in a pass.
+        epochs, steps_per_epoch: Length of the training, for the schedule.
         factors: Factor on the learning rate by layer name; other layers have 1.
-        **options: More arguments of Keras's SGD, for example `global_clipnorm` or
-            `gradient_accumulation_steps`.
+        **options: More arguments of Keras's SGD, for example `global_clipnorm`.
     """
     rate = learning_rate(recipe.learning_rate, recipe.schedule, epochs, steps_per_epoch)
     return LayerwiseSGD(

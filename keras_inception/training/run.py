@@ -47,8 +47,8 @@ def train(
             `data.load`.
         validation_data: Batches of the validation split.
         run: From `RunDirectory.create`, or `RunDirectory.open` to resume.
-        config: The choices that made this run, for `config.json`. `config.epochs`
-            counts all epochs, also those before a kill.
+        config: The run's settings, for `config.json`. `config.epochs`
+            counts all epochs, those before a kill included.
         callbacks: More Keras callbacks, for example `TensorBoard(run.tensorboard)`.
         class_weight: A weight for the losses of each class, as in `fit`.
         report: Called at the end; its result is added to `result.json`.
@@ -126,11 +126,7 @@ def make_variables(model: DeeplySupervised, batch: Sequence) -> None:
 
     TensorFlow traces a step that creates variables a second time, and tracing a
     GoogLeNet takes seconds. On other backends and under a distribution strategy Keras
-    does this itself, and nothing happens here.
-
-    Args:
-        model: Compiled.
-        batch: Images and labels; only the form of the labels counts.
+    does this itself. Of the batch only the form of the labels counts.
     """
     if keras.backend.backend() != "tensorflow" or is_distributed(model):
         return

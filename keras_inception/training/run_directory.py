@@ -1,4 +1,4 @@
-"""The directory of a training run: its files, its settings, and who may write to it."""
+"""A run's directory: its files, its settings, and which process may train it."""
 
 import contextlib
 import dataclasses
@@ -10,13 +10,13 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from keras_inception.files import read_json, write_json, write_whole
+from keras_inception.files import locked, read_json, write_json, write_whole
 from keras_inception.training.checkpoint import checkpoint_state, load_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The choices that made a run, as `config.json` holds them.
+    """The settings of a run, as `config.json` holds them.
 
     Attributes:
         data: DATA as it was named: `digits`, a folder, `tfds:NAME`.
@@ -35,21 +35,13 @@ class RunConfig:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """All choices in one dict, as they are written."""
+        """All settings in one dict, as they are written."""
         named = {name: getattr(self, name) for name in _NAMES}
         return named | {"heads": list(self.heads)} | dict(self.settings)
 
     @classmethod
     def from_json(cls, choices: Any, source: Path) -> Self:
-        """Reads what `as_json` wrote.
-
-        Args:
-            choices: The parsed JSON.
-            source: Its file, for the error.
-
-        Raises:
-            ValueError: If it is not a run's configuration.
-        """
+        """Reads what `as_json` wrote; a `ValueError` names `source`, its file."""
         if not isinstance(choices, dict) or not choices.keys() >= _REQUIRED:
             raise ValueError(
                 f"{source} is not the config.json of a run: it must be a JSON object "
@@ -67,13 +59,12 @@ _REQUIRED = {"data", "epochs", "heads"}
 class RunDirectory:
     """The files of one training run.
 
-        runs/NAME/config.json   every choice that made the run
+        runs/NAME/config.json   every setting of the run
                   history.csv   one line per epoch: loss and accuracy of every output
                   model.keras   the epoch with the best `val_main_accuracy`
                   latest.keras  the last finished epoch, from which a run resumes
                   tensorboard/  for `tensorboard --logdir runs`
                   result.json   written last: the run is finished
-                  exits.json    thresholds, if `calibrate` was run
 
     `RunDirectory.create` makes one for a new run, `RunDirectory.open` finds one.
 
@@ -89,7 +80,6 @@ class RunDirectory:
         self.latest = self.path / "latest.keras"
         self.tensorboard = self.path / "tensorboard"
         self.result = self.path / "result.json"
-        self.exits = self.path / "exits.json"
 
     @classmethod
     def create(cls, path: str | Path, *, overwrite: bool = False) -> Self:
@@ -125,11 +115,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Finds a run that was begun, whether it is finished or not.
-
-        Raises:
-            FileNotFoundError: If there is none.
-        """
+        """Finds a run that was begun, finished or not; else `FileNotFoundError`."""
         run = cls(path)
         if not run.config.is_file():
             raise FileNotFoundError(
@@ -144,23 +130,15 @@ class RunDirectory:
         return run if run.config.is_file() else None
 
     def read_config(self) -> RunConfig:
-        """Reads `config.json`.
-
-        Raises:
-            ValueError: If it is damaged, or not a run's.
-        """
+        """Reads `config.json`; a `ValueError` if it is damaged or not a run's."""
         return RunConfig.from_json(read_json(self.config), self.config)
 
     def read_result(self) -> dict[str, Any] | None:
-        """Reads `result.json`, `None` if the run is not finished.
-
-        Raises:
-            ValueError: If it is damaged.
-        """
+        """Reads `result.json`; `None` if the run is not finished."""
         return read_json(self.result) if self.result.is_file() else None
 
     def begin(self, config: RunConfig) -> None:
-        """Writes `config.json`, and drops the curves of a start that saved no epoch."""
+        """Writes `config.json`; deletes curves of a start that finished no epoch."""
         shutil.rmtree(self.tensorboard, ignore_errors=True)
         write_json(self.config, config.as_json())
 
@@ -175,12 +153,7 @@ class RunDirectory:
         return checkpoint_state(self.latest)["epochs"]
 
     def check_resumable(self) -> None:
-        """Checks that the run can be resumed.
-
-        Raises:
-            FileExistsError: If it is finished.
-            RuntimeError: If another process trains in it.
-        """
+        """Raises an error if the run is finished, or another process trains in it."""
         if self.result.is_file():
             raise FileExistsError(
                 f"{self.path} holds a finished run; there is nothing to resume."
@@ -188,55 +161,33 @@ class RunDirectory:
         self.check_free()
 
     def is_held(self) -> bool:
-        """Whether a process trains here, on any machine that shares the disk."""
-        with self._locked("rb", exclusive=False) as free:
+        """Whether a process trains this run, on any machine that shares the disk."""
+        if not self.config.is_file():
+            return False
+        with locked(self.config, shared=True) as free:
             return not free
 
     def check_free(self) -> None:
-        """Raises a `RuntimeError` if a process trains here."""
+        """Raises a `RuntimeError` if a process is training this run."""
         if self.is_held():
-            raise RuntimeError(
-                f"{self.path} holds a run that another process is training right now."
-            )
+            raise RuntimeError(self._busy())
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Holds the run for the block, until the process ends at the latest.
-
-        Raises:
-            RuntimeError: If another process trains here.
-        """
-        with self._locked("r+b", exclusive=True) as free:
+        """Holds the run for the block; a `RuntimeError` if another process does."""
+        # No run replaces its config.json, so every process locks the same file.
+        with locked(self.config) as free:
             if not free:
-                self.check_free()
+                raise RuntimeError(self._busy())
             yield
 
-    @contextlib.contextmanager
-    def _locked(self, mode: str, *, exclusive: bool) -> Iterator[bool]:
-        """Locks `config.json`, which a run writes once; yields whether it was free."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield True
-            return
-        if not self.config.is_file():
-            yield True
-            return
-        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        with self.config.open(mode) as file:
-            try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+    def _busy(self) -> str:
+        return f"Another process is training the run in {self.path} right now."
 
     def check_room(self, model: keras.Model) -> None:
-        """Checks that the disk can hold the run's models.
+        """Raises an `OSError` if the disk cannot hold the run's three models.
 
-        Raises:
-            OSError: If the directory is not writable, or has too little room for the
-                best model, the latest, and the one being written.
+        They are the best, the latest, and the one being written.
         """
         probe = self.path / ".partial-probe"
         write_whole(probe, lambda partial: partial.write_bytes(b"0" * 4096))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -68,11 +69,11 @@ class TensorBoard(keras.callbacks.Callback):
         self.hparams = dict(hparams or {})
         self.profile_steps = profile_steps
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self._events = EventFiles(self.log_dir)
         self._step, self._profiling, self._begun = 0, False, False
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         begun, self._begun = self._begun, True
         if epoch > 0:  # a resumed run has already logged its settings and graph
             if not begun:
@@ -84,7 +85,7 @@ class TensorBoard(keras.callbacks.Callback):
         if keras.backend.backend() == "tensorflow":
             self._write_graph()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._step += 1
         if self.profile_steps and self._step == self.profile_steps[0]:
             import tensorflow as tf
@@ -92,11 +93,11 @@ class TensorBoard(keras.callbacks.Callback):
             tf.profiler.experimental.start(str(self.log_dir / "train"))
             self._profiling = True
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.profile_steps and self._step == self.profile_steps[1]:
             self._end_profile()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         done = epoch + 1
         for name, value in (logs or {}).items():
             if name == "learning_rate":  # from callbacks that change it; logged below
@@ -110,12 +111,12 @@ class TensorBoard(keras.callbacks.Callback):
                 self._events.scalar("train", f"loss_weight/{output}", value, done)
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._events.scalar("train", "schedule/learning_rate", rate, done)
-        if self.images is not None:
+        if self.images is not None and self.labels is not None:
             picture = draw_predictions(self.model, self.images, self.labels)
             self._events.image("validation", "examples/predictions", picture, done)
         self._events.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         self._end_profile()  # if there were fewer steps
         self._events.close()
 

@@ -1,9 +1,15 @@
-"""Bringing the trained GoogLeNets that exist: torchvision's, Caffe's, TF-Slim's.
+"""Loads the trained GoogLeNets of torchvision, Caffe and TF-Slim.
 
-Each loader reads a file without running code from it, places every tensor exactly once,
-and returns a `DeeplySupervised` model that takes raw RGB pixels: whatever the weights
-were trained on (BGR, other means) is inside the model. A tensor that is missing or left
-over, or of another shape, is an error that names it.
+Each loader reads a file without running code from it, assigns every tensor exactly
+once, and returns a `DeeplySupervised` model that takes raw RGB pixels: the order of
+colors and the means that the weights were trained with are inside the model. A missing
+or unexpected tensor, or one of another shape, is an error that names it.
+
+    torchvision, caffe, slim   a loader each, with the names of the source
+    torch_file                 reads .pth and .safetensors files without torch
+    assign                     assigns a file's tensors to a model, all or none
+    imagenet, imagenet.csv     the names of ImageNet's classes
+    pretrained                 `GoogLeNet(weights=...)`: a trained trunk, new classes
 """
 
 from keras_inception.weights.caffe import load_caffe

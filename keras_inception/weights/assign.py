@@ -1,29 +1,39 @@
-"""Placing a file's tensors into a model: every one, exactly once, or none."""
+"""Assigns the tensors of a file to a model: each exactly once, or none at all."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
-from keras_inception.architecture import Architecture, Conv, Inception
+from keras_inception.architecture import (
+    AUXILIARY_ENDPOINTS,
+    Architecture,
+    Conv,
+    Inception,
+)
 from keras_inception.graph import random_states
+from keras_inception.text import list_names
 
 INCEPTION_PARTS = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 
 
-class Wanted(NamedTuple):
-    """One variable of the model and the tensor that belongs there.
+Arrange = Callable[[np.ndarray], np.ndarray]
 
-    `arrange` turns the file's array into the variable's layout.
+
+class Assignment(NamedTuple):
+    """A variable of the model, and the name of the file's tensor for it.
+
+    `arrange` converts the file's array to the layout of the variable.
     """
 
-    variable: object
+    variable: keras.Variable
     key: str
-    arrange: Callable[[np.ndarray], np.ndarray]
+    arrange: Arrange = np.asarray
 
 
 def convolution_names(architecture: Architecture) -> dict[str, list[str]]:
-    """Stage to the names of its convolutions, in the order of the table's columns."""
+    """Lists each stage's convolutions, in the order of the table's columns."""
     names = {}
     for stage, row in architecture.rows.items():
         if isinstance(row, Conv):
@@ -33,87 +43,72 @@ def convolution_names(architecture: Architecture) -> dict[str, list[str]]:
     return names
 
 
-def place(
-    model, plan: list[Wanted], tensors: Mapping[str, np.ndarray], source: str
+def assign(
+    model: keras.Model,
+    plan: list[Assignment],
+    tensors: Mapping[str, np.ndarray],
+    source: str,
 ) -> None:
-    """Assigns every variable of `model` from `tensors`, or nothing at all.
+    """Assigns `tensors` to every weight of `model`, or assigns nothing.
 
-    Args:
-        model: A model that was just built.
-        plan: What belongs where; each weight of the model once.
-        tensors: The file's arrays by name.
-        source: The file, for errors.
-
-    Raises:
-        ValueError: With the names of tensors that are missing, left over, not finite or
-            of another shape than the variable wants.
+    The error names tensors that are missing, unexpected, not finite or of another shape
+    than their variable. `plan` has an assignment for each weight of the model.
     """
-    planned = {id(wanted.variable) for wanted in plan}
-    planned |= {id(state) for state in random_states(model)}  # not in any file
+    planned = {id(one.variable) for one in plan}
+    planned |= {id(state) for state in random_states(model)}  # in no file
     forgotten = [weight.path for weight in model.weights if id(weight) not in planned]
     assert not forgotten, f"no tensor is planned for {forgotten}"
-    faults = []
-    missing = [wanted.key for wanted in plan if wanted.key not in tensors]
-    surplus = sorted(set(tensors) - {wanted.key for wanted in plan})
-    if missing:
-        faults.append(f"lacks {some(missing)}")
-    if surplus:
-        faults.append(f"has {some(surplus)}, which have no place here")
+    missing = [one.key for one in plan if one.key not in tensors]
+    surplus = sorted(set(tensors) - {one.key for one in plan})
     arranged, wrong = [], []
-    for wanted in plan:
-        if wanted.key not in tensors:
+    for one in plan:
+        if one.key not in tensors:
             continue
-        tensor = np.asarray(tensors[wanted.key])
+        tensor = np.asarray(tensors[one.key])
         try:
-            value = np.asarray(wanted.arrange(tensor), dtype="float32")
-        except ValueError:
+            value = np.asarray(one.arrange(tensor), dtype="float32")
+        except ValueError:  # the wrong rank; the shapes are compared below
             value = tensor
-        shape = tuple(wanted.variable.shape)
+        shape = tuple(one.variable.shape)
         if value.shape != shape:
-            wrong.append(
-                f"{wanted.key} {tuple(tensor.shape)} (does not fit {shape} of "
-                f"{wanted.variable.path})"
-            )
+            fault = f"(does not fit {shape} of {one.variable.path})"
+            wrong.append(f"{one.key} {tuple(tensor.shape)} {fault}")
         elif not np.isfinite(value).all():
-            wrong.append(f"{wanted.key} (has values that are not finite)")
+            wrong.append(f"{one.key} (has NaN or infinite values)")
         arranged.append(value)
-    if wrong:
-        faults.append(f"has wrong tensors: {some(wrong)}")
+    kinds = {"lacks": missing, "has unexpected tensors:": surplus}
+    kinds["has wrong tensors:"] = wrong
+    faults = [f"{kind} {list_names(them, 6)}" for kind, them in kinds.items() if them]
     if faults:
         raise ValueError(f"{source} {'; it '.join(faults)}. Nothing was loaded.")
-    for wanted, value in zip(plan, arranged, strict=True):
-        wanted.variable.assign(value)
+    for one, value in zip(plan, arranged, strict=True):
+        one.variable.assign(value)
 
 
-def some(names: list[str]) -> str:
-    """A list for an error message, cut where it gets long."""
-    names = list(names)
-    shown = ", ".join(names[:6])
-    return f"{shown}, ... ({len(names)} in all)" if len(names) > 6 else shown
-
-
-def as_is(tensor: np.ndarray) -> np.ndarray:
-    return tensor
+def heads_in(prefixes: Iterable[str], tensors: Iterable[str]) -> list[str]:
+    """The paper's endpoints whose heads a file has, by their prefixes of its names."""
+    names = tuple(tensors)
+    return [
+        endpoint
+        for prefix, endpoint in zip(prefixes, AUXILIARY_ENDPOINTS, strict=True)
+        if any(name.startswith(prefix) for name in names)
+    ]
 
 
 def convolution_kernel(tensor: np.ndarray) -> np.ndarray:
-    """(out, in, height, width), as torch and Caffe keep it, to Keras's layout."""
+    """Converts (out, in, height, width), of torch and Caffe, to Keras's layout."""
     return np.transpose(tensor, (2, 3, 1, 0))
 
 
 def dense_kernel(tensor: np.ndarray) -> np.ndarray:
-    """(out, in), as torch and Caffe keep it, to Keras's (in, out)."""
+    """Converts (out, in), of torch and Caffe, to Keras's (in, out)."""
     return np.transpose(tensor, (1, 0))
 
 
-def dense_kernel_after_flatten(height: int, width: int):
-    """A dense kernel behind flattened (channels, height, width) maps.
+def dense_kernel_of_head(tensor: np.ndarray) -> np.ndarray:
+    """Converts a dense kernel that reads flattened (channels, 4, 4) maps.
 
-    Keras flattens (height, width, channels), so the rows change their order.
+    Keras flattens (4, 4, channels), so the rows change their order.
     """
-
-    def arrange(tensor: np.ndarray) -> np.ndarray:
-        by_place = tensor.reshape(tensor.shape[0], -1, height, width)
-        return np.transpose(by_place, (2, 3, 1, 0)).reshape(-1, tensor.shape[0])
-
-    return arrange
+    units = tensor.shape[0]
+    return convolution_kernel(tensor.reshape(units, -1, 4, 4)).reshape(-1, units)

@@ -1,4 +1,4 @@
-"""Names of ImageNet's 1000 classes (ILSVRC 2012-2015), in the order of the weights."""
+"""The names of ImageNet's 1000 classes (ILSVRC 2012-2015), in label order."""
 
 import csv
 import functools
@@ -7,11 +7,11 @@ from importlib import resources
 
 @functools.cache
 def imagenet_classes() -> tuple[tuple[str, str], ...]:
-    """WordNet id and first name of each class, by class index.
+    """Returns the WordNet id and first name of each class, in label order.
 
-    The order is that of the ids, as in Caffe, torchvision and TF-Slim (there from 1, 0
-    being "background"). Two names, "crane" and "maillot", belong to two classes each:
-    the ids tell them apart.
+    The order is that of the ids, as in Caffe, torchvision and TF-Slim (there the labels
+    start at 1; 0 is "background"). Two classes are called "crane" and two "maillot";
+    their ids differ.
 
     Source: the synsets of ILSVRC (image-net.org) and WordNet 3.0's words for them.
 
@@ -26,9 +26,10 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
 
 
 def imagenet_class_names(classes: int) -> list[str] | None:
-    """`"tench (n01440764)"` and so on for a model of 1000 or, with background, 1001.
+    """Returns names such as `"tench (n01440764)"` for 1000 classes, or for 1001.
 
-    `None` for any other number of classes, whose meaning the file doesn't tell.
+    The first of 1001 classes is "background". For any other number the result is
+    `None`, since a file of weights does not name its classes.
     """
     names = [f"{name} ({wordnet_id})" for wordnet_id, name in imagenet_classes()]
     if classes == len(names):

@@ -1,4 +1,4 @@
-"""TF-Slim's `inception_v1.ckpt` in Keras."""
+"""Loads TF-Slim's `inception_v1.ckpt`."""
 
 import os
 from pathlib import Path
@@ -8,26 +8,15 @@ import numpy as np
 from keras_inception.architecture import GOOGLENET_SLIM
 from keras_inception.network import build_network
 from keras_inception.supervision import DeeplySupervised
-from keras_inception.weights.assign import Wanted, as_is, convolution_names, place
+from keras_inception.weights.assign import Assignment, assign, convolution_names
 from keras_inception.weights.imagenet import imagenet_class_names
 
 SCOPE = "InceptionV1"
-# slim/nets/inception_v1.py: names of the stages and of an Inception's convolutions
+# slim/nets/inception_v1.py: the stem, and the convolutions of an Inception
 STEM = {
     "conv1_7x7_s2": "Conv2d_1a_7x7",
     "conv2_3x3_reduce": "Conv2d_2b_1x1",
     "conv2_3x3": "Conv2d_2c_3x3",
-}
-MODULES = {
-    "inception_3a": "Mixed_3b",
-    "inception_3b": "Mixed_3c",
-    "inception_4a": "Mixed_4b",
-    "inception_4b": "Mixed_4c",
-    "inception_4c": "Mixed_4d",
-    "inception_4d": "Mixed_4e",
-    "inception_4e": "Mixed_4f",
-    "inception_5a": "Mixed_5b",
-    "inception_5b": "Mixed_5c",
 }
 PARTS = (
     "Branch_0/Conv2d_0a_1x1",
@@ -37,37 +26,37 @@ PARTS = (
     "Branch_2/Conv2d_0b_3x3",
     "Branch_3/Conv2d_0b_1x1",
 )
-# a slip of the pen in slim, which every checkpoint has kept
+# a misspelled name in slim, which every checkpoint has
 RENAMED = {"Mixed_5b/Branch_2/Conv2d_0b_3x3": "Mixed_5b/Branch_2/Conv2d_0a_3x3"}
 LOGITS = f"{SCOPE}/Logits/Conv2d_0c_1x1"
 BACKGROUND_CLASSES = 1001
-# what training leaves in a checkpoint beside the network
+# suffixes of the variables that training adds to a checkpoint
 OPTIMIZER = ("/Momentum", "/RMSProp", "/RMSProp_1", "/Adam", "/Adam_1")
 
 
 def load_slim(
     path: str | os.PathLike, drop_background: bool = False
 ) -> DeeplySupervised:
-    """A Keras model with the weights of a TF-Slim `inception_v1` checkpoint.
+    """Builds a Keras model with the weights of a TF-Slim `inception_v1` checkpoint.
 
-    Needs TensorFlow to read the checkpoint, whatever Keras runs on. The published one
-    has 1001 classes: class 0 is "background" and ImageNet's follow. It has no heads.
+    Reading the checkpoint needs TensorFlow, on every backend of Keras. The published
+    checkpoint has 1001 classes, "background" and ImageNet's, and no heads.
 
     Args:
         path: The checkpoint: `inception_v1.ckpt`, or the prefix of `.index` and
             `.data-...` files.
-        drop_background: Whether to leave class 0 out, so that the classes are
-            ImageNet's 1000; the softmax is then over those. Defaults to False.
+        drop_background: Whether to drop class 0, so that the classes, and the softmax
+            over them, are ImageNet's 1000. Defaults to False.
 
     Returns:
         A `DeeplySupervised` model for raw RGB pixels `(batch, 224, 224, 3)` in 0..255,
         not compiled; a single output `main`.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
+        FileNotFoundError: If the checkpoint does not exist.
         ImportError: If TensorFlow is not installed.
-        ValueError: If the checkpoint can't be read, or a tensor is missing, left over
-            or of another shape; or there is no background class to drop.
+        ValueError: If the checkpoint can't be read, a tensor is missing, unexpected or
+            of another shape, or there is no background class to drop.
 
     Source: tf-slim's nets/inception_v1.py and inception_utils.py.
     """
@@ -80,38 +69,35 @@ def load_slim(
     classes = kernel.shape[-1]
     if drop_background and classes != BACKGROUND_CLASSES:
         raise ValueError(
-            f"{path} has {classes} classes and so no background class to drop; that "
-            f"is a thing of checkpoints with {BACKGROUND_CLASSES}."
+            f"{path} has {classes} classes and no background class to drop. Only "
+            f"checkpoints with {BACKGROUND_CLASSES} classes have one."
         )
     skip = int(drop_background)
     model = build_network(GOOGLENET_SLIM, classes=classes - skip, batch_norm=True)
     plan = _plan(model, skip)
-    # slim's batch normalisation has no gamma unless it was asked for
-    for wanted in plan:
-        if wanted.key.endswith("/gamma"):
-            tensors.setdefault(wanted.key, np.ones(wanted.variable.shape, "float32"))
-    place(model, plan, tensors, str(path))
+    # By default slim's batch normalization has no gamma.
+    for one in plan:
+        if one.key.endswith("/gamma"):
+            tensors.setdefault(one.key, np.ones(one.variable.shape, "float32"))
+    assign(model, plan, tensors, str(path))
     model.class_names = imagenet_class_names(classes - skip)
     return model
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The network's tensors in a TensorFlow checkpoint by name.
-
-    Raises:
-        As `load_slim`.
-    """
+    """Returns the network's tensors in a TensorFlow checkpoint by name."""
     path = Path(path)
     if not path.is_file() and not path.with_name(f"{path.name}.index").is_file():
         raise FileNotFoundError(
-            f"There is no checkpoint {path} (nor {path}.index). Give the .ckpt file or "
-            "the prefix of the .index and .data files."
+            f"The checkpoint {path} does not exist (nor does {path}.index). Pass the "
+            ".ckpt file or the prefix of the .index and .data files."
         )
     try:
         import tensorflow as tf
     except ImportError:
         raise ImportError(
-            "Reading a TF-Slim checkpoint needs TensorFlow: pip install tensorflow"
+            "Reading a TF-Slim checkpoint needs TensorFlow, which is not installed. "
+            "Run: pip install tensorflow"
         ) from None
     try:
         reader = tf.train.load_checkpoint(str(path))
@@ -121,40 +107,31 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
             if name.startswith(f"{SCOPE}/") and not name.endswith(OPTIMIZER)
         ]
         return {name: reader.get_tensor(name) for name in names}
-    # TensorFlow's reader raises whatever its C++ side meets
+    # The types that TensorFlow's reader raises are not documented.
     except Exception as error:
         raise ValueError(
-            f"{path} can't be read as a TensorFlow checkpoint: it is cut short or of "
-            f"another kind ({type(error).__name__})."
+            f"{path} can't be read as a TensorFlow checkpoint: it is truncated or "
+            f"another kind of file ({type(error).__name__})."
         ) from None
 
 
-def _plan(model, skip: int) -> list[Wanted]:
+def _plan(model: DeeplySupervised, skip: int) -> list[Assignment]:
     plan = []
     for stage, names in convolution_names(GOOGLENET_SLIM).items():
-        keys = (
-            [STEM[stage]]
-            if stage in STEM
-            else [f"{MODULES[stage]}/{part}" for part in PARTS]
-        )
+        keys = [STEM.get(stage, "")]
+        if stage not in STEM:
+            # Slim counts from b: its Mixed_3b is inception_3a.
+            mixed = f"Mixed_{stage[-2]}{chr(ord(stage[-1]) + 1)}"
+            keys = [f"{mixed}/{part}" for part in PARTS]
         for name, key in zip(names, keys, strict=True):
             key = f"{SCOPE}/{RENAMED.get(key, key)}"
+            plan.append(Assignment(model.get_layer(name).kernel, f"{key}/weights"))
             norm = model.get_layer(f"{name}_bn")
-            kernel = model.get_layer(name).kernel
-            plan.append(Wanted(kernel, f"{key}/weights", as_is))
             for part in ("gamma", "beta", "moving_mean", "moving_variance"):
-                plan.append(
-                    Wanted(getattr(norm, part), f"{key}/BatchNorm/{part}", as_is)
-                )
+                plan.append(Assignment(getattr(norm, part), f"{key}/BatchNorm/{part}"))
     classifier = model.get_layer("main_classifier")
-    plan.append(
-        Wanted(
-            classifier.kernel,
-            f"{LOGITS}/weights",
-            lambda tensor: tensor[0, 0, :, skip:],
-        )
-    )
-    plan.append(
-        Wanted(classifier.bias, f"{LOGITS}/biases", lambda tensor: tensor[skip:])
-    )
-    return plan
+    return [
+        *plan,
+        Assignment(classifier.kernel, f"{LOGITS}/weights", lambda x: x[0, 0, :, skip:]),
+        Assignment(classifier.bias, f"{LOGITS}/biases", lambda x: x[skip:]),
+    ]

@@ -1,66 +1,49 @@
-"""Reads a PyTorch checkpoint or a safetensors file without torch, running no code.
+"""Reads a PyTorch checkpoint or a safetensors file without torch and without its code.
 
-A `.pth` is a pickle, and unpickling runs what the file asks for. `_Restricted` knows
-only what a dictionary of tensors is made of and refuses everything else by name. Both
-of torch's containers are read: the zip file written since 1.6 and the older stream,
-which torchvision's GoogLeNet of 2019 is.
+A `.pth` file is a pickle, and unpickling can run any code that the file names.
+`_Restricted` allows only the parts of a dictionary of tensors and raises an error that
+names anything else. Both of torch's containers are supported: the zip file written
+since 1.6, and the older stream, in which torchvision published its GoogLeNet in 2019.
 """
 
 import collections
 import io
 import json
 import math
+import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# torch/serialization.py: what the older container starts with
+# torch/serialization.py: the first object of the older container
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-BFLOAT16 = "bfloat16"  # which NumPy lacks: the upper half of a float32
+BFLOAT16 = "bfloat16"  # the upper half of a float32; NumPy does not have it
 
-STORAGE_TYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": BFLOAT16,
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "?",
-}
-SAFETENSORS_TYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": BFLOAT16,
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "<i1",
-    "U8": "<u1",
-    "BOOL": "?",
-}
+TYPES = (  # of torch, of safetensors, of NumPy
+    ("DoubleStorage", "F64", "<f8"),
+    ("FloatStorage", "F32", "<f4"),
+    ("HalfStorage", "F16", "<f2"),
+    ("BFloat16Storage", "BF16", BFLOAT16),
+    ("LongStorage", "I64", "<i8"),
+    ("IntStorage", "I32", "<i4"),
+    ("ShortStorage", "I16", "<i2"),
+    ("CharStorage", "I8", "<i1"),
+    ("ByteStorage", "U8", "<u1"),
+    ("BoolStorage", "BOOL", "?"),
+)
+STORAGE_TYPES = {torch: dtype for torch, _, dtype in TYPES}
+SAFETENSORS_TYPES = {safetensors: dtype for _, safetensors, dtype in TYPES}
 
 
-def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth`, `.pt` or `.safetensors` file by name.
-
-    Args:
-        path: A file with one dictionary of tensors (a state dict).
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is cut short, is of another kind, or is a pickle that
-            holds anything but a dictionary of tensors.
-    """
+def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Returns the tensors of a `.pth`, `.pt` or `.safetensors` file by name."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no weights file {path}")
+        raise FileNotFoundError(f"The weights file {path} does not exist.")
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
@@ -68,27 +51,26 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         content = read(path)
     except _NotAllowed as error:
         raise ValueError(f"{path} {error} It was not loaded.") from None
-    # what a broken pickle can raise is open-ended, but it is never this program's error
-    except Exception as error:
+    except Exception as error:  # a broken pickle can raise any type
         raise ValueError(
-            f"{path} can't be read as a PyTorch or safetensors file: it is cut short "
-            f"or of another kind ({type(error).__name__}: {error})."
+            f"{path} can't be read as a PyTorch or safetensors file: it is truncated "
+            f"or another kind of file ({type(error).__name__}: {error})."
         ) from None
     if not isinstance(content, dict) or not all(
         isinstance(value, np.ndarray) for value in content.values()
     ):
         raise ValueError(
-            f"{path} holds no plain dictionary of tensors; save model.state_dict()."
+            f"{path} is not a dictionary of tensors. Save model.state_dict() instead."
         )
     return dict(content)
 
 
 class _NotAllowed(Exception):
-    pass
+    """Raised when a pickle asks for anything but the parts of a state dict."""
 
 
 class _Storage(NamedTuple):
-    """A run of numbers that tensors are views of; its bytes may come later."""
+    """An array that tensors are views of; in the old container its bytes follow."""
 
     key: str
     dtype: str
@@ -100,7 +82,7 @@ class _StorageType(NamedTuple):
 
 
 class _View(NamedTuple):
-    """A tensor: the storage, where it starts, its shape and strides in elements."""
+    """A tensor: its storage, start, shape and strides, all in elements."""
 
     storage: _Storage
     offset: int
@@ -108,14 +90,14 @@ class _View(NamedTuple):
     strides: tuple[int, ...]
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_):
+def _rebuild_tensor(storage, offset, shape, strides, *_) -> _View:
     return _View(storage, int(offset), tuple(shape), tuple(strides))
 
 
 class _Restricted(pickle.Unpickler):
-    """Unpickles dictionaries of tensors and nothing else."""
+    """Unpickles dictionaries of tensors, and raises `_NotAllowed` for anything else."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -126,21 +108,21 @@ class _Restricted(pickle.Unpickler):
             return _StorageType(STORAGE_TYPES[name])
         raise _NotAllowed(
             f"is a pickle that asks for {module}.{name}, which a dictionary of tensors "
-            "has no use for: it may run code of its own."
+            "does not need and which may run code."
         )
 
-    def persistent_load(self, reference):
+    def persistent_load(self, reference: Any) -> _Storage:
         kind, storage_type, key, _, size, *_ = reference
         if kind != "storage" or not isinstance(storage_type, _StorageType):
             raise ValueError(f"unknown reference {reference!r}")
         return _Storage(str(key), storage_type.dtype, int(size))
 
 
-def _read_zip(path: Path):
+def _read_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError("there is no data.pkl inside")
+            raise ValueError("it does not contain one data.pkl")
         folder = pickles[0].removesuffix("data.pkl")
         content = _Restricted(io.BytesIO(archive.read(pickles[0]))).load()
         return _with_arrays(
@@ -148,32 +130,29 @@ def _read_zip(path: Path):
         )
 
 
-def _read_legacy(path: Path):
+def _read_legacy(path: Path) -> Any:
     with path.open("rb") as file:
         if _Restricted(file).load() != LEGACY_MAGIC:
-            raise ValueError("it does not start as torch's files do")
+            raise ValueError("it does not start like torch's files")
         _Restricted(file).load()  # version of the container
-        _Restricted(file).load()  # the machine that wrote it
+        _Restricted(file).load()  # properties of the machine that wrote it
         content = _Restricted(file).load()
         keys = _Restricted(file).load()
-        types = {view.storage.key: view.storage for view in _views(content)}
+        views = [view for view in content.values() if isinstance(view, _View)]
+        types = {view.storage.key: view.storage for view in views}
         pieces = {}
         for key in keys:
             storage = types[str(key)]
-            file.read(8)  # the number of elements, which the pickle has told
+            file.read(8)  # the number of elements, which the pickle has, too
             pieces[storage.key] = file.read(storage.size * _width(storage.dtype))
     return _with_arrays(content, lambda storage: pieces[storage.key])
 
 
-def _views(content):
-    return [value for value in content.values() if isinstance(value, _View)]
-
-
-def _with_arrays(content, bytes_of):
-    """The unpickled dictionary with arrays in the place of views."""
+def _with_arrays(content: Any, bytes_of: Callable[[_Storage], bytes]) -> Any:
+    """Replaces the views in an unpickled dictionary by arrays."""
     if not isinstance(content, dict):
         return content
-    storages = {}
+    storages: dict[str, np.ndarray] = {}
     arrays = {}
     for name, value in content.items():
         if isinstance(value, _View):
@@ -186,12 +165,10 @@ def _with_arrays(content, bytes_of):
 
 
 def _strided(numbers: np.ndarray, view: _View) -> np.ndarray:
-    last = view.offset + sum(
-        (side - 1) * stride
-        for side, stride in zip(view.shape, view.strides, strict=True)
-    )
+    pairs = zip(view.shape, view.strides, strict=True)
+    last = view.offset + sum((size - 1) * stride for size, stride in pairs)
     if min((view.offset, *view.shape, *view.strides)) < 0 or last >= numbers.size:
-        raise ValueError("a tensor reaches beyond its storage")
+        raise ValueError("a tensor is larger than its storage")
     strides = [stride * numbers.itemsize for stride in view.strides]
     return np.lib.stride_tricks.as_strided(
         numbers[view.offset :], view.shape, strides, writeable=False
@@ -204,13 +181,12 @@ def _width(dtype: str) -> int:
 
 def _array(data: bytes, dtype: str) -> np.ndarray:
     if dtype == BFLOAT16:
-        upper = np.frombuffer(data, "<u2").astype("<u4")
-        return (upper << 16).view("<f4")
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
     return np.frombuffer(data, dtype)
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """github.com/huggingface/safetensors: a length, a JSON header, the numbers."""
+    """Reads length, JSON header and numbers (github.com/huggingface/safetensors)."""
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
@@ -220,6 +196,6 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], entry["shape"]
         begin, end = (start + offset for offset in entry["data_offsets"])
         if end > len(data) or end - begin != math.prod(shape) * _width(dtype):
-            raise ValueError(f"tensor {name} does not lie inside the file")
+            raise ValueError(f"the tensor {name} is not inside the file")
         tensors[name] = _array(data[begin:end], dtype).reshape(shape)
     return tensors

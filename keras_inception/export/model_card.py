@@ -1,8 +1,8 @@
-"""The model card: what a person who finds an exported model wants to know of it."""
+"""The model card of an exported version: `model_card.md`."""
 
 import datetime
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import keras_inception
 from keras_inception.export.signatures import Signature
+from keras_inception.text import list_names
 
 FILE = "model_card.md"
 
@@ -18,25 +19,17 @@ def write_card(
     path: Path,
     name: str,
     model: keras.Model,
-    class_names: list[str],
+    class_names: Sequence[str],
     signatures: Iterable[Signature],
     facts: Mapping[str, str],
 ) -> None:
-    """Writes the card into a complete SavedModel, whose files it lists.
-
-    Args:
-        path: The SavedModel's directory.
-        name: Of the served model.
-        model: What was exported.
-        class_names: In label order.
-        signatures: Of the SavedModel.
-        facts: More lines, such as data and accuracy.
-    """
+    """Writes the card into a complete SavedModel, whose files it lists."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     rows = {
         "network": f"{model.name}, {model.count_params():,} parameters",
-        "classes": f"{len(class_names):,}: {_some(class_names)}",
-        **{"data": "not recorded", "accuracy": "not recorded"},
+        "classes": f"{len(class_names):,}: {list_names(class_names)}",
+        "data": "not recorded",
+        "accuracy": "not recorded",
         **facts,
         "exported": now,
         "versions": f"keras-inception {keras_inception.__version__}, "
@@ -45,7 +38,7 @@ def write_card(
     lines = [
         f"# {name}",
         "",
-        "A picture classifier: the main output of a network whose auxiliary "
+        "A picture classifier: the main output of a network. Its auxiliary "
         "classifiers, which only help training, are left out. It takes raw RGB "
         "pixels; preprocessing is inside.",
         "",
@@ -55,24 +48,24 @@ def write_card(
         "",
         *_table(
             ("name", "takes", "returns"),
-            ((f"`{s.name}`", s.takes, s.returns) for s in signatures),
+            [(f"`{s.name}`", s.takes, s.returns) for s in signatures],
         ),
         "",
         "## Files",
         "",
         *_table(
             ("file", "bytes", "SHA-256"),
-            (
+            [
                 (f"`{file}`", f"{size:,}", f"`{checksum}`")
                 for file, (size, checksum) in checksums(path).items()
-            ),
+            ],
         ),
     ]
     (path / FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def checksums(path: Path) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 of each file of a SavedModel, the card itself left out."""
+    """Size and SHA-256 of each file of a SavedModel except the card itself."""
     found = {}
     for file in sorted(path.rglob("*")):
         if file.is_file() and file.name != FILE:
@@ -82,14 +75,9 @@ def checksums(path: Path) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:10])
-    return f"{shown}, ... (`assets/labels.txt`)" if len(names) > 10 else shown
-
-
-def _table(head, rows):
-    yield f"| {' | '.join(head)} |"
-    yield "|---" * len(head) + "|"
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
     for row in rows:
         cells = (str(cell).replace("|", "\\|") for cell in row)
         yield f"| {' | '.join(cells)} |"

@@ -1,0 +1,84 @@
+"""The heads as options name them: by endpoint (`inception_4a`) or output (`aux_4a`)."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from keras_inception import ARCHITECTURES, AuxiliaryHead, DeeplySupervised
+from keras_inception.files import read_json
+from keras_inception.supervision import output_name
+from keras_inception.training.auxiliary_schedule import SCHEDULES
+
+Value = TypeVar("Value")
+
+# The options that a search's best.json may set.
+SEARCHED = (
+    "heads",
+    "aux_weight",
+    "aux_schedule",
+    "head_dropout",
+    "head_width",
+    "head_batch_norm",
+    "learning_rate",
+)
+
+
+def parse_schedule(
+    words: str | Iterable[str] | Mapping[str, str],
+) -> str | dict[str, str]:
+    """`--aux-schedule` as one name for every head, or a dict by head."""
+    if isinstance(words, Mapping):
+        return dict(words)
+    words = [words] if isinstance(words, str) else list(words)
+    named = dict(word.split("=", 1) for word in words if "=" in word)
+    for_all = [word for word in words if "=" not in word]
+    names = set(named.values()) or set(for_all)
+    if len(for_all) + bool(named) != 1 or not names <= set(SCHEDULES):
+        raise ValueError(
+            "--aux-schedule takes one schedule for every head, or HEAD=SCHEDULE for "
+            f"some; a schedule is one of {', '.join(SCHEDULES)}. Received: "
+            f"{' '.join(words)}"
+        )
+    return named or for_all[0]
+
+
+def read_search_result(file: Path) -> dict[str, Any]:
+    """The options in a search's best.json."""
+    content = read_json(file)
+    found = content.get("hyperparameters") if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not found.keys() <= set(SEARCHED):
+        raise ValueError(
+            f"{file} is not the best.json of a search, as python -m tuning.search "
+            "writes it."
+        )
+    return found
+
+
+def endpoint_of(head: str) -> str:
+    """The endpoint that an option names, as itself or as its output.
+
+    A name that is neither is returned as it is; building the network reports it.
+    """
+    endpoints = {name for table in ARCHITECTURES.values() for name in table.rows}
+    if head in endpoints or not head.startswith("aux_"):
+        return head
+    name = head.removeprefix("aux_")
+    return next((e for e in (name, f"inception_{name}") if e in endpoints), head)
+
+
+def by_output(values: Mapping[str, Value], endpoints: Iterable[str]) -> dict:
+    """Values by head, named by endpoint or output, as values by output."""
+    outputs = [AuxiliaryHead(endpoint).name for endpoint in endpoints]
+    return {output_name(head, outputs): value for head, value in values.items()}
+
+
+def describe_heads(model: DeeplySupervised) -> str:
+    """A model's heads for people, coarse ones with their superclasses."""
+    names = model.output_class_names
+    described = [
+        output
+        if names[output] == names["main"]
+        else f"{output} ({', '.join(names[output] or ())})"
+        for output in model.heads
+    ]
+    return ", ".join(described) or "none"

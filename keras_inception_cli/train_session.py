@@ -1,0 +1,236 @@
+"""The work of `train`, from options to a run directory.
+
+Imports Keras and TensorFlow, which takes seconds; `train.py` does not.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+
+import keras_inception as ki
+from keras_inception import data, training
+from keras_inception.defaults import input_size_of
+from keras_inception.training import Devices, RunConfig, RunDirectory
+from keras_inception_cli.console import quiet_start
+from keras_inception_cli.data_options import describe_data, find_data
+from keras_inception_cli.head_names import describe_heads
+from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_network import build_model, compile_model
+from keras_inception_cli.train_options import run_path
+
+# The settings by which TensorBoard's HParams tab compares runs.
+HPARAMS = (
+    *("recipe", "architecture", "image_size", "width", "batch_norm"),
+    *("heads", "aux_weight", "aux_schedule", "head_dropout", "head_width"),
+    *("learning_rate", "batch_size", "epochs", "augment", "seed"),
+)
+
+
+class Job(NamedTuple):
+    """A compiled model and its pictures; the run and its state if it resumes."""
+
+    model: ki.DeeplySupervised
+    pictures: data.Data
+    train: Any  # `pictures.train` and `.validation`, shared among the devices
+    validation: Any
+    run: RunDirectory | None
+    state: dict | None
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains a network and leaves a run directory."""
+    with quiet_start():
+        config = TrainConfig.resolve(options)
+        devices = Devices(options.devices)
+    if devices.replicas > 1 and config.accumulate > 1:
+        raise ValueError(
+            "Keras cannot accumulate gradients on several devices: leave out "
+            "--accumulate, or train on one device. Received: --accumulate "
+            f"{config.accumulate} on {devices.replicas} devices"
+        )
+    source = find_data(config)
+    with reproducible(config), scratch_run(devices) as scratch, devices.scope():
+        job = prepare(options, config, source, devices)
+        # only now, since --overwrite deletes the earlier run
+        directory = scratch or job.run
+        if directory is None:
+            path = run_path(options, source.name)
+            directory = RunDirectory.create(path, overwrite=options.overwrite)
+        describe(job, config, devices)
+        result = fit(job, config, devices, directory)
+    bad = source.bad
+    if bad:
+        print(f"skipped {len(bad)} bad pictures: {bad.listed()}")
+    print(
+        f"best: val_main_accuracy {result['val_main_accuracy']:.4f} in epoch "
+        f"{result['best_epoch']}, after {result['seconds']:.0f} s"
+    )
+    print("the chief wrote the run" if scratch else f"wrote {directory.model}")
+
+
+@contextlib.contextmanager
+def reproducible(config: TrainConfig) -> Iterator[None]:
+    """Seeds everything, makes operations deterministic, and sets the precision."""
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(config.seed)
+    if not config.jit_compile or keras.backend.backend() != "tensorflow":
+        # Keras does not use XLA where TensorFlow must be deterministic.
+        tf.config.experimental.enable_op_determinism()
+    before = keras.config.dtype_policy()
+    if config.mixed_precision:
+        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def scratch_run(devices: Devices) -> Iterator[RunDirectory | None]:
+    """A temporary run directory for workers other than the chief.
+
+    Every worker has to take part in saving; only the chief's files are kept.
+    """
+    if devices.is_chief:
+        yield None
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            yield RunDirectory(directory)
+
+
+def prepare(
+    options: argparse.Namespace,
+    config: TrainConfig,
+    source: data.Source,
+    devices: Devices,
+) -> Job:
+    """A new network, or that of the run to resume, and the pictures to train it on."""
+    run = checkpoint = None
+    if options.resume:
+        run = RunDirectory.open(run_path(options))
+        run.check_resumable()
+        devices.check_agreement(run.epochs_done(), "the number of finished epochs")
+        checkpoint = run.checkpoint()
+    model, state = checkpoint or (build_model(config, source), None)
+    pictures = data.load(
+        source,
+        input_size_of(model),
+        config.batch_size,
+        seed=config.seed,
+        augment=config.augment,
+        mirror=config.mirror,
+        first_epoch=state["epochs"] if state else 0,
+    )
+    train, validation = (
+        devices.share(dataset, len(split), config.batch_size)
+        for dataset, split in (
+            (pictures.train, source.train),
+            (pictures.validation, source.validation),
+        )
+    )
+    if state is None:
+        compile_model(model, config, steps_per_epoch=len(train))
+    return Job(model, pictures, train, validation, run, state)
+
+
+def describe(job: Job, config: TrainConfig, devices: Devices) -> None:
+    """Prints what is about to be trained on what."""
+    model, size = job.model, input_size_of(job.model)
+    print(
+        f"{describe_data(job.pictures.source)}, "
+        f"augmentation: {job.pictures.augmentation}\n"
+        f"{model.name} at {size}x{size}: {model.count_params():,} parameters, "
+        f"auxiliary heads: {describe_heads(model)}"
+    )
+    if devices.replicas > 1:
+        worker = f"; worker {devices.worker} of {devices.workers}"
+        print(f"on {devices.replicas} devices" + worker * (devices.workers > 1))
+    if job.state:
+        print(f"resuming after epoch {job.state['epochs']} of {config.epochs}")
+
+
+def fit(
+    job: Job, config: TrainConfig, devices: Devices, directory: RunDirectory
+) -> dict[str, Any]:
+    """Trains until the last epoch and returns the contents of result.json."""
+    source = job.pictures.source
+    run_config = complete(config, job, devices)
+    size = input_size_of(job.model)
+    callbacks = [
+        *devices.callbacks,
+        training.AuxiliarySchedule(
+            config.aux_schedule, config.weight_by_output(job.model.heads)
+        ),
+        training.TensorBoard(
+            directory.tensorboard,
+            *data.sample(source, source.validation, 8, size),
+            hparams=hparams(run_config.as_json()),
+            profile_steps=config.profile,
+        ),
+    ]
+    if config.gradients:
+        sample = data.sample(source, source.train, 16, size)
+        callbacks.append(ki.GradientFlow(*sample, directory.tensorboard))
+
+    def stop_if_bad(batch: int, logs: dict) -> None:
+        if source.bad.too_many:
+            job.model.stop_training = True
+
+    if devices.workers == 1:  # several workers would not stop at the same step
+        callbacks.append(keras.callbacks.LambdaCallback(on_train_batch_end=stop_if_bad))
+
+    def report() -> dict:
+        source.bad.check()
+        return {"bad_pictures": source.bad.report()}
+
+    return training.train(
+        job.model,
+        job.train,
+        job.validation,
+        directory,
+        config=run_config,
+        callbacks=callbacks,
+        class_weight=data.balanced_class_weights(source.train.labels)
+        if config.class_weights
+        else None,
+        report=report,
+        state=job.state,
+    )
+
+
+def complete(config: TrainConfig, job: Job, devices: Devices) -> RunConfig:
+    """The configuration with everything that the data and the network decided."""
+    import tensorflow as tf
+
+    settings = config.as_json() | {
+        "architecture": job.model.name,
+        "image_size": input_size_of(job.model),
+        "augment": job.pictures.augmentation,
+        "class_names": job.pictures.class_names,
+        "devices": devices.replicas,
+        "workers": devices.workers,
+        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+    }
+    if config.weights:  # the file decided these
+        norm = keras.layers.BatchNormalization
+        settings["batch_norm"] = any(isinstance(x, norm) for x in job.model.layers)
+        settings["width"] = None
+    named = {f.name for f in dataclasses.fields(RunConfig)} & settings.keys()
+    return RunConfig(**{name: settings.pop(name) for name in named}, settings=settings)
+
+
+def hparams(config: dict[str, Any]) -> dict[str, Any]:
+    """The columns of TensorBoard's HParams tab."""
+    values = {name: config[name] for name in HPARAMS}
+    values["heads"] = " ".join(values["heads"]) or "none"
+    for name in ("aux_weight", "aux_schedule"):
+        if isinstance(values[name], dict):
+            pairs = values[name].items()
+            values[name] = ",".join(f"{output}={value}" for output, value in pairs)
+    return values

@@ -1,0 +1,222 @@
+"""Tests of the core on the backend of this process, `KERAS_BACKEND`.
+
+`test_backends.py` runs this file once for each backend, in a process of its own, since
+Keras's backend can't be changed. By hand:
+
+    KERAS_BACKEND=jax python -m pytest tests/backend_checks.py
+"""
+
+import dataclasses
+import importlib.abc
+import math
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import small_pictures, small_supervised
+
+import keras_inception as ki
+
+BACKEND = keras.backend.backend()
+LABELS = np.array([0, 1, 2, 0])
+
+
+class NoTensorFlow(importlib.abc.MetaPathFinder):
+    """Makes `import tensorflow` fail as if it were not installed."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+if BACKEND != "tensorflow":
+    assert "tensorflow" not in sys.modules  # the core has not imported it
+    sys.meta_path.insert(0, NoTensorFlow())
+
+
+@pytest.fixture(scope="module")
+def images():
+    generator = np.random.default_rng(0)
+    return generator.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A GoogLeNet with two heads; JAX needs a minute to compile the whole network."""
+    kept = ("conv1", "pool1", "inception_3a", "inception_4a", "inception_4d", "pool5")
+    rows = {k: v for k, v in ki.GOOGLENET_SMALL.rows.items() if k.startswith(kept)}
+    short = dataclasses.replace(ki.GOOGLENET_SMALL, rows=rows)
+    model = ki.GoogLeNet((32, 32, 3), classes=3, width=0.0625, architecture=short)
+    # A larger step would saturate the heads, whose confidence the exits need.
+    model.compile(keras.optimizers.SGD(1e-4))
+    return model
+
+
+def test_a_step_changes_the_weights_and_the_loss_is_the_weighted_sum(model, images):
+    before = model.get_weights()
+    model.fit(images, LABELS, verbose=0, class_weight={0: 1.0, 1: 2.0, 2: 0.5})
+    after = model.get_weights()
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    logs = model.evaluate(images, LABELS, verbose=0, return_dict=True)
+    expected = logs["main_loss"] + 0.3 * (logs["aux_4a_loss"] + logs["aux_4d_loss"])
+    assert logs["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+class SilenceAfterOneEpoch(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.auxiliary_weights["aux_4a"].assign(float(epoch == 0))
+
+
+def test_a_callback_changes_a_loss_weight(model, images):
+    model.compile(keras.optimizers.SGD(0.0), loss_weights=0.3)
+    history = model.fit(
+        images, LABELS, verbose=0, epochs=2, callbacks=[SilenceAfterOneEpoch()]
+    ).history
+    for epoch, weight in enumerate((1.0, 0.0)):
+        logs = {name: values[epoch] for name, values in history.items()}
+        expected = (
+            logs["main_loss"] + weight * logs["aux_4a_loss"] + 0.3 * logs["aux_4d_loss"]
+        )
+        assert logs["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_multiply_adds_are_counted(model):
+    assert sum(ki.multiply_adds(ki.detach_auxiliary(model)).values()) > 0
+
+
+def test_a_saved_model_answers_alike(model, images, tmp_path):
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    expected = model.predict(images, verbose=0)
+    for name, values in again.predict(images, verbose=0).items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-6)
+
+
+def gradients_by_backend(loss_of, model, images):
+    """The gradients of `loss_of(outputs)`, by the backend's own means."""
+    variables = model.trainable_variables
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = loss_of(model(images, training=False))
+        return tape.gradient(loss, [v.value for v in variables])
+    if BACKEND == "jax":
+        import jax
+
+        others = [v.value for v in model.non_trainable_variables]
+
+        def loss(values):
+            return loss_of(model.stateless_call(values, others, images)[0])
+
+        return jax.grad(loss)([v.value for v in variables])
+    model.zero_grad()
+    loss_of(model(images, training=False)).backward()
+    return [v.value.grad for v in variables]
+
+
+@pytest.mark.parametrize("output", ["main", "aux_4a", "aux_4d"])
+def test_gradient_norms_are_the_backends(model, images, output):
+    def mean_loss(outputs):
+        return keras.ops.mean(
+            keras.losses.sparse_categorical_crossentropy(LABELS, outputs[output])
+        )
+
+    gradients = gradients_by_backend(mean_loss, model, images)
+    by_variable = {
+        id(v): gradient
+        for v, gradient in zip(model.trainable_variables, gradients, strict=True)
+        if gradient is not None
+    }
+    norms = {
+        row.stage: row.norm
+        for row in ki.gradient_flow(model, images, LABELS)
+        if row.loss == output
+    }
+    stages = ki.gradients.weights_by_stage(model)
+    assert norms.keys() == stages.keys()
+    for stage, variables in stages.items():
+        parts = [
+            keras.ops.convert_to_numpy(by_variable[id(v)]).astype("float64")
+            for v in variables
+            if id(v) in by_variable
+        ]
+        norm = math.sqrt(sum((part**2).sum() for part in parts))
+        assert norms[stage] == pytest.approx(norm, rel=1e-5, abs=1e-11), stage
+
+
+def test_response_normalization_has_the_slope_of_its_formula():
+    layer = ki.LocalResponseNormalization(size=3, alpha=0.5, beta=0.5, bias=2.0)
+    x, direction, weights = np.random.default_rng(0).normal(size=(3, 2, 3, 3, 7))
+
+    def total(x):
+        return keras.ops.sum(layer(x) * keras.ops.convert_to_tensor(weights, "float32"))
+
+    def exact(x):  # in float64, by the formula
+        padded = np.pad(x**2, [(0, 0)] * 3 + [(1, 1)])
+        energy = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
+        return (x / (2.0 + 0.5 / 3 * energy) ** 0.5 * weights).sum()
+
+    slope = (exact(x + 1e-5 * direction) - exact(x - 1e-5 * direction)) / 2e-5
+    found = (keras.ops.convert_to_numpy(slope_of(total, x)) * direction).sum()
+    assert found == pytest.approx(slope, rel=1e-5)
+
+
+def slope_of(function, x):
+    x = keras.ops.convert_to_tensor(x, "float32")
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return tape.gradient(y, x)
+    if BACKEND == "jax":
+        import jax
+
+        return jax.grad(function)(x)
+    x.requires_grad_()
+    function(x).backward()
+    return x.grad
+
+
+def test_early_exits_answer_as_their_heads(model, images):
+    alone = model.predict(images, verbose=0)
+    # each head is sure of half of the pictures
+    thresholds = {h: float(np.median(alone[h].max(-1))) for h in model.heads}
+    probabilities, exits = ki.EarlyExit(model, thresholds).predict(images)
+    assert "aux_4a" in exits
+    assert set(exits) != {"aux_4a"}
+    for row, name in enumerate(exits):
+        np.testing.assert_allclose(probabilities[row], alone[name][row], atol=1e-5)
+
+
+def test_a_sequence_model_trains_with_a_head_and_answers_as_before():
+    inputs = keras.Input((12, 2))
+    x = keras.layers.LSTM(3, return_sequences=True, name="lstm")(inputs)
+    x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(x))
+    plain = keras.Model(inputs, x)
+    sequences = np.random.default_rng(0).normal(size=(4, 12, 2)).astype("float32")
+    before = plain.predict(sequences, verbose=0)
+    attached = ki.attach_auxiliary(plain, 1)
+    assert attached.heads == ["aux_lstm"]
+    attached.compile("sgd")
+    again = ki.detach_auxiliary(attached).predict(sequences, verbose=0)
+    np.testing.assert_array_equal(again, before)
+    attached.fit(sequences, LABELS, verbose=0)
+    assert (attached.predict(sequences, verbose=0)["main"] != before).any()
+
+
+def test_gradients_are_logged_while_training(tmp_path, monkeypatch):
+    if BACKEND != "tensorflow":
+        assert "tensorflow" not in sys.modules
+        # Event files are the exception: TensorFlow writes them.
+        monkeypatch.setattr(sys, "meta_path", sys.meta_path[1:])
+    model = small_supervised()
+    seen = ki.GradientFlow(*small_pictures(4), tmp_path)
+    model.fit(*small_pictures(), epochs=2, callbacks=[seen], verbose=0)
+    now = ki.gradient_flow(model, *small_pictures(4))
+    for row, other in zip(seen.rows, now, strict=True):
+        assert row.norm == pytest.approx(other.norm, rel=1e-4, abs=1e-10)
+    assert list(tmp_path.rglob("events.out.*"))
