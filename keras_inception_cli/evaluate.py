@@ -151,6 +151,7 @@ def _write_tables(result, pictures: list[str], directory: Path) -> None:
         ),
     )
     scores = result.per_class
+    # a class's accuracy is its recall
     columns = ("pictures", "recall", "precision", "recall", "f1")
     table = zip(names, *(scores[column] for column in columns), strict=True)
     write_csv(

@@ -155,7 +155,6 @@ class TrainConfig:
         Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
         batch normalization if the network has it.
         """
-        build = (self.head_dropout, self.head_width, self.head_batch_norm)
         superclasses = None
         if self.superclasses:
             superclasses = read_superclasses(self.superclasses, class_names)
@@ -164,13 +163,16 @@ class TrainConfig:
             batch_norm = self.batch_norm and not self.weights
         heads: list[str | AuxiliaryHead] = []
         for endpoint in self.heads:
-            head = AuxiliaryHead(
-                endpoint, dropout=self.head_dropout, batch_norm=batch_norm
-            ).widened(self.head_width)
-            if head.name in self.coarse_heads:
-                heads.append(dataclasses.replace(head, superclasses=superclasses))
-            else:
-                heads.append(endpoint if build == (0.7, 1.0, None) else head)
+            default = AuxiliaryHead(endpoint, batch_norm=batch_norm)
+            head = dataclasses.replace(
+                default.widened(self.head_width),
+                dropout=self.head_dropout,
+                superclasses=superclasses
+                if default.name in self.coarse_heads
+                else None,
+            )
+            unchanged = head == default and self.head_batch_norm is None
+            heads.append(endpoint if unchanged else head)
         return heads
 
     def weight_by_output(self, outputs: Iterable[str]) -> dict[str, float]:

@@ -62,15 +62,14 @@ def run(options: argparse.Namespace) -> None:
             path = run_path(options, source.name)
             directory = RunDirectory.create(path, overwrite=options.overwrite)
         describe(job, config, devices)
-        result = fit(job, config, devices, directory)
-    bad = source.bad
-    if bad:
-        print(f"skipped {len(bad)} bad pictures: {bad.listed()}")
+        result = train_job(job, config, devices, directory)
+    if source.bad:
+        print(f"skipped {len(source.bad)} bad pictures: {source.bad.listed()}")
     print(
         f"best: val_main_accuracy {result['val_main_accuracy']:.4f} in epoch "
         f"{result['best_epoch']}, after {result['seconds']:.0f} s"
     )
-    print("the chief wrote the run" if scratch else f"wrote {directory.model}")
+    print("the chief worker wrote the run" if scratch else f"wrote {directory.model}")
 
 
 @contextlib.contextmanager
@@ -140,7 +139,7 @@ def prepare(
 
 
 def describe(job: Job, config: TrainConfig, devices: Devices) -> None:
-    """Prints what is about to be trained on what."""
+    """Prints the pictures, the network and the devices."""
     model, size = job.model, input_size_of(job.model)
     print(
         f"{describe_data(job.pictures.source)}, "
@@ -155,12 +154,12 @@ def describe(job: Job, config: TrainConfig, devices: Devices) -> None:
         print(f"resuming after epoch {job.state['epochs']} of {config.epochs}")
 
 
-def fit(
+def train_job(
     job: Job, config: TrainConfig, devices: Devices, directory: RunDirectory
 ) -> dict[str, Any]:
     """Trains until the last epoch and returns the contents of result.json."""
     source = job.pictures.source
-    run_config = complete(config, job, devices)
+    run_config = final_run_config(config, job, devices)
     size = input_size_of(job.model)
     callbacks = [
         *devices.callbacks,
@@ -204,7 +203,7 @@ def fit(
     )
 
 
-def complete(config: TrainConfig, job: Job, devices: Devices) -> RunConfig:
+def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConfig:
     """The configuration with everything that the data and the network decided."""
     import tensorflow as tf
 
