@@ -1,8 +1,10 @@
 """Evaluation by 1, 10 or 144 crops, of one model or an ensemble, with its mistakes.
 
-crops     where the crops of a picture lie, and their pixels
-evaluate  `evaluate`: probabilities beside the truth, and figures of them
-plots     the confusion table and the worst mistakes as PNG files
+The files:
+
+    crops     where the crops of a picture lie, and their pixels
+    evaluate  `evaluate`: probabilities beside the truth, and figures of them
+    plots     the confusion table and the worst mistakes as PNG files
 """
 
 from keras_inception.evaluation.crops import (

@@ -1,16 +1,18 @@
 """Training runs: a run directory, a loop that survives kills, and what it reports.
 
-run.py                 train(): fit inside a run directory
-run_directory.py       RunDirectory and RunConfig: a run's files and choices
-checkpoint.py          latest.keras, from which a run resumes to the bit
-recipes.py             recipes as data; learning rate and optimizer from them
-callbacks.py           history, best and latest model, progress
-alarms.py              losses that become NaN, outputs that do not learn
-auxiliary_schedule.py  the heads' loss weights over the epochs
-tensorboard.py         curves, settings, graph and predictions in TensorBoard
-past_runs.py           reading finished and interrupted runs
-plots.py               predictions and curves as pictures
-devices.py             several devices; multi_worker.py: several machines
+The files:
+
+    run.py                 train(): fit inside a run directory
+    run_directory.py       RunDirectory and RunConfig: a run's files and choices
+    checkpoint.py          latest.keras, from which a run resumes to the bit
+    recipes.py             recipes as data; learning rate and optimizer from them
+    callbacks.py           history, best and latest model, progress
+    alarms.py              losses that become NaN, outputs that do not learn
+    auxiliary_schedule.py  the heads' loss weights over the epochs
+    tensorboard.py         curves, settings, graph and predictions in TensorBoard
+    past_runs.py           reading finished and interrupted runs
+    plots.py               predictions and curves as pictures
+    devices.py             several devices; multi_worker.py: several machines
 """
 
 from keras_inception.training.alarms import Alarms, DivergenceError
