@@ -36,10 +36,10 @@ def pictures():
 
 
 @pytest.fixture(scope="session")
-def colours(tmp_path_factory):
+def colors(tmp_path_factory):
     """A folder of red and blue pictures, which are easy to classify."""
-    root = tmp_path_factory.mktemp("data") / "colours"
-    colourful_folders(root, 20)
+    root = tmp_path_factory.mktemp("data") / "colors"
+    colorful_folders(root, 20)
     return root
 
 
@@ -82,7 +82,7 @@ def small_pictures(count: int = 12):
     return images, np.arange(count) % CLASSES
 
 
-def colourful_folders(root, count: int = 21):
+def colorful_folders(root, count: int = 21):
     """Writes a folder of red and one of blue PNG files, which are easy to classify."""
     random = np.random.default_rng(0)
     for name, channel in (("red", 0), ("blue", 2)):

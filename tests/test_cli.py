@@ -25,15 +25,15 @@ from keras_inception_cli.train_config import TrainConfig
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, colours):
+def workplace(tmp_path_factory, colors):
     """A finished run, what it printed, and its export, made by the commands."""
     root = tmp_path_factory.mktemp("workplace")
-    arguments = ["--runs", root / "runs", "--name", "colours", "--width", "0.125"]
+    arguments = ["--runs", root / "runs", "--name", "colors", "--width", "0.125"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         arguments += ["--epochs", "3", "--batch-size", 8]
-        assert command("train", colours, *arguments) == 0
+        assert command("train", colors, *arguments) == 0
     (root / "printed.txt").write_text(printed.getvalue())
-    model = root / "runs/colours/model.keras"
+    model = root / "runs/colors/model.keras"
     assert command("export", model, "--saved-models", root / "saved") == 0
     return root
 
@@ -42,15 +42,15 @@ def command(*words):
     return keras_inception_cli.main([str(word) for word in words])
 
 
-def test_train_leaves_a_run_directory(workplace, colours):
-    run = workplace / "runs/colours"
+def test_train_leaves_a_run_directory(workplace, colors):
+    run = workplace / "runs/colors"
     names = {"config.json", "history.csv", "model.keras", "latest.keras"}
     names |= {"result.json", "tensorboard"}
     assert {entry.name for entry in run.iterdir()} == names
     config = json.loads((run / "config.json").read_text())
     assert config["class_names"] == ["blue", "red"]
     assert config["architecture"] == "googlenet_small"
-    assert config["data"] == str(colours)
+    assert config["data"] == str(colors)
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
@@ -66,7 +66,7 @@ def test_train_leaves_a_run_directory(workplace, colours):
 
 @pytest.mark.slow  # test_runs.py resumes, without the command
 def test_an_interrupted_run_is_resumed_by_its_name(
-    workplace, colours, tmp_path, monkeypatch, capsys
+    workplace, colors, tmp_path, monkeypatch, capsys
 ):
     begin = training.Progress.on_epoch_begin
 
@@ -76,8 +76,8 @@ def test_an_interrupted_run_is_resumed_by_its_name(
             raise KeyboardInterrupt
 
     # as the run of `workplace`, to the same seed
-    words = ["--runs", tmp_path, "--name", "colours"]
-    again = ["train", colours, *words, "--width", "0.125", "--epochs", "3"]
+    words = ["--runs", tmp_path, "--name", "colors"]
+    again = ["train", colors, *words, "--width", "0.125", "--epochs", "3"]
     with monkeypatch.context() as patch:
         patch.setattr(training.Progress, "on_epoch_begin", interrupt)
         assert command(*again, "--batch-size", 8) == 130
@@ -87,7 +87,7 @@ def test_an_interrupted_run_is_resumed_by_its_name(
     assert "its epochs is 3, not 50" in capsys.readouterr().err
     assert command("train", *words, "--resume") == 0
     assert "resuming after epoch 2 of 3" in capsys.readouterr().out
-    ours, theirs = tmp_path / "colours", workplace / "runs/colours"
+    ours, theirs = tmp_path / "colors", workplace / "runs/colors"
     assert (ours / "history.csv").read_text() == (theirs / "history.csv").read_text()
     weights = [
         keras.saving.load_model(run / "latest.keras").get_weights()
@@ -111,7 +111,7 @@ def test_an_interrupted_run_is_resumed_by_its_name(
     ids=str,
 )
 def test_keras_own_options_train_resume_and_reload(
-    option, colours, tmp_path, monkeypatch, capsys
+    option, colors, tmp_path, monkeypatch, capsys
 ):
     begin = training.Progress.on_epoch_begin
 
@@ -120,7 +120,7 @@ def test_keras_own_options_train_resume_and_reload(
         if epoch == 1:
             raise KeyboardInterrupt
 
-    words = ["train", colours, "--runs", tmp_path, "--width", 0.0625, "--epochs", 2]
+    words = ["train", colors, "--runs", tmp_path, "--width", 0.0625, "--epochs", 2]
     words += ["--batch-size", 8, *option]
     assert command(*words, "--name", "whole") == 0
     with monkeypatch.context() as patch:
@@ -136,7 +136,7 @@ def test_keras_own_options_train_resume_and_reload(
     for one, other in zip(models[0].variables, models[1].variables, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
     figures = tmp_path / "figures.json"
-    assert command("evaluate", again / "model.keras", colours, "--json", figures) == 0
+    assert command("evaluate", again / "model.keras", colors, "--json", figures) == 0
     result = json.loads((again / "result.json").read_text())
     found = json.loads(figures.read_text())["main_accuracy"]
     assert found == pytest.approx(result["val_main_accuracy"])
@@ -144,10 +144,10 @@ def test_keras_own_options_train_resume_and_reload(
 
 
 @pytest.mark.slow
-def test_xla_compiles_on_request(colours, tmp_path):
+def test_xla_compiles_on_request(colors, tmp_path):
     """In a process of its own: operations stay deterministic once they are."""
     words = [sys.executable, "-m", "keras_inception_cli", "train"]
-    words += [colours, "--runs", tmp_path, "--width", "0.0625", "--batch-size", "8"]
+    words += [colors, "--runs", tmp_path, "--width", "0.0625", "--batch-size", "8"]
     words += ["--name", "fast", "--epochs", "3", "--jit-compile"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         while not next(process.stdout).strip().startswith("1/3"):
@@ -160,7 +160,7 @@ def test_xla_compiles_on_request(colours, tmp_path):
     assert "resuming after epoch" in done.stdout
     model = keras.saving.load_model(tmp_path / "fast/latest.keras")
     assert model.get_compile_config()["jit_compile"] is True
-    assert command("evaluate", tmp_path / "fast/model.keras", colours) == 0
+    assert command("evaluate", tmp_path / "fast/model.keras", colors) == 0
 
 
 def resolved(*words) -> TrainConfig:
@@ -201,10 +201,10 @@ def test_heads_are_named_by_endpoint_or_by_output(tmp_path):
         resolved("digits", "--aux-weight", "aux_4b=1")
 
 
-def test_a_config_repeats_a_run(workplace, colours, tmp_path):
-    config = workplace / "runs/colours/config.json"
+def test_a_config_repeats_a_run(workplace, colors, tmp_path):
+    config = workplace / "runs/colors/config.json"
     options = resolved("--config", config, "--epochs", 1)
-    assert options.data == str(colours)
+    assert options.data == str(colors)
     assert (options.width, options.batch_size, options.epochs) == (0.125, 8, 1)
     kept = json.loads(config.read_text())
     again = json.loads(json.dumps(options.as_json()))
@@ -225,20 +225,20 @@ def test_progress_shows_every_output(workplace):
     assert all("aux_4a" in x and "aux_4d" in x for x in epochs)
 
 
-def test_evaluate_prints_and_writes_every_output(workplace, colours, capsys, tmp_path):
-    model = workplace / "runs/colours/model.keras"
-    assert command("evaluate", model, colours, "--json", tmp_path / "out.json") == 0
+def test_evaluate_prints_and_writes_every_output(workplace, colors, capsys, tmp_path):
+    model = workplace / "runs/colors/model.keras"
+    assert command("evaluate", model, colors, "--json", tmp_path / "out.json") == 0
     out = capsys.readouterr().out
     assert "8 validation pictures" in out
     for name in ("main", "aux_4a", "aux_4d"):
         assert name in out
     figures = json.loads((tmp_path / "out.json").read_text())
-    result = json.loads((workplace / "runs/colours/result.json").read_text())
+    result = json.loads((workplace / "runs/colors/result.json").read_text())
     assert figures["main_accuracy"] == pytest.approx(result["val_main_accuracy"])
 
 
-def test_gradients_of_a_trained_file(workplace, colours, capsys, tmp_path):
-    words = ["gradients", workplace / "runs/colours/model.keras", colours]
+def test_gradients_of_a_trained_file(workplace, colors, capsys, tmp_path):
+    words = ["gradients", workplace / "runs/colors/model.keras", colors]
     words += ["--output", tmp_path / "seen", "--pictures", 4]
     assert command(*words) == 0
     out = capsys.readouterr().out
@@ -254,10 +254,10 @@ def test_gradients_of_a_trained_file(workplace, colours, capsys, tmp_path):
     assert "report.html already exists; pass --overwrite" in capsys.readouterr().err
 
 
-def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
+def test_gradients_with_and_without_heads(colors, capsys, tmp_path):
     model = small_supervised(classes=2)
     model.save(tmp_path / "small.keras")
-    words = ["gradients", tmp_path / "small.keras", colours, "--output", tmp_path]
+    words = ["gradients", tmp_path / "small.keras", colors, "--output", tmp_path]
     words += ["--compare", "--steps", 3, "--batch-size", 4, "--pictures", 4]
     assert command(*words, "--init", "gaussian") == 0
     out = capsys.readouterr().out
@@ -266,16 +266,16 @@ def test_gradients_with_and_without_heads(colours, capsys, tmp_path):
     assert "The weights are new: normal" in (tmp_path / "report.html").read_text()
 
 
-def test_gradients_of_an_untrained_network(colours, capsys):
-    words = ["gradients", "googlenet_small", colours, "--width", 0.0625]
+def test_gradients_of_an_untrained_network(colors, capsys):
+    words = ["gradients", "googlenet_small", colors, "--width", 0.0625]
     assert command(*words, "--pictures", 2) == 0
     assert "inception_5b" in capsys.readouterr().out
 
 
 @pytest.mark.slow  # its parts are in the default tests
-def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
-    model = workplace / "runs/colours/model.keras"
-    words = ["evaluate", model, colours, "--crops", 10]
+def test_evaluate_by_crops_and_together(workplace, colors, capsys, tmp_path):
+    model = workplace / "runs/colors/model.keras"
+    words = ["evaluate", model, colors, "--crops", 10]
     assert command(*words, "--output", tmp_path / "look") == 0
     out = capsys.readouterr().out
     assert "main, 10 crops: top-1" in out
@@ -299,7 +299,7 @@ def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
         assert ten[f"macro_{name}"] == pytest.approx(mean, abs=1e-6)
     averages = "precision {macro_precision:.4f}  recall {macro_recall:.4f}"
     assert averages.format(**ten) in out
-    words = ["evaluate", model, model, colours, "--json", tmp_path / "out.json"]
+    words = ["evaluate", model, model, colors, "--json", tmp_path / "out.json"]
     assert command(*words) == 0
     assert "1 crop, 2 models together" in capsys.readouterr().out
     both = json.loads((tmp_path / "out.json").read_text())
@@ -310,8 +310,8 @@ def test_evaluate_by_crops_and_together(workplace, colours, capsys, tmp_path):
 
 
 @pytest.mark.slow  # its parts are in the default tests
-def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
-    shutil.copytree(colours, tmp_path / "some")
+def test_bad_pictures_are_in_the_report(colors, tmp_path, capsys):
+    shutil.copytree(colors, tmp_path / "some")
     (tmp_path / "some/red/0.png").write_bytes(b"")
     damaged = sorted((tmp_path / "some/blue").iterdir())[:3]
     for path in damaged:
@@ -338,8 +338,8 @@ def test_bad_pictures_are_in_the_report(colours, tmp_path, capsys):
     assert config["augment"] == "basic"
 
 
-def test_data_prints_and_draws(colours, tmp_path, capsys):
-    shutil.copytree(colours, tmp_path / "some")
+def test_data_prints_and_draws(colors, tmp_path, capsys):
+    shutil.copytree(colors, tmp_path / "some")
     for index in range(3, 20):
         (tmp_path / f"some/red/{index}.png").unlink()
     (tmp_path / "some/blue/0.png").write_text("words")
@@ -367,10 +367,10 @@ def test_data_prints_and_draws(colours, tmp_path, capsys):
     assert len(figures["bad_pictures"]) == 1
 
 
-def test_keras_file_and_export_predict_alike(workplace, colours, capsys):
-    images = [colours / "red/0.png", colours / "blue/0.png"]
+def test_keras_file_and_export_predict_alike(workplace, colors, capsys):
+    images = [colors / "red/0.png", colors / "blue/0.png"]
     answers = []
-    for model in ("runs/colours/model.keras", "saved/colours", "saved/colours/1"):
+    for model in ("runs/colors/model.keras", "saved/colors", "saved/colors/1"):
         assert command("predict", workplace / model, *images, "--json") == 0
         lines = capsys.readouterr().out.splitlines()
         answers.append([json.loads(line)["classes"] for line in lines])
@@ -378,7 +378,7 @@ def test_keras_file_and_export_predict_alike(workplace, colours, capsys):
         for a, b in zip(answers[0], other, strict=True):
             assert list(a) == list(b)
             assert list(a.values()) == pytest.approx(list(b.values()), abs=1e-5)
-    assert command("predict", workplace / "saved/colours", images[0], "--top", 1) == 0
+    assert command("predict", workplace / "saved/colors", images[0], "--top", 1) == 0
     line = capsys.readouterr().out.strip()
     assert line.startswith(f"{images[0]}: ")
     assert "," not in line
@@ -386,7 +386,7 @@ def test_keras_file_and_export_predict_alike(workplace, colours, capsys):
 
 @pytest.mark.slow  # its parts are in the default tests
 def test_export_makes_the_next_version(workplace, capsys):
-    model = workplace / "runs/colours/model.keras"
+    model = workplace / "runs/colors/model.keras"
     saved = workplace / "again"
     for version in (1, 2):
         assert command("export", model, "--saved-models", saved, "--name", "x") == 0
@@ -396,10 +396,10 @@ def test_export_makes_the_next_version(workplace, capsys):
 
 
 @pytest.mark.slow  # its parts are in the default tests
-def test_calibrate_writes_exits_that_export_serves(workplace, colours, capsys):
-    model = workplace / "runs/colours/model.keras"
+def test_calibrate_writes_exits_that_export_serves(workplace, colors, capsys):
+    model = workplace / "runs/colors/model.keras"
     out = workplace / "exits.json"
-    assert command("calibrate", model, colours, "--max-drop", 0.5, "--out", out) == 0
+    assert command("calibrate", model, colors, "--max-drop", 0.5, "--out", out) == 0
     printed = capsys.readouterr().out
     assert "8 validation pictures: 4 choose the thresholds, 4 check them" in printed
     assert "times as fast in batches of 1 and 32" in printed
@@ -446,10 +446,10 @@ def test_a_head_learns_superclasses_from_a_file(tmp_path, capsys):
     assert "superclasses" in capsys.readouterr().err
 
 
-def test_the_model_card_knows_the_run(workplace, colours):
-    card = (workplace / "saved/colours/1/model_card.md").read_text()
-    result = json.loads((workplace / "runs/colours/result.json").read_text())
-    assert f"| data | {colours} |" in card
+def test_the_model_card_knows_the_run(workplace, colors):
+    card = (workplace / "saved/colors/1/model_card.md").read_text()
+    result = json.loads((workplace / "runs/colors/result.json").read_text())
+    assert f"| data | {colors} |" in card
     assert f"| accuracy | {result['val_main_accuracy']:.4f} on validation" in card
 
 
@@ -459,7 +459,7 @@ def test_export_goes_back_and_prunes(tmp_path, workplace, capsys):
     words = ["export", "--saved-models", tmp_path, "--name", "x"]
     assert command(*words, "--rollback") == 0
     assert "version 3 is the highest now" in capsys.readouterr().out
-    model = workplace / "runs/colours/model.keras"
+    model = workplace / "runs/colors/model.keras"
     words += [model, "--keep", 2, "--top", 1, "--dtype", "bfloat16"]
     assert command(*words) == 0
     out = capsys.readouterr().out
@@ -471,24 +471,24 @@ def test_export_goes_back_and_prunes(tmp_path, workplace, capsys):
 
 @pytest.mark.slow  # its parts are in the default tests
 def test_export_to_another_format(tmp_path, workplace, capsys):
-    model = workplace / "runs/colours/model.keras"
+    model = workplace / "runs/colors/model.keras"
     words = ["export", model, "--saved-models", tmp_path, "--format", "onnx"]
     assert command(*words) == 0
-    path = tmp_path / "colours/onnx/1/model.onnx"
+    path = tmp_path / "colors/onnx/1/model.onnx"
     assert capsys.readouterr().out == f"wrote {path}\n"
     assert path.is_file()
 
 
 @pytest.mark.slow  # its parts are in the default tests
-def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colours, capsys):
-    model = workplace / "runs/colours/model.keras"
+def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, capsys):
+    model = workplace / "runs/colors/model.keras"
     words = ["export", model, "--saved-models", tmp_path, "--format", "openvino"]
-    assert command(*words, "--int8", colours) == 0
+    assert command(*words, "--int8", colors) == 0
     wrote, accuracy = capsys.readouterr().out.splitlines()
-    assert wrote == f"wrote {tmp_path / 'colours/openvino/1/model.xml'}"
+    assert wrote == f"wrote {tmp_path / 'colors/openvino/1/model.xml'}"
     told = r"accuracy on (\d+) validation pictures: float32 ([\d.]+)  int8 ([\d.]+)"
     count, floats, integers = re.fullmatch(told, accuracy).groups()
-    result = json.loads((workplace / "runs/colours/result.json").read_text())
+    result = json.loads((workplace / "runs/colors/result.json").read_text())
     assert int(count) == 8
     assert float(floats) == pytest.approx(result["val_main_accuracy"], abs=1e-4)
     assert abs(float(integers) - float(floats)) < 0.2  # one picture is 0.125
@@ -562,25 +562,25 @@ def test_bad_input_is_one_line_and_a_status(tmp_path, capsys, words, message):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_finished_run_is_not_overwritten(workplace, colours, capsys):
-    words = ["train", colours, "--runs", workplace / "runs", "--name", "colours"]
-    before = (workplace / "runs/colours/result.json").read_text()
+def test_a_finished_run_is_not_overwritten(workplace, colors, capsys):
+    words = ["train", colors, "--runs", workplace / "runs", "--name", "colors"]
+    before = (workplace / "runs/colors/result.json").read_text()
     assert command(*words) == 1
     assert "holds a finished run" in capsys.readouterr().err
-    assert (workplace / "runs/colours/result.json").read_text() == before
+    assert (workplace / "runs/colors/result.json").read_text() == before
 
 
-def test_a_folder_that_is_no_run_is_never_deleted(tmp_path, colours, capsys):
+def test_a_folder_that_is_no_run_is_never_deleted(tmp_path, colors, capsys):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/thesis.tex").write_text("years")
-    words = ["train", colours, "--runs", tmp_path, "--name", "precious", "--overwrite"]
+    words = ["train", colors, "--runs", tmp_path, "--name", "precious", "--overwrite"]
     assert command(*words) == 1
     assert "is not a training run" in capsys.readouterr().err
     assert (tmp_path / "precious/thesis.tex").exists()
 
 
 def test_other_classes_are_refused(workplace, capsys):
-    model = workplace / "runs/colours/model.keras"
+    model = workplace / "runs/colors/model.keras"
     assert command("evaluate", model, "digits") == 1
     assert "differ from the data's" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import train_together
-from conftest import colourful_folders, logged, small_pictures
+from conftest import colorful_folders, logged, small_pictures
 
 from keras_inception import training
 from keras_inception.training import multi_worker
@@ -171,7 +171,7 @@ def weights_and_history(run):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_command_trains_on_both_and_resumes_exactly(workers, tmp_path):
     """Two devices of one machine, and two workers; 42 pictures in batches of 8."""
-    colourful_folders(tmp_path / "data")
+    colorful_folders(tmp_path / "data")
     words = [tmp_path / "data", "--width", 0.0625, "--batch-size", 8, "--epochs", 4]
     words += ["--devices", 2] if workers == 1 else []
     words += ["--gradients", "--runs", tmp_path]

@@ -49,19 +49,19 @@ def wait_for(condition, process, seconds=240):
 
 
 @pytest.fixture(scope="module")
-def killed_and_resumed(tmp_path_factory, colours):
+def killed_and_resumed(tmp_path_factory, colors):
     """A search of three trials, killed in the second and resumed in this process.
 
     `test_tuning.py` kills searches in every trial, without training anything.
     """
     directory = tmp_path_factory.mktemp("searches") / "one"
-    process = begin(colours, directory, *SEARCH, stdout=subprocess.DEVNULL)
+    process = begin(colors, directory, *SEARCH, stdout=subprocess.DEVNULL)
     wait_for((directory / "trials/trial_1/execution_0/config.json").exists, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (done,) = directory.glob("trials/*/*/result.json")
     before = done.read_text()
-    assert search.main(words_of(colours, directory, *SEARCH)) == 0
+    assert search.main(words_of(colors, directory, *SEARCH)) == 0
     assert done.read_text() == before  # a finished execution is not repeated
     return directory
 
@@ -91,7 +91,7 @@ def test_a_killed_search_ends_with_the_trials_it_would_have_had(
     assert found == expected
 
 
-def test_a_search_writes_its_results(killed_and_resumed, colours, capsys):
+def test_a_search_writes_its_results(killed_and_resumed, colors, capsys):
     directory = killed_and_resumed
     with (directory / "trials.csv").open() as file:
         table = list(csv.DictReader(file))
@@ -120,7 +120,7 @@ def test_a_search_writes_its_results(killed_and_resumed, colours, capsys):
         assert filled <= columns
         assert ("schedule" in filled) == (number != 1)  # it has no heads
     # Run again, it has nothing left to train and prints the same.
-    assert search.main(words_of(colours, directory, *SEARCH)) == 0
+    assert search.main(words_of(colors, directory, *SEARCH)) == 0
     output = capsys.readouterr().out
     assert "resuming: 3 trials are done" in output
     assert f"The best of 3 settings is trial {best['trial']} " in output
@@ -129,15 +129,15 @@ def test_a_search_writes_its_results(killed_and_resumed, colours, capsys):
 
 @pytest.mark.slow
 def test_train_takes_what_was_found_and_ends_the_same(
-    killed_and_resumed, colours, tmp_path
+    killed_and_resumed, colors, tmp_path
 ):
     """A trial trained again by the command gives the same result to the bit."""
     found = results.read(killed_and_resumed).trials[2]
     file = tmp_path / "best.json"
     file.write_text(json.dumps({"hyperparameters": found.setting.hyperparameters}))
-    words = ["train", colours, "--hyperparameters", file, "--runs", tmp_path, *TINY]
+    words = ["train", colors, "--hyperparameters", file, "--runs", tmp_path, *TINY]
     assert keras_inception_cli.main([str(word) for word in words]) == 0
-    run = tmp_path / colours.name
+    run = tmp_path / colors.name
     result = json.loads((run / "result.json").read_text())
     assert (result["val_main_accuracy"],) == found.accuracies
     config = json.loads((run / "config.json").read_text())
@@ -194,7 +194,7 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     assert (both.heads, both.epochs) == (tuple(found["heads"]), 77)
     with pytest.raises(SystemExit):
         settled("--aux-weight", "aux_3b")
-    file.write_text(json.dumps({"hyperparameters": {"heads": [], "colour": "red"}}))
+    file.write_text(json.dumps({"hyperparameters": {"heads": [], "color": "red"}}))
     with pytest.raises(ValueError, match=r"is not the best\.json of a search"):
         settled("--hyperparameters", file)
     with pytest.raises(FileNotFoundError, match="There is no file"):
@@ -225,9 +225,9 @@ def test_bad_input_is_refused_before_any_trial(words, message, tmp_path, capsys)
     assert not directory.exists()
 
 
-def test_data_without_validation_is_refused(colours, tmp_path, capsys):
+def test_data_without_validation_is_refused(colors, tmp_path, capsys):
     root = tmp_path / "pictures"
-    shutil.copytree(colours, root / "train")
+    shutil.copytree(colors, root / "train")
     for name in ("red", "blue"):
         (root / "val" / name).mkdir(parents=True)
         (root / "val" / name / "1.png").write_text("no picture")
@@ -238,12 +238,12 @@ def test_data_without_validation_is_refused(colours, tmp_path, capsys):
 
 
 def test_another_search_is_not_resumed(killed_and_resumed, tmp_path, capsys):
-    colours = results.read(killed_and_resumed).choices["data"]
-    words = words_of(colours, killed_and_resumed, *SEARCH)
+    colors = results.read(killed_and_resumed).choices["data"]
+    words = words_of(colors, killed_and_resumed, *SEARCH)
     assert search.main([*words, "--executions", "2"]) == 1
     assert "other choices: executions was 1, is 2" in capsys.readouterr().err
     (tmp_path / "mine.txt").write_text("precious")
-    words = words_of(colours, tmp_path, "--overwrite")
+    words = words_of(colors, tmp_path, "--overwrite")
     assert search.main(words) == 1
     assert "is not a search's directory" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").exists()
@@ -256,13 +256,13 @@ def test_help_is_instant():
 
 @pytest.mark.slow
 def test_workers_do_every_trial_once_even_if_one_dies(
-    killed_and_resumed, colours, tmp_path
+    killed_and_resumed, colors, tmp_path
 ):
     """A worker and then the launcher are killed; the trials are as in one process."""
     more = [*SEARCH, "--trials", "4", "--workers", "2"]  # the last --trials counts
     directory = tmp_path / "together"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = begin(colours, directory, *more, **quiet)
+    process = begin(colors, directory, *more, **quiet)
     wait_for((directory / "trials/trial_1/worker.json").exists, process)
     worker = json.loads((directory / "trials/trial_1/worker.json").read_text())
     os.kill(process_of(worker["worker"]), signal.SIGKILL)
@@ -274,7 +274,7 @@ def test_workers_do_every_trial_once_even_if_one_dies(
     while any(process_of(name) for name in ("chief", "tuner0", "tuner1")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    process = begin(colours, directory, *more, **quiet)
+    process = begin(colors, directory, *more, **quiet)
     error = process.communicate()[1]
     assert process.returncode == 0, error
     assert not any(process_of(name) for name in ("chief", "tuner0", "tuner1"))
