@@ -529,8 +529,11 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
             ["train", "digits", "--devices", "9"],
             "Requested 9 devices; only 1 available",
         ),
-        (["evaluate", "x.keras", "digits", "--json", "{tmp}/no/x.json"], "Make it fi"),
-        (["data", "digits", "--json", "{tmp}/no/x.json"], "Make it first"),
+        (
+            ["evaluate", "x.keras", "digits", "--json", "{tmp}/no/x.json"],
+            "Create it fi",
+        ),
+        (["data", "digits", "--json", "{tmp}/no/x.json"], "Create it first"),
         (["train"], "train needs DATA"),
         (["train", "--name", "x", "--resume"], "There is no run in {tmp}/runs/x"),
         (["train", "digits", "--aux-schedule", "steep"], "constant, linear, cosine"),

@@ -120,7 +120,7 @@ def test_runs_are_compared(runs, tmp_path, capsys):
         (["runs", "--runs", "{tmp}/none"], "There is no folder"),
         (["runs", "compare", "one", "--runs", "{tmp}"], "needs two runs or more"),
         (["runs", "compare", "one", "two", "--runs", "{tmp}"], "There is no run in"),
-        (["runs", "--runs", "{tmp}", "--json", "{tmp}/no/x.json"], "Make it first"),
+        (["runs", "--runs", "{tmp}", "--json", "{tmp}/no/x.json"], "Create it first"),
         (["runs", "--runs", "{tmp}", "--json", "{tmp}"], "is a folder"),
     ],
 )

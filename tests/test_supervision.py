@@ -337,5 +337,5 @@ def test_a_head_is_found_by_its_endpoint_or_its_output():
 
 
 def test_auxiliary_weights_need_compile():
-    with pytest.raises(ValueError, match="not compiled"):
+    with pytest.raises(ValueError, match="before compile"):
         _ = tiny_googlenet().auxiliary_weights
