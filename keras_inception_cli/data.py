@@ -111,8 +111,8 @@ def _print_figures(figures: dict[str, Any]) -> None:
     console.print_table(rows, ("class", "train", "validation"))
     if ratio >= 2:
         print(
-            f"the largest class has {ratio:.1f} times the pictures of the smallest: "
-            "consider train --class-weights balanced"
+            f"the largest class has {ratio:.1f} times as many pictures as the "
+            "smallest: consider train --class-weights balanced"
         )
     for name in ("width", "height"):
         least, median, most = figures[name].values()

@@ -34,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--init",
         choices=("he", "gaussian"),
-        help="new weights: today's (he), or those of 2014, of standard deviation 0.01 "
-        "(gaussian)",
+        help="draw new weights: he, or gaussian with deviation 0.01 as in 2014",
     )
     add("--seed", type=int, default=0, help="(default: 0)")
     data_options.add_data_arguments(parser)

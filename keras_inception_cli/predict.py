@@ -80,7 +80,7 @@ def _local(path: str) -> Classifier:
 
 
 def _remote(url: str) -> Classifier:
-    """Asks a server; without TensorFlow, for whose import nobody should wait."""
+    """Asks a server; does not import TensorFlow, which takes seconds."""
     model = url.strip().rstrip("/").removesuffix(":predict")
     if not _URL.fullmatch(model):
         raise ValueError(

@@ -41,7 +41,7 @@ class BadPictures:
         return len(self.report())
 
     def add(self, path: str | Path, fault: str) -> None:
-        """Adds a bad file; the first fault found of a file is kept."""
+        """Adds a bad file; the first fault found for a file is kept."""
         self.faults.setdefault(str(path), fault)
 
     @property

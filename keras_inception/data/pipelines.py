@@ -31,7 +31,7 @@ def training_pipeline(
     the next one in the epoch's order, and the last ones by the first.
 
     The last batch may be smaller. `augmentation` is `"none"`, `"basic"` or `"paper"`;
-    `first_epoch` is the number of the epoch that the first pass is, from 0.
+    `first_epoch` is the number of the epoch that the first pass counts as, from 0.
     """
     split = source.train
 

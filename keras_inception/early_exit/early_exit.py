@@ -29,7 +29,7 @@ class EarlyExit:
     """A model that stops at the first head that is confident enough.
 
     It runs segments of the model's own graph, with the same weights. A picture that
-    leaves is not computed further. Pictures that do not leave get exactly the model's
+    leaves skips the later segments. Pictures that do not leave get exactly the model's
     `main` answers.
 
     Args:

@@ -1,6 +1,6 @@
 """The versions of a model: which are loaded, and which one answers.
 
-TF Serving's policy. The directory is read again and again. New versions are loaded
+TF Serving's policy. The directory is polled. New versions are loaded
 before old ones are unloaded, and an old one first finishes the requests that it is
 answering, so that a version can answer at every moment.
 """
@@ -19,7 +19,7 @@ from keras_inception.server.servable import Servable
 
 
 class ModelSpec(NamedTuple):
-    """The model that a request is for: its highest version, or this one."""
+    """The model a request is for: its highest version if it names no other."""
 
     name: str
     version: int | None = None
@@ -59,10 +59,10 @@ class Manager:
 
     Args:
         directory: The directory of versions.
-        load: From a version's path to the servable that answers requests.
+        load: Loads the version at a path as a servable that answers requests.
         name: The model's name in requests. Defaults to the directory's name.
         wanted: The versions to serve: `"latest"`, `"all"`, or their numbers.
-        labels: Names for versions, which are served as well.
+        labels: Version number by label; labeled versions are always served.
     """
 
     def __init__(
