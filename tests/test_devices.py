@@ -238,7 +238,7 @@ def test_missing_devices_are_refused(monkeypatch):
         training.Devices()
     two = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "%s", "index": 1}}'
     monkeypatch.setenv("TF_CONFIG", two % "worker")
-    with pytest.raises(ValueError, match="do not choose a number of them"):
+    with pytest.raises(ValueError, match="leave out the number"):
         training.Devices(2)
     monkeypatch.setenv("TF_CONFIG", two % "chief")
     with pytest.raises(ValueError, match="must name only workers"):

@@ -55,7 +55,7 @@ class Devices:
             if count is not None:
                 raise ValueError(
                     "With TF_CONFIG every worker trains on all of its devices: leave "
-                    f"out --devices. Received: {count}"
+                    f"out the number (--devices). Received: {count}"
                 )
             self._strategy = multi_worker_strategy()
             self.replicas = self._strategy.num_replicas_in_sync
