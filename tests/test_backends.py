@@ -10,7 +10,11 @@ import pytest
 CHECKS = Path(__file__).parent / "backend_checks.py"
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+# TensorFlow runs all other tests, so its checks can wait.
+TENSORFLOW = pytest.param("tensorflow", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("backend", [TENSORFLOW, "jax", "torch"])
 def test_the_core_runs_on(backend, tmp_path):
     if backend != "tensorflow":
         pytest.importorskip(backend)

@@ -167,6 +167,7 @@ def test_every_guide_is_linked_from_readme_or_the_index():
     assert set(PAGES) - {README} <= linked
 
 
+@pytest.mark.slow  # half a minute
 def test_the_minimal_example_trains_exports_and_answers(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "examples/train_minimal.py"],
