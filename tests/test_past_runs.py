@@ -134,3 +134,16 @@ def test_bad_input_is_one_line(words, message, tmp_path, capsys):
 def test_no_runs_yet(tmp_path, capsys):
     assert command("runs", "--runs", tmp_path) == 0
     assert capsys.readouterr().out == f"There are no runs in {tmp_path}.\n"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"data": "x", "epochs": 1}', "null"])
+def test_a_damaged_config_is_one_line(content, tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/config.json").write_text(content)
+    (tmp_path / "y").mkdir()
+    heads = {"data": "x", "epochs": 1, "heads": None}
+    (tmp_path / "y/config.json").write_text(json.dumps(heads))
+    assert command("runs", "--runs", tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["x", "y"]
+    assert all("is not the config.json of a run" in line for line in lines)

@@ -42,10 +42,11 @@ class RunConfig:
     @classmethod
     def from_json(cls, choices: Any, source: Path) -> Self:
         """Reads what `as_json` wrote; a `ValueError` names `source`, its file."""
-        if not isinstance(choices, dict) or not choices.keys() >= _REQUIRED:
+        complete = isinstance(choices, dict) and choices.keys() >= _REQUIRED
+        if not complete or not isinstance(choices["heads"], list):
             raise ValueError(
                 f"{source} is not the config.json of a run: it must be a JSON object "
-                f"with {', '.join(sorted(_REQUIRED))}."
+                f"with {', '.join(sorted(_REQUIRED))} (a list)."
             )
         known = {name: choices[name] for name in _NAMES if name in choices}
         rest = {name: value for name, value in choices.items() if name not in _NAMES}
