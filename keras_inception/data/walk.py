@@ -1,0 +1,61 @@
+"""The files below a folder, without those that a system or a program put there."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+HIDDEN = "hidden, or in a hidden folder"
+MACHINE_MADE = "made by a system or a program"
+
+# Names in lower case. Those that begin with a dot are hidden.
+_MACHINE_MADE_FOLDERS = {
+    *("@eadir", "#recycle", "@recycle", "@recently-snapshot"),  # network storage
+    *("__macosx", "$recycle.bin", "system volume information", "lost+found"),
+    *("__pycache__", "node_modules"),
+}
+_MACHINE_MADE_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
+
+
+class Found(NamedTuple):
+    """A file, and the reason to pass it over, `None` if there is none."""
+
+    path: Path
+    reason: str | None
+
+
+def walk(folder: Path) -> Iterator[Found]:
+    """Yields every file below a folder in the order of its path.
+
+    Does not follow links to folders, which could form a circle.
+    """
+    yield from _walk(folder, None)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder by name, without hidden and machine-made ones."""
+    with os.scandir(folder) as entries:
+        names = [
+            x.name for x in entries if x.is_dir() and _reason(x.name, True) is None
+        ]
+    return [folder / name for name in sorted(names)]
+
+
+def _walk(folder: Path, reason: str | None) -> Iterator[Found]:
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        why = reason or _reason(entry.name, is_folder)
+        path = folder / entry.name
+        if is_folder:
+            yield from _walk(path, why)
+        elif not entry.is_dir():  # not a link to a folder
+            yield Found(path, why)
+
+
+def _reason(name: str, is_folder: bool) -> str | None:
+    machine_made = _MACHINE_MADE_FOLDERS if is_folder else _MACHINE_MADE_FILES
+    if name.lower() in machine_made:
+        return MACHINE_MADE
+    return HIDDEN if name.startswith(".") else None
