@@ -134,14 +134,13 @@ def load_picture(path: str | Path, side: int) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no picture file {path}")
-    native, _, fault, _ = examine(path)
+    fault = examine(path).fault
     if fault is None:
         try:
-            if native:
-                picture = decode(tf.constant(Path(path).read_bytes()))
-            else:
-                picture = decode_with_pillow(os.fsencode(path))
-            return fit_square(picture, side).numpy()
+            contents = as_decodable_bytes(Path(path).read_bytes())
+            return fit_square(decode(tf.constant(contents)), side).numpy()
+        except ValueError as error:
+            fault = str(error)
         except tf.errors.OpError:
             fault = DAMAGED
     raise ValueError(f"{path} can't be read as a picture: {fault}")
