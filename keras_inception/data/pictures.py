@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".jfif", ".jpe")
 
 # Decoded to float32 such a picture takes 1.2 GB, and a pipeline reads several at a
 # time. A file of a few kilobytes can claim to be larger: a decompression bomb.
@@ -122,7 +122,7 @@ def load_picture(path: str | Path, side: int) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no picture file {path}")
-    native, _, fault = examine(path)
+    native, _, fault, _ = examine(path)
     if fault is None:
         try:
             contents = tf.io.read_file(str(path))
@@ -139,6 +139,7 @@ class Examination(NamedTuple):
     native: bool  # decoded by TensorFlow; else by Pillow
     size: tuple[int, int]  # width and height in pixels
     fault: str | None
+    format: str | None = None
 
 
 def examine(path: str | Path) -> Examination:
@@ -154,7 +155,9 @@ def examine(path: str | Path) -> Examination:
                 native = picture.format in _NATIVE_FORMATS or (
                     picture.format == "BMP" and picture.mode == "RGB"
                 )
-                return Examination(native, picture.size, _fault(path, picture))
+                return Examination(
+                    native, picture.size, _fault(path, picture), picture.format
+                )
     except OSError as error:
         # Pillow's "unknown format" is an OSError without an error number.
         if error.errno:
