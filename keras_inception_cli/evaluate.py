@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> None:
     }
     judged.source.bad.check()
     pictures = len(judged.split)
-    print(f"{pictures} {judged.name}pictures of {judged.source.name}")
+    noun = "picture" if pictures == 1 else "pictures"
+    print(f"{pictures} {judged.name}{noun} of {judged.source.name}")
     for path, model in models.items():
         if len(models) > 1:
             print(path)

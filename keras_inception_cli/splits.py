@@ -67,7 +67,11 @@ def find_judged(
         manifest = read_manifest(run)
     if run and options.seed is None:
         options.seed = run.read_config().seed
-    source = find_data(options, listing, whole=name == "all", manifest=manifest)
+    # Without a choice of validation pictures a class may have a single picture.
+    share = {} if run or name == "validation" else {"validation_share": 0.0}
+    source = find_data(
+        options, listing, whole=name == "all", manifest=manifest, **share
+    )
     for model in models.values():
         check_class_names(model, source)
     if name == "all":

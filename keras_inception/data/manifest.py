@@ -66,13 +66,13 @@ class Manifest:
         ) as opened:
             lines = list(csv.reader(opened))
         rows = []
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines or [[]], start=1):
             if number == 1 and line == list(Row._fields):
                 continue
             if number == 1 or len(line) != len(Row._fields) or not line[3].isdecimal():
                 raise ValueError(
                     f"{path}, line {number} is damaged: expected "
-                    f"{','.join(Row._fields)}. Received: {line}"
+                    f"{','.join(Row._fields)}. Received: {','.join(line)}"
                 )
             file, label, split, size = line
             rows.append(Row(file, label, split, int(size)))
