@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from keras_inception.data.bad_pictures import BadPictures
+from keras_inception.data.decoding import decode, decode_window
 from keras_inception.data.duplicates import find_duplicates, group_copies
 from keras_inception.data.folders import divide, find_folder, without_copies
 from keras_inception.data.listing import LabeledPaths, Listing
 from keras_inception.data.passed_over import NO_PICTURE, PassedOver
-from keras_inception.data.pictures import decode, decode_window, examine
+from keras_inception.data.pictures import as_decodable_bytes
 from keras_inception.data.pipelines import whole_pictures
 from keras_inception.data.sources import Source
 from keras_inception.data.splits import RecordSplit
@@ -167,16 +167,6 @@ class KerasInceptionFolder(tfds.core.GeneratorBasedBuilder):
         left_out = {*self._metadata["bad"], *self._metadata["no_pictures"]}
         for position, (path, label) in enumerate(files):
             if str(path) not in left_out:
-                example = {"image": _encoded(path), "label": label}
+                encoded = io.BytesIO(as_decodable_bytes(path.read_bytes()))
+                example = {"image": encoded, "label": label}
                 yield position, example | {"position": position}
-
-
-def _encoded(path: Path) -> str | io.BytesIO:
-    """Returns a file as it is, or as PNG if TensorFlow can't decode it."""
-    if examine(path).native:
-        return str(path)
-    contents = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(contents, "PNG")
-    contents.seek(0)
-    return contents

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.data.bad_pictures import BadPictures
+from keras_inception.data.decoding import crop, decode, decode_window
 from keras_inception.data.duplicates import (
     Duplicates,
     find_duplicates,
@@ -15,14 +16,7 @@ from keras_inception.data.duplicates import (
 )
 from keras_inception.data.listing import LabeledPaths, Listing
 from keras_inception.data.passed_over import NO_PICTURE, PassedOver
-from keras_inception.data.pictures import (
-    SUFFIXES,
-    crop,
-    decode,
-    decode_window,
-    decode_with_pillow,
-    examine,
-)
+from keras_inception.data.pictures import SUFFIXES, decode_with_pillow, examine
 from keras_inception.data.sources import Source
 from keras_inception.data.splits import Split, validation_mask
 
