@@ -57,7 +57,15 @@ def run(options: argparse.Namespace) -> None:
     manifest = None
     if options.resume:
         manifest = read_manifest(RunDirectory.open(run_path(options)))
-    source = find_data(config, manifest=manifest)
+    try:
+        source = find_data(config, manifest=manifest)
+    except FileNotFoundError as error:
+        if manifest is None:
+            raise
+        raise FileNotFoundError(
+            f"{error} If the pictures of the run are elsewhere now, name the new "
+            f"place: train DATA --name {run_path(options).name} --resume"
+        ) from None
     known_as_bad = len(source.bad)
     with reproducible(config), scratch_run(devices) as scratch, devices.scope():
         job = prepare(options, config, source, devices)
