@@ -25,7 +25,6 @@ from keras_inception.supervision.losses import (
 )
 from keras_inception.text import list_names
 
-
 _NO_HDF5 = (
     "Keras's old HDF5 format can't hold the outputs and weights of this model. Save to "
     "a .keras file: model.save('model.keras')."
