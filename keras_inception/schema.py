@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 
@@ -16,7 +16,7 @@ class Range(NamedTuple):
 
 
 Count = Annotated[int, Range(0, 2**31)]
-Seconds = Annotated[float, Range(0, 1e12)]
+Seconds = Annotated[float, Range(0, 10**12)]
 
 _NAMES = {int: "a whole number", float: "a number", str: "text"}
 _NAMES |= {bool: "true or false", type(None): "null"}
@@ -54,8 +54,8 @@ def _fault(value: Any, form: Any, field: str) -> str | None:
         alike = [one for one in inner if _container(one) is type(value)]
         if alike:
             return _fault(value, alike[0], field)
-    elif _container(form):
-        if isinstance(value, _container(form)):
+    elif container := _container(form):
+        if isinstance(value, container):
             return next(_faults_within(value, form, field), None)
     elif _is_scalar(value, form):
         return None
@@ -73,15 +73,16 @@ def _container(form: Any) -> type | None:
     )
 
 
-def _faults_within(value: Any, form: Any, field: str) -> Iterable[str]:
+def _faults_within(value: Any, form: Any, field: str) -> Iterator[str]:
     inner = typing.get_args(form)
     if isinstance(value, list):
-        forms = inner
-        if typing.get_origin(form) is not tuple or inner[-1] is ...:
-            forms = inner[:1] * len(value)
-        if len(value) != len(forms):
-            yield f"{field or 'it'} has {len(value)} entries; expected {len(forms)}"
-        entries = [(f"{field}[{i}]", *both) for i, both in enumerate(zip(value, forms))]
+        fixed = typing.get_origin(form) is tuple and inner[-1] is not ...
+        if fixed and len(value) != len(inner):
+            yield f"{field or 'it'} has {len(value)} entries; expected {len(inner)}"
+        entries = [
+            (f"{field}[{index}]", one, inner[index if fixed else 0])
+            for index, one in enumerate(value)
+        ]
     elif inner:
         entries = [(_join(field, key), one, inner[1]) for key, one in value.items()]
     else:
@@ -135,7 +136,7 @@ def _describe(form: Any) -> str:
         return f"one of {', '.join(map(str, inner))}"
     if origin is Annotated:
         base, bounds = inner
-        return f"{_describe(base)} from {bounds.least:g} to {bounds.most:g}"
+        return f"{_describe(base)} from {bounds.least:,} to {bounds.most:,}"
     if container := _container(form):
         return "a list" if container is list else "an object"
     return _NAMES.get(form or type(None), str(form))

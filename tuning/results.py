@@ -195,7 +195,7 @@ def _read_trial(path: Path, choices: dict[str, Any]) -> Trial:
     )
     runs = [RunDirectory(file.parent).read_result() for file in files]
     executions = [result for result in runs if result is not None]
-    error = path.with_name("error.json")
+    failure = path.with_name("error.json")
     return Trial(
         int(state["trial_id"]),
         setting,
@@ -203,7 +203,7 @@ def _read_trial(path: Path, choices: dict[str, Any]) -> Trial:
         tuple(execution[MONITOR] for execution in executions),
         values.get("tuner/epochs", choices["epochs"]),
         sum(execution["seconds"] for execution in executions),
-        read_json(error, {"error": str})["error"] if error.is_file() else "",
+        read_json(failure, {"error": str})["error"] if failure.is_file() else "",
     )
 
 

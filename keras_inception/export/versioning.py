@@ -122,12 +122,11 @@ def prune(directory: str | Path, keep: int) -> list[int]:
     if keep < 1:
         raise ValueError(f"At least 1 version must be kept. Received: {keep}")
     directory = Path(directory)
-    with contextlib.ExitStack() as deleted_after_the_lock:
-        with _alone(directory):
-            deleted = versions(directory)[:-keep]
-            for path in (p for n in deleted for p in _paths_of(directory, n)):
-                partial = partial_path(directory)
-                path.rename(deleted_after_the_lock.enter_context(partial))
+    with contextlib.ExitStack() as deleted_at_the_end, _alone(directory):
+        deleted = versions(directory)[:-keep]
+        for path in (p for n in deleted for p in _paths_of(directory, n)):
+            partial = partial_path(directory)
+            path.rename(deleted_at_the_end.enter_context(partial))
     return deleted
 
 

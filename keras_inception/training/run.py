@@ -21,7 +21,6 @@ from keras_inception.training.callbacks import (
 from keras_inception.training.checkpoint import averages_weights
 from keras_inception.training.run_directory import RunConfig, RunDirectory
 
-
 _NOTHING_DONE: dict[str, Any] = {
     "epochs": 0,
     "history": [],

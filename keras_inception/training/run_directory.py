@@ -111,6 +111,7 @@ class RunDirectory:
         Raises:
             FileExistsError: If the directory holds an earlier run and `overwrite` is
                 False, or holds something else.
+            ValueError: If the path is not in UTF-8.
             RuntimeError: If another process trains in it.
         """
         run = cls(path)
@@ -126,6 +127,13 @@ class RunDirectory:
         return run
 
     def _check_creatable(self, overwrite: bool) -> None:
+        try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                "TensorBoard's files need a path in UTF-8. Received: "
+                f"{str(self.path)!r}"
+            ) from None
         if not os.path.lexists(self.path):
             return
         is_run = fault = None
