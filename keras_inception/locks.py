@@ -21,7 +21,9 @@ _warned: set[int] = set()  # file systems
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, shared: bool = False, wait: float = 0) -> Iterator[bool]:
+def locked(
+    path: Path, *, shared: bool = False, wait: float = 0, temporary: bool = False
+) -> Iterator[bool]:
     """Locks a file while the block runs; yields `False` if another holder has it.
 
     Shared locks are allowed at the same time; an exclusive one waits for them, and
@@ -29,9 +31,10 @@ def locked(path: Path, *, shared: bool = False, wait: float = 0) -> Iterator[boo
     a warning, once, and yields `True`.
 
     Args:
-        path: A file that is never replaced or deleted while processes may lock it.
+        path: A file that nobody replaces.
         shared: Whether only to see, for an instant, that nobody has an exclusive lock.
         wait: Seconds to wait for another holder. Defaults to none.
+        temporary: Whether the holder of an exclusive lock deletes the file afterwards.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -40,10 +43,15 @@ def locked(path: Path, *, shared: bool = False, wait: float = 0) -> Iterator[boo
     ...         print(first, second)
     True False
     """
-    with tried(path, create=not shared, shared=shared, wait=wait) as free:
+    create = not shared
+    with tried(path, create=create, shared=shared, wait=wait) as free:
         if free is None:
             _warn(path)
-        yield free is not False
+        try:
+            yield free is not False
+        finally:
+            if temporary and create and free is not False:
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -54,11 +62,23 @@ def tried(
     flags = os.O_RDONLY if shared else os.O_RDWR
     # without O_NONBLOCK, opening a named pipe would wait for its other end
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    file = os.open(path, flags | (os.O_CREAT if create else 0), 0o666)
+    while True:
+        file = os.open(path, flags | (os.O_CREAT if create else 0), 0o666)
+        try:
+            free = _acquire(file, shared, wait)
+            if free and create and not _is_at(file, path):
+                continue  # its last holder has deleted it
+            yield free
+            return
+        finally:
+            os.close(file)
+
+
+def _is_at(file: int, path: Path) -> bool:
     try:
-        yield _acquire(file, shared, wait)
-    finally:
-        os.close(file)
+        return os.path.samestat(os.fstat(file), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _acquire(file: int, shared: bool, wait: float) -> bool | None:

@@ -51,5 +51,5 @@ def load_model(path: str) -> Any:
         return keras.saving.load_model(path)
     except Exception as error:  # Keras, h5py and zipfile raise their own types
         raise ValueError(
-            f"{path} can't be loaded ({type(error).__name__}): {error}"
+            f"{path} can't be loaded ({type(error).__name__}): {str(error)[:400]}"
         ) from error

@@ -285,7 +285,8 @@ def kill_trainings(directory, kills):
             time.sleep(float(random.uniform(0, 1)))
             children.append(fork_training(path))
             at_a_write = random.random() < 0.5
-            deadline = time.monotonic() + float(random.uniform(1, 8))
+            seconds = 60 if at_a_write else float(random.uniform(0, 12))
+            deadline = time.monotonic() + seconds
             while time.monotonic() < deadline and alive(children):
                 time.sleep(0.0005)
                 if at_a_write and list(path.glob(".partial-*.keras")):
@@ -309,6 +310,7 @@ def alive(children):
 def fork_training(path):
     child = os.fork()
     if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         try:
             train_on(path, seconds=0.05)
         except (RuntimeError, FileExistsError):

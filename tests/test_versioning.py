@@ -28,8 +28,7 @@ def write(directory, version=None, content="x"):
 
 
 def names(directory):
-    bookkeeping = {".lock", ".versions.json"}
-    return {entry.name for entry in directory.iterdir()} - bookkeeping
+    return {entry.name for entry in directory.iterdir()}
 
 
 def in_a_process(code, *words):
@@ -229,10 +228,17 @@ def test_a_rollback_finds_a_free_name_and_all_directories_of_a_version(tmp_path)
 
 
 def test_a_damaged_record_is_one_line(tmp_path):
-    write(tmp_path)
-    (tmp_path / ".versions.json").write_text('{"given": ["1"]}')
-    with pytest.raises(ValueError, match=r"\.versions\.json .* given\[0\] is \"1\""):
-        write(tmp_path)
+    write(tmp_path / "m")
+    (tmp_path / ".m.versions.json").write_text('{"given": ["1"]}')
+    fault = r'\.m\.versions\.json is damaged.* given\[0\] is "1"; expected a whole'
+    with pytest.raises(ValueError, match=fault):
+        write(tmp_path / "m")
+
+
+def test_a_record_that_cant_be_written_stops_no_export(tmp_path, caplog):
+    (tmp_path / ".m.versions.json").mkdir()
+    assert write(tmp_path / "m").name == "1"
+    assert "deleted by hand may be used again" in caplog.text
 
 
 KILLS = int(os.environ.get("KILLS", 40))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from keras_inception.files import read_json, write_csv, write_json
-from keras_inception.schema import Count
-from keras_inception.training import MONITOR, RunDirectory
+from keras_inception.schema import Count, Seconds
+from keras_inception.training import MONITOR
 from tuning.settings import HEAD_FIELDS, RATE, Setting, paper_setting, setting_of
 
 # Names in a search's directory.
@@ -45,6 +45,21 @@ class TrialState(TypedDict):
     trial_id: str
     hyperparameters: Values
     status: str
+
+
+class WorkerState(TypedDict):
+    """A trial's worker.json."""
+
+    worker: str
+    deaths: Count
+    ended: bool
+
+
+class Execution(TypedDict):
+    """The result.json of an execution, as far as it is read here."""
+
+    val_main_accuracy: float
+    seconds: Seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,18 +208,23 @@ def _read_trial(path: Path, choices: dict[str, Any]) -> Trial:
         path.parent.glob("execution_*/result.json"),
         key=lambda file: int(file.parent.name.removeprefix("execution_")),
     )
-    runs = [RunDirectory(file.parent).read_result() for file in files]
-    executions = [result for result in runs if result is not None]
+    executions = [read_execution(file) for file in files]
     failure = path.with_name("error.json")
     return Trial(
         int(state["trial_id"]),
         setting,
         state["status"],
-        tuple(execution[MONITOR] for execution in executions),
+        tuple(execution["val_main_accuracy"] for execution in executions),
         values.get("tuner/epochs", choices["epochs"]),
         sum(execution["seconds"] for execution in executions),
         read_json(failure, {"error": str})["error"] if failure.is_file() else "",
     )
+
+
+def read_execution(file: Path) -> Execution:
+    """Reads the result.json of an execution."""
+    result: Execution = read_json(file, Execution, "is not the result.json of a run")
+    return result
 
 
 def write(search: Search, directory: str | Path) -> None:

@@ -2,12 +2,12 @@
 
 TF Serving may load a directory whose name is a number at any moment, and ignores all
 other names. So an incomplete version has another name, and becomes a version, or ceases
-to be one, by a single rename. Two more files lie beside the versions: `.lock`, which a
-process holds while it chooses a number or renames, and `.versions.json`, all numbers
-that were ever given.
+to be one, by a single rename. A process that chooses a number or renames holds
+`NAME/.lock`; `.NAME.versions.json` beside `NAME` remembers all numbers ever given.
 """
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -62,7 +62,7 @@ def publish(partial: Path, directory: str | Path, version: int | None) -> Path:
             number = max(given, default=0) + 1 if version is None else version
             _check_number(directory, number, given)
             # First, so that a process killed in between gives no number twice.
-            write_json(directory / _RECORD, {"given": sorted(given | {number})})
+            _record(directory, given | {number})
             path = directory / str(number)
             try:
                 return partial.rename(path)
@@ -130,7 +130,6 @@ def prune(directory: str | Path, keep: int) -> list[int]:
     return deleted
 
 
-_LOCK, _RECORD = ".lock", ".versions.json"
 _TAKEN = re.compile(r"([0-9]+)|withdrawn-([0-9]+)(-[0-9]+)?")
 
 
@@ -142,13 +141,13 @@ def _alone(directory: Path) -> Iterator[None]:
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no directory {directory} with versions.")
-    with locked(directory / _LOCK, wait=_PATIENCE) as free:
+    with locked(directory / ".lock", wait=_PATIENCE, temporary=True) as free:
         if not free:
             raise RuntimeError(
-                f"Another process has held {directory / _LOCK} for {_PATIENCE:.0f} "
+                f"Another process has held {directory / '.lock'} for {_PATIENCE:.0f} "
                 "seconds. Stop it, and try again."
             )
-        write_json(directory / _RECORD, {"given": sorted(_given(directory))})
+        _record(directory, _given(directory))
         yield
 
 
@@ -156,15 +155,29 @@ def _given(directory: Path) -> set[int]:
     """All numbers that can't be given again."""
     if not directory.is_dir():
         return set()
-    record = directory / _RECORD
+    record = _record_of(directory)
     given: list[int] = []
     if record.is_file():
-        fault = "is damaged, the record of the version numbers; delete it"
+        fault = "is damaged; it records the version numbers. Delete it"
         given = read_json(record, {"given": list[int]}, fault).get("given", [])
     # plain files too: they are not versions, but block the name
     names = (_TAKEN.fullmatch(entry.name) for entry in directory.iterdir())
     taken = (int(match[1] or match[2]) for match in names if match)
     return {number for number in (*given, *taken) if number <= HIGHEST}
+
+
+def _record(directory: Path, given: Iterable[int]) -> None:
+    try:
+        write_json(_record_of(directory), {"given": sorted(given)})
+    except OSError as error:
+        logging.getLogger(__name__).warning(
+            f"Numbers of versions that are deleted by hand may be used again: {error}"
+        )
+
+
+def _record_of(directory: Path) -> Path:
+    directory = directory.resolve()
+    return directory.with_name(f".{directory.name}.versions.json")
 
 
 def _check_number(directory: Path, number: int, given: Iterable[int]) -> None:

@@ -90,8 +90,8 @@ def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
             variable.assign(seeds[str(index)])
     except Exception as error:  # Keras, h5py, NumPy and zipfile raise their own types
         raise ValueError(
-            f"{path} can't be loaded ({type(error).__name__}: {error}). Start the run "
-            "again with --overwrite."
+            f"{path} can't be loaded ({type(error).__name__}: {str(error)[:200]}). "
+            "Start the run again with --overwrite."
         ) from error
     return model, state
 

@@ -79,7 +79,7 @@ class RunDirectory:
                   latest.keras  the last finished epoch, from which a run resumes
                   tensorboard/  for `tensorboard --logdir runs`
                   result.json   written last: the run is finished
-                  .lock         held by the process that trains the run
+                  .lock         while a process trains it, which holds it locked
 
     `RunDirectory.create` makes one for a new run, `RunDirectory.open` finds one.
 
@@ -219,10 +219,12 @@ class RunDirectory:
     def is_held(self) -> bool:
         """Whether a process trains this run, on any machine that shares the disk."""
         for file in (self.lock, self.config):  # earlier versions lock config.json
-            if file.is_file():
-                with locked(file, shared=True) as free:
-                    if not free:
-                        return True
+            with (
+                contextlib.suppress(FileNotFoundError),
+                contextlib.ExitStack() as stack,
+            ):
+                if not stack.enter_context(locked(file, shared=True)):
+                    return True
         return False
 
     def check_free(self) -> None:
@@ -233,7 +235,7 @@ class RunDirectory:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Holds the run for the block; a `RuntimeError` if another process does."""
-        with locked(self.lock) as free:
+        with locked(self.lock, temporary=True) as free:
             if not free:
                 raise RuntimeError(self._busy())
             yield
