@@ -4,6 +4,9 @@ import fcntl
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
 
 import keras
@@ -347,3 +350,35 @@ def test_earlier_versions_runs_are_recognized(tmp_path):
 def test_a_path_that_is_not_utf8_is_refused_first(tmp_path):
     with pytest.raises(ValueError, match=r"UTF-8. Received: '.*udcff'"):
         training.RunDirectory.create(tmp_path / "\udcff")
+
+
+@pytest.mark.slow
+def test_of_two_commands_a_second_apart_one_trains(tmp_path):
+    """While `runs` reads as fast as it can, which must keep nobody out."""
+    words = ["train", "digits", "--name", "x", "--runs", tmp_path, "--overwrite"]
+    words += ["--epochs", 3, "--width", 0.125, "--heads"]
+    start = [sys.executable, "-m", "keras_inception_cli", *map(str, words)]
+    for _ in range(2):  # the second time over a finished run
+        children = []
+        for _ in range(2):
+            children.append(
+                subprocess.Popen(
+                    start,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            time.sleep(1)
+        states = set()
+        while any(child.poll() is None for child in children):
+            states.update(run.state for run in past_runs.read_runs(tmp_path)[0])
+            time.sleep(0.001)
+        errors = [child.communicate()[1] for child in children]
+        assert sorted(child.returncode for child in children) == [0, 1], errors
+        refused = errors[0] if children[0].returncode else errors[1]
+        assert "keras-inception: error: Another process" in refused
+        assert "running" in states
+        run = past_runs.read_run(tmp_path / "x")
+        assert (run.state, run.epochs) == ("finished", 3)
+        assert len(list(run.path.glob("tensorboard/train/events*"))) == 1
