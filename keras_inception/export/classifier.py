@@ -9,6 +9,7 @@ from keras_inception.data.headers import DAMAGED
 from keras_inception.data.pictures import as_decodable_bytes
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.export.versioning import path_of, versions
+from keras_inception.files import plain_path
 
 Classify = Callable[[str | Path], list[tuple[str, float]]]
 
@@ -36,7 +37,8 @@ def load_classifier(path: str | Path) -> Classify:
             f"{path} has no exported model: neither saved_model.pb nor a numbered "
             "version with one, as keras-inception export writes."
         )
-    loaded = tf.saved_model.load(path)
+    with plain_path(path) as plain:
+        loaded = tf.saved_model.load(plain)
     if "serving_bytes" not in loaded.signatures:
         raise ValueError(
             f"{path} has no signature serving_bytes, which takes picture files. It "
