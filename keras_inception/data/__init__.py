@@ -18,8 +18,9 @@
 from keras_inception.data.augmentation import AUGMENTATIONS, augmented
 from keras_inception.data.bad_pictures import BadPictures
 from keras_inception.data.contact_sheet import draw_contact_sheet
+from keras_inception.data.decoding import fit_square
 from keras_inception.data.loading import Data, find, load
-from keras_inception.data.pictures import fit_square, load_picture
+from keras_inception.data.pictures import load_picture
 from keras_inception.data.pipelines import (
     pipeline,
     sample,

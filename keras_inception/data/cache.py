@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from keras_inception.data.bad_pictures import BadPictures
+from keras_inception.data.decoding import decode, decode_window
 from keras_inception.data.folders import LabeledPaths, Listing, find_folder
-from keras_inception.data.pictures import decode, decode_window, examine
+from keras_inception.data.pictures import as_decodable_bytes
 from keras_inception.data.pipelines import whole_pictures
 from keras_inception.data.sources import Source
 from keras_inception.data.splits import RecordSplit, validation_mask
@@ -158,16 +158,6 @@ class KerasInceptionFolder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, files: LabeledPaths) -> Iterator:
         for position, (path, label) in enumerate(files):
             if str(path) not in self._metadata["bad"]:
-                example = {"image": _encoded(path), "label": label}
+                encoded = io.BytesIO(as_decodable_bytes(path.read_bytes()))
+                example = {"image": encoded, "label": label}
                 yield position, example | {"position": position}
-
-
-def _encoded(path: Path) -> str | io.BytesIO:
-    """Returns a file as it is, or as PNG if TensorFlow can't decode it."""
-    if examine(path).native:
-        return str(path)
-    contents = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(contents, "PNG")
-    contents.seek(0)
-    return contents

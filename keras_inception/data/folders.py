@@ -10,14 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.data.bad_pictures import BadPictures
-from keras_inception.data.pictures import (
-    SUFFIXES,
-    crop,
-    decode,
-    decode_window,
-    decode_with_pillow,
-    examine,
-)
+from keras_inception.data.decoding import crop, decode, decode_window
+from keras_inception.data.pictures import SUFFIXES, decode_with_pillow, examine
 from keras_inception.data.sources import Source
 from keras_inception.data.splits import Split, stratified
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from keras_inception.data.augmentation import AUGMENTATIONS
 from keras_inception.data.bad_pictures import BadPictures
+from keras_inception.data.decoding import crop
 from keras_inception.data.folders import find_folder, list_folder
-from keras_inception.data.pictures import crop
 from keras_inception.data.pipelines import pipeline, training_pipeline
 from keras_inception.data.sources import Source
 from keras_inception.data.splits import Split, stratified

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.pictures import fit_square
+from keras_inception.data.decoding import fit_square
 from keras_inception.data.sources import AnySplit, Source
 from keras_inception.data.splits import order
 

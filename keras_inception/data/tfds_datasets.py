@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_inception.data.pictures import decode, decode_window
+from keras_inception.data.decoding import decode, decode_window
 from keras_inception.data.sources import Source
 from keras_inception.data.splits import RecordSplit
 
