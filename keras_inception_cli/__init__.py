@@ -7,6 +7,7 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
 
     data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, calibrate.py,
     export.py, serve.py, convert.py     one command each
+    predict_inputs.py, predict_remote.py, predict_report.py     the parts of `predict`
     train_options.py                    the options of `train`, those of heads included
     train_config.py, head_names.py      the configuration that they resolve to
     train_session.py, train_network.py  the training itself
@@ -96,6 +97,9 @@ def status_of(program: str, run: Callable[[], int | None]) -> int:
     """
     try:
         return run() or 0
+    except BrokenPipeError:  # as of `| head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

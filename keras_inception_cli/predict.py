@@ -92,47 +92,55 @@ def run(options: argparse.Namespace) -> int:
     words = [options.model, *options.paths] if options.url else options.paths
     if not words:
         raise ValueError("predict needs a MODEL and at least one PATH of a picture")
-    model: Classifier | Server
-    if options.url:
-        model = Server(options.url)
-        size, threads = 1, REQUESTS
-        as_they_are = options.csv is None and are_common_files(words)
-    else:
-        model = _load(options.model)
-        size, threads = options.batch_size, 2  # one decodes while the other computes
-        as_they_are = False
+    model = Server(options.url) if options.url else _load(options.model)
+    as_they_are = bool(options.url) and not options.csv and are_common_files(words)
     if not as_they_are:
         with console.quiet_start():  # here, since it hides what other threads print
             import keras_inception.data  # noqa: F401
     passed_over = PassedOver()
-    answers = _in_order(
-        partial(_answer, model, options.top, as_they_are),
-        _batches(find(words, passed_over), size),
-        threads,
-    )
-    table = Table(min(options.top, model.classes or options.top))
-    answered = failed = 0
-    with contextlib.closing(answers), _progress(words) as bar:
-        for batch in answers:
-            with bar.external_write_mode():
-                for answer in batch:
-                    if not answer.classes and answer.fault is None:
-                        passed_over.add_other(answer.picture)
-                        continue
-                    print_answer(answer, options.json)
-                    table.add(answer)
-                    answered += answer.fault is None
-                    failed += answer.fault is not None
-                sys.stdout.flush()
-            bar.update(len(batch))
-    if text := str(passed_over):
-        print(f"passed over: {text}", file=sys.stderr)
-    if not answered and not failed:
-        raise ValueError(f"there is no picture in {', '.join(words)}")
-    if options.csv:
-        table.write(options.csv)
-        print(f"wrote {options.csv}", file=sys.stderr if options.json else sys.stdout)
+    pictures = find(words, passed_over)
+    answer = partial(_answer, model, options.top, as_they_are)
+    if options.url:  # the server forms batches
+        answers = _in_order(answer, _batches(pictures, 1), REQUESTS)
+    else:  # one thread decodes while the other computes
+        answers = _in_order(answer, _batches(pictures, options.batch_size), 2)
+    columns = min(options.top, model.classes or options.top)
+    with contextlib.closing(answers), Table(columns) as table, _progress(words) as bar:
+        answered, failed = _report(answers, options.json, table, bar, passed_over)
+        if text := str(passed_over):
+            print(f"passed over: {text}", file=sys.stderr)
+        if not answered and not failed:
+            raise ValueError(f"there is no picture in {', '.join(words)}")
+        if options.csv:
+            table.write(options.csv)
+            wrote = sys.stderr if options.json else sys.stdout
+            print(f"wrote {options.csv}", file=wrote)
     return 1 if failed else 0
+
+
+def _report(
+    answers: Iterable[list[Answer]],
+    as_json: bool,
+    table: Table,
+    bar: "tqdm",
+    passed_over: PassedOver,
+) -> tuple[int, int]:
+    """Prints answers as they come; returns how many there are, and how many faults."""
+    answered = failed = 0
+    for batch in answers:
+        with bar.external_write_mode():
+            for answer in batch:
+                if not answer.classes and answer.fault is None:
+                    passed_over.add_other(answer.picture)
+                    continue
+                print_answer(answer, as_json)
+                table.add(answer)
+                answered += answer.fault is None
+                failed += answer.fault is not None
+            sys.stdout.flush()
+        bar.update(len(batch))
+    bar.clear()
+    return answered, failed
 
 
 def _load(path: str) -> "Classifier":

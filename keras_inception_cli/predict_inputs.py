@@ -3,11 +3,11 @@
 Nothing is read before its turn, so that a folder may hold any number of pictures.
 """
 
+import contextlib
 import fnmatch
 import glob
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,10 +98,9 @@ def contents_of(picture: Picture, as_it_is: bool = False) -> bytes | None:
         return Path(picture.name).read_bytes()
     if not picture.is_address:
         return _decodable(Path(picture.name), picture.searched)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(download(picture.name))
-        file.flush()
-        return _decodable(Path(file.name))
+    from keras_inception.data.pictures import as_decodable_bytes
+
+    return as_decodable_bytes(download(picture.name))
 
 
 def are_common_files(words: list[str]) -> bool:
@@ -113,27 +112,21 @@ def are_common_files(words: list[str]) -> bool:
 
 
 def _is_common(path: str) -> bool:
-    with open(path, "rb") as file:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
         return file.read(8).startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8"))
+    return False
 
 
-def _decodable(path: Path, searched: bool = False) -> bytes | None:
-    import tensorflow as tf
-
+def _decodable(path: Path, searched: bool) -> bytes | None:
     from keras_inception.data import pictures
 
-    native, _, fault = pictures.examine(path)
-    is_named_picture = path.suffix.lower() in pictures.SUFFIXES
+    native, _, fault, kind = pictures.examine(path)
+    if searched and kind is None and path.suffix.lower() not in pictures.SUFFIXES:
+        return None
     if fault is not None:
-        if searched and not is_named_picture:
-            return None
         raise ValueError(fault)
-    if native:
-        return path.read_bytes()
-    try:
-        return tf.io.encode_png(pictures.decode_with_pillow(str(path))).numpy()
-    except tf.errors.OpError:
-        raise ValueError(pictures.DAMAGED) from None
+    contents = path.read_bytes()
+    return contents if native else pictures.as_decodable_bytes(contents)
 
 
 def _find(word: str, passed_over: PassedOver) -> Iterator[Picture]:

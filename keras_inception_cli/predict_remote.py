@@ -193,11 +193,12 @@ def _opener(sockets: list[socket.socket]) -> urllib.request.OpenerDirector:
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-    contents = response.read(MOST_BYTES + 1)
-    if len(contents) > MOST_BYTES:
+    announced = response.length or 0
+    contents = response.read(MOST_BYTES + 1) if announced <= MOST_BYTES else b""
+    if max(announced, len(contents)) > MOST_BYTES:
         raise ValueError(f"it is larger than the limit of {MOST_BYTES >> 20} MiB")
     if response.length:
-        raise OSError(f"the connection ended {response.length:,} bytes early")
+        raise OSError("the connection ended before the last byte")
     return contents
 
 

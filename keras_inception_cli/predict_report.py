@@ -54,13 +54,19 @@ class Table:
     def __init__(self, classes: int):
         self._classes = classes
         # Rows wait on the disk: there may be millions, and the file appears whole.
-        self._rows = tempfile.TemporaryFile(  # noqa: SIM115, closed with the object
+        self._rows = tempfile.TemporaryFile(  # noqa: SIM115, see __exit__
             "w+", encoding="utf-8", errors="backslashreplace", newline=""
         )
         pairs = ((f"class_{n}", f"score_{n}") for n in range(1, classes + 1))
         columns = ("picture", *(x for pair in pairs for x in pair), "error")
         self._writer = csv.writer(self._rows)
         self._writer.writerow(columns)
+
+    def __enter__(self) -> "Table":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
 
     def add(self, answer: Answer) -> None:
         """Adds the row of a picture."""

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.pictures import DAMAGED, decode, fit_square
+from keras_inception.data.decoding import decode, fit_square
+from keras_inception.data.headers import DAMAGED
 from keras_inception.defaults import input_size_of
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.export.versioning import path_of, versions
@@ -135,7 +136,7 @@ class ModelClassifier(Classifier):
                 parallel_iterations=os.cpu_count() or 1,
             )
 
-        self._decode = decode_all
+        self._decode = decode_all.get_concrete_function()
 
     def _rank(self, files: Sequence[bytes], top: int | None) -> list[Ranking]:
         images = self._decode(tf.constant(files)).numpy()
