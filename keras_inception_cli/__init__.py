@@ -7,6 +7,7 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
 
     data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, calibrate.py,
     export.py, serve.py, convert.py     one command each
+    predict_inputs.py, predict_remote.py, predict_report.py     the parts of `predict`
     train_options.py                    the options of `train`, those of heads included
     train_config.py, head_names.py      the configuration that they resolve to
     train_session.py, train_network.py  the training itself
@@ -63,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         prog="keras-inception",
         description="GoogLeNet with its auxiliary classifiers, from data to a server.",
     )
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        metavar="COMMAND", required=True, parser_class=_CommandParser
+    )
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         command = subparsers.add_parser(name, help=summary, description=module.__doc__)
@@ -73,6 +76,22 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with printed_log():
         return status_of("keras-inception", lambda: options.run(options))
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Accepts options anywhere among a command's words, as in `M1 --json FILE M2`."""
+
+    _is_intermixing = False
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        # argparse can do it, though not by way of a subparser, nor for one with its own
+        if self._is_intermixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._is_intermixing = True  # it calls this method
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_intermixing = False
 
 
 def status_of(program: str, run: Callable[[], int | None]) -> int:
@@ -89,6 +108,9 @@ def status_of(program: str, run: Callable[[], int | None]) -> int:
 def _status_of(program: str, run: Callable[[], int | None]) -> int:
     try:
         return run() or 0
+    except BrokenPipeError:  # as of `| head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

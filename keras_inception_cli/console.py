@@ -76,8 +76,12 @@ def quiet_start() -> Iterator[None]:
             os.close(saved)
 
 
-def progress_bar(label: str, total: int | None, unit: str = "picture") -> "tqdm":
+def progress_bar(
+    label: str, total: int | None, unit: str = "picture", hidden_up_to: int = -1
+) -> "tqdm":
     """A `tqdm` bar with rate and time left, on a stderr that is a terminal.
+
+    There is none for a total up to `hidden_up_to`.
 
     Example:
     >>> with progress_bar("decoding", 2) as bar:
@@ -89,7 +93,8 @@ def progress_bar(label: str, total: int | None, unit: str = "picture") -> "tqdm"
         desc=label,
         total=total,
         unit=f" {unit}",
-        disable=None,  # tqdm's word for "unless stderr is a terminal"
+        # tqdm's None means "unless stderr is a terminal"
+        disable=(total is not None and total <= hidden_up_to) or None,
         leave=False,
         dynamic_ncols=True,
     )
