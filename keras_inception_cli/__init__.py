@@ -16,6 +16,7 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from keras_inception_cli import (
     serve,
     train,
 )
-from keras_inception_cli.console import printed_log
+from keras_inception_cli.console import printed_log, safe_output
 
 COMMANDS = {
     "data": data,
@@ -54,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: The words after `keras-inception`. Defaults to the process's own.
     """
+    if importlib.util.find_spec("fcntl") is None:
+        print(
+            "keras-inception: error: Windows is not supported; use WSL", file=sys.stderr
+        )
+        return 1
     parser = argparse.ArgumentParser(
         prog="keras-inception",
         description="GoogLeNet with its auxiliary classifiers, from data to a server.",
@@ -95,6 +101,11 @@ def status_of(program: str, run: Callable[[], int | None]) -> int:
         program: What the line begins with.
         run: Returns an exit status, or `None` for 0.
     """
+    with safe_output():
+        return _status_of(program, run)
+
+
+def _status_of(program: str, run: Callable[[], int | None]) -> int:
     try:
         return run() or 0
     except BrokenPipeError:  # as of `| head`, which has read enough

@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from keras_inception.data.decoding import decode, fit_square
 from keras_inception.data.headers import DAMAGED
+from keras_inception.data.pictures import as_decodable_bytes
 from keras_inception.defaults import input_size_of
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.export.versioning import path_of, versions
+from keras_inception.files import plain_path
 from keras_inception.supervision import plain_classifier
 
 Ranking = list[tuple[str, float]]  # classes and scores, best first
@@ -47,7 +49,8 @@ def load_classifier(path: str | Path) -> "ExportedClassifier":
             f"{path} has no exported model: neither saved_model.pb nor a numbered "
             "version with one, as keras-inception export writes."
         )
-    loaded = tf.saved_model.load(path)
+    with plain_path(path) as plain:
+        loaded = tf.saved_model.load(plain)
     if "serving_bytes" not in loaded.signatures:
         raise ValueError(
             f"{path} has no signature serving_bytes, which takes picture files. It "
@@ -68,7 +71,7 @@ class Classifier:
     def __call__(self, image: str | Path) -> Ranking:
         """Returns all classes and their scores for a picture file, best first."""
         try:
-            return self.rank([Path(image).read_bytes()])[0]
+            return self.rank([as_decodable_bytes(Path(image).read_bytes())])[0]
         except FileNotFoundError:
             raise FileNotFoundError(f"There is no picture file {image}") from None
         except ValueError as error:
