@@ -59,8 +59,7 @@ class Servable:
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """The outputs of a signature by name, for inputs as `inputs` specifies them."""
         name = self._known(signature)
-        check_pictures(inputs, self._picture_pixels)
-        return self._run(name, inputs)
+        return self._run(name, check_pictures(inputs, self._picture_pixels))
 
     def classify(
         self, signature: str, examples: Iterable[Mapping[str, list]]
