@@ -39,7 +39,9 @@ def flipped_labels(source: data.Source, seed: int) -> tuple[data.Split, np.ndarr
     random = np.random.default_rng(seed)
     chosen = np.concatenate(
         [
-            random.choice(np.flatnonzero(source.train.labels == label), PER_CLASS, False)
+            random.choice(
+                np.flatnonzero(source.train.labels == label), PER_CLASS, False
+            )
             for label in range(len(source.class_names))
         ]
     )
@@ -66,7 +68,12 @@ def record(source, way: str, seed: int, epochs: int, path: Path) -> None:
         record = scores = None
         for half, held_out in enumerate((mask, ~mask)):
             part, curve = train_once(
-                source, split, held_out, images[held_out], seed, epochs,
+                source,
+                split,
+                held_out,
+                images[held_out],
+                seed,
+                epochs,
                 path.with_suffix(f".{half}.keras"),
             )
             if record is None:
@@ -75,7 +82,11 @@ def record(source, way: str, seed: int, epochs: int, path: Path) -> None:
             record[:, :, held_out] = part
             scores.append(curve)
     np.savez(
-        path, probabilities=record, labels=labels, truth=truth, held_out=mask,
+        path,
+        probabilities=record,
+        labels=labels,
+        truth=truth,
+        held_out=mask,
         accuracies=np.array(scores),
     )
     print("wrote", path, flush=True)
@@ -105,7 +116,12 @@ def train_once(source, split, held_out, watched, seed, epochs, path):
             return
         by_output = model.predict(watched.astype("float32"), batch_size=250, verbose=0)
         found.append(np.stack(list(by_output.values())))
-        print(path.stem, epoch + 1, {k: round(v, 3) for k, v in logs.items() if "accuracy" in k}, flush=True)
+        print(
+            path.stem,
+            epoch + 1,
+            {k: round(v, 3) for k, v in logs.items() if "accuracy" in k},
+            flush=True,
+        )
 
     history = model.fit(
         pictures.train,

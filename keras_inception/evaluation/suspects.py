@@ -134,7 +134,7 @@ def class_probabilities(
 
 
 def _columns(name: str, outputs: Mapping[str, keras.KerasTensor]) -> np.ndarray:
-    """The column of an output that belongs to each class: its own or its superclass's."""
+    """The column of an output for each class: its own or its superclass's."""
     classes = np.arange(outputs[MAIN].shape[-1])
     layer = layer_of(outputs[name])
     columns = layer.own_labels(classes) if isinstance(layer, Output) else classes
