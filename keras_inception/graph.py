@@ -8,10 +8,13 @@ assumption made here, so that a change in Keras fails a test.
 import collections
 import functools
 import math
+import types
+import weakref
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
+from keras.src.trainers.compile_utils import CompileMetrics, MetricsList
 
 
 class Step(Protocol):
@@ -43,9 +46,68 @@ def compile_arguments(model: keras.Model) -> dict:
     return dict(model._compile_config.config)
 
 
+class LogDirections(MetricsList):
+    """Tells callbacks which logs of a model get better upwards and which downwards.
+
+    `EarlyStopping`, `ModelCheckpoint` and `ReduceLROnPlateau` look a log up by name
+    among the model's metrics, where Keras leaves out the name of the output. This lists
+    them under the names of the logs. Itself it is a metric only in form: it has no
+    values and adds no log.
+    """
+
+    def __init__(self, model: keras.Model, main: str):
+        keras.metrics.Metric.__init__(self, name="log_directions")
+        self._model, self._main = weakref.ref(model), main
+
+    @property
+    def metrics(self) -> list[types.SimpleNamespace]:
+        """The model's losses and metrics, by their names in the logs."""
+        model = self._model()
+        if model is None:
+            return []
+        directions = {f"{output}_loss": "down" for output in model.output}
+        for compiled in model.metrics:
+            if not isinstance(compiled, CompileMetrics) or not compiled.built:
+                continue
+            for of_output in compiled._flat_metrics + compiled._flat_weighted_metrics:
+                for metric in of_output.metrics if of_output else []:
+                    if hasattr(metric, "_direction"):
+                        output = of_output.output_name or self._main
+                        # Keras's name for a weighted one beside one of the same name
+                        weighted = f"{output}_weighted_{metric.name}"
+                        for name in (f"{output}_{metric.name}", weighted):
+                            directions[name] = metric._direction
+        return [
+            types.SimpleNamespace(name=name, _direction=direction)
+            for name, direction in directions.items()
+        ]
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return []
+
+    def reset_state(self) -> None:
+        pass
+
+    def result(self) -> dict[str, Any]:
+        return {}
+
+
+def is_legacy_config(config: dict) -> bool:
+    """Whether a functional model's config was made for Keras's old HDF5 format."""
+    return "module" not in config["layers"][0]
+
+
 def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Lists the variables that an optimizer was built for, in its order."""
     return list(optimizer._trainable_variables)
+
+
+def decays_weight(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> bool:
+    """Whether an optimizer's own `weight_decay` applies to a variable."""
+    return bool(optimizer.weight_decay) and optimizer._use_weight_decay(variable)
 
 
 def owner_of(variable: keras.Variable) -> tuple[str, str]:
@@ -61,8 +123,9 @@ def random_states(model: keras.Model) -> list[keras.Variable]:
 
 
 def is_distributed(model: keras.Model) -> bool:
-    """Whether a model was made under a `tf.distribute` strategy (TensorFlow only)."""
-    return model._distribute_strategy is not None
+    """Whether a model was made for several devices, by TensorFlow or by Keras."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return strategy is not None or keras.distribution.distribution() is not None
 
 
 def steps_to(*tensors: keras.KerasTensor) -> list[Step]:

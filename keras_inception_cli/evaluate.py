@@ -14,6 +14,8 @@ from typing import Any
 
 from keras_inception_cli import common, console, data_options, splits
 
+MOST_CLASSES = 20
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `evaluate`."""
@@ -155,11 +157,30 @@ def _evaluate_main(
             "F1 {f1:.4f}".format(**averages)
         )
         figures |= {f"macro_{name}": value for name, value in averages.items()}
+        _print_classes(result)
         options.output.mkdir(parents=True, exist_ok=True)
         _write_tables(result, names, options.output)
         evaluation.draw_confusion(result, options.output / "confusion.png")
         evaluation.draw_mistakes(result, options.output / "mistakes.png")
     return figures
+
+
+def _print_classes(result) -> None:
+    """Prints the figures of every class, or of those with the lowest F1."""
+    scores = result.per_class
+    rows = [
+        (name, int(count), *(f"{figure:.4f}" for figure in figures))
+        for name, count, *figures in zip(
+            result.class_names,
+            *(scores[x] for x in ("pictures", "precision", "recall", "f1")),
+            strict=True,
+        )
+        if count
+    ]
+    if len(rows) > MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: float(row[-1]))[:MOST_CLASSES]
+        print(f"the {MOST_CLASSES} classes with the lowest F1:")
+    console.print_table(rows, ("class", "pictures", "precision", "recall", "F1"))
 
 
 def _write_tables(result, pictures: list[str], directory: Path) -> None:
