@@ -18,15 +18,14 @@ PICTURES, FLIPPED = 600, 30
 
 
 def test_the_least_probable_label_of_all_outputs_is_first():
-    main = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9]])
-    head = np.array([[0.9, 0.1], [0.1, 0.9], [0.4, 0.6], [0.3, 0.7]])
+    main = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
+    head = np.array([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.2, 0.8]])
     found = evaluation.find_suspects({"main": main, "aux": head}, np.array([0] * 4))
-    # means over the outputs: 0.9, 0.35, 0.35, 0.2
+    # the second's mean is 0.5 as well, but its geometric mean is 0.3
     assert found.ranking.tolist() == [3, 1, 2, 0]
-    assert found.suggested.tolist() == [0, 1, 1, 1]
-    np.testing.assert_allclose(
-        found.scores[3], 1 - 0.2 / np.mean([0.9, 0.35, 0.35, 0.2])
-    )
+    assert found.suggested.tolist() == [0, 0, 0, 1]
+    usual = np.mean([0.9, 0.3, 0.5, 0.2])
+    np.testing.assert_allclose(found.scores[3], 1 - 0.2 / usual)
     np.testing.assert_array_equal(found.label_probabilities["aux"], head[:, 0])
 
 
@@ -219,3 +218,14 @@ def test_mistaken_requests_are_refused_before_any_work(
         assert command(*words) != 0
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_suspects_of_cached_pictures_are_named(digits, models, tmp_path):
+    root, _ = digits
+    words = ("data", root, "--max-bad-fraction", 0.1, "--suspects", models["run"])
+    words += ("--cache", "--data-dir", tmp_path, "--output", tmp_path / "x.png")
+    assert command(*words) == 0
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["picture"] for row in rows}) == PICTURES
+    assert all(f"/{row['label']}/" in row["picture"] for row in rows)
