@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from keras_inception_cli import common, console
 
@@ -118,10 +119,11 @@ def run(options: argparse.Namespace) -> None:
 
 def _print_address(address: str, manager: "Manager") -> None:
     numbers = ", ".join(map(str, manager.available()))
+    quoted = quote(manager.name, safe="")
     print(
         f"serving {manager.name}, version {numbers}\n"
         f"  for people    {address}/\n"
-        f"  for programs  {address}/v1/models/{manager.name}:predict",
+        f"  for programs  {address}/v1/models/{quoted}:predict",
         flush=True,
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.export.signatures import Signature
+from keras_inception.files import plain_path
 
 FILE = Path("assets.extra/tf_serving_warmup_requests")
 
@@ -36,8 +37,10 @@ def read_requests(path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yields the signature name and inputs of each request in a warm-up file."""
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-    for record in tf.data.TFRecordDataset(str(path / FILE)).as_numpy_iterator():
-        log = PredictionLog.FromString(record)
+    with plain_path(path) as plain:
+        records = tf.data.TFRecordDataset(str(plain / FILE))
+        logs = list(map(PredictionLog.FromString, records.as_numpy_iterator()))
+    for log in logs:
         kind = log.WhichOneof("log_type")
         if kind != "predict_log":
             raise ValueError(

@@ -12,6 +12,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from keras_inception.export import warmup
 from keras_inception.export.signatures import CLASSIFY, DEFAULT
+from keras_inception.files import plain_path
 from keras_inception.server.limits import Batching, ServingError, from_tensorflow
 from keras_inception.server.pictures import check_pictures
 
@@ -29,7 +30,8 @@ class Servable:
 
     def __init__(self, path: Path, batching: Batching | None, picture_pixels: int):
         # Must be kept: a signature does not keep the variables alive.
-        self._loaded = tf.saved_model.load(path)
+        with plain_path(path) as plain:
+            self._loaded = tf.saved_model.load(plain)
         self._signatures = dict(self._loaded.signatures)
         self._picture_pixels = picture_pixels
         self._most_rows = batching.rows if batching else 0
