@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from keras_inception_cli import common, console, data_options
+from keras_inception_cli import common, console, data_options, suspects
 
 MOST_CLASSES = 20
 MOST_FILES = 3  # of each kind; bad ones may need a repair
@@ -41,15 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--seed",
         type=int,
-        default=0,
         help="seed of the validation split and the augmentation (default: 0)",
     )
+    suspects.add_argument(parser)
     data_options.add_augmentation_arguments(parser)
     data_options.add_data_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Prints a summary of the pictures and draws some of them."""
+    if options.suspects:
+        suspects.run(options)
+        return
+    options.seed = options.seed or 0
     if options.image_size is not None:
         common.check_at_least(options, {"image_size": 1})
     common.check_folders(options, "json", "output")
