@@ -9,12 +9,18 @@ model to the socket:
     servable      one loaded version: predict, classify, in shared batches
     manager       the versions of a model: which are loaded, and which one answers
     workers       bounds the requests in progress and their time; metrics
+    examples      examples and pictures in requests, for models that parse them
+    classify      classify and regress, for signatures that take examples
+    json_text     JSON text to values, as RapidJSON reads it
     json_values   JSON values to arrays and back: numbers, strings, base64
     json_bodies   JSON bodies: requests to tensors or examples, outputs to answers
+    bodies        reads and uncompresses bodies, within bounds of memory and time
+    connections   closes connections whose requests do not begin or do not end
     rest          the REST API as an ASGI application, with a page for people
     startup       loads, listens, and stops on signals
 
-Only json_*, rest and startup know that requests arrive as JSON over HTTP.
+Only json_*, bodies, connections, rest and startup know that requests arrive as JSON
+over HTTP.
 """
 
 from keras_inception.server.limits import Batching, Limits

@@ -3,21 +3,25 @@
 The paths are those of tensorflow_serving/model_servers/http_rest_api_util.cc.
 """
 
-import asyncio
 import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from keras_inception.server import json_bodies
+from keras_inception.server.bodies import Bodies
+from keras_inception.server.classify import classify, regress
 from keras_inception.server.limits import Limits, ServingError
 from keras_inception.server.manager import Manager, ModelSpec
 from keras_inception.server.workers import Metrics, Workers
@@ -31,16 +35,28 @@ _PATTERNS = {
         rf"(?i)/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?:/(?P<method>metadata))?"
     ),
 }
+# kHTTPRestApiHandlerPathRegex; no other path is known to its HTTP server
+_ANY_PATH = re.compile(r"(?i)/v1/.*")
 _PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src blob:; "
     "script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
     "frame-ancestors 'none'"
 }
+# AddCORSHeaders
+_CORS: dict[str, Any] = {
+    "allow_origins": ["*"],
+    "allow_methods": ["POST", "GET"],
+    "allow_headers": ["Content-Type"],
+}
 
 
-def build_app(manager: Manager, limits: Limits) -> Starlette:
-    """Builds the ASGI application for one model, whose requests may cost `limits`."""
+def build_app(manager: Manager, limits: Limits, *, cors: bool = False) -> Starlette:
+    """Builds the ASGI application for one model, whose requests may cost `limits`.
+
+    With `cors`, pages of any origin may ask, as with TF Serving's
+    `--enable_cors_support`.
+    """
     api = _Api(manager, limits)
     page = _PAGE.replace("{{title}}", html.escape(manager.name)).replace(
         "{{name}}", json.dumps(manager.name).replace("<", "\\u003c")
@@ -55,7 +71,8 @@ def build_app(manager: Manager, limits: Limits) -> Starlette:
             Route("/metrics", api.metrics),
             Route("/monitoring/prometheus/metrics", api.metrics),  # TF Serving's path
             Route("/{path:path}", api, methods=None),
-        ]
+        ],
+        middleware=[Middleware(CORSMiddleware, **_CORS)] if cors else [],
     )
 
 
@@ -64,7 +81,8 @@ class _Api:
 
     def __init__(self, manager: Manager, limits: Limits):
         self._manager = manager
-        self._limits = limits
+        self._bodies = Bodies(limits)
+        self._most_lists = limits.body_bytes // 8
         self._workers = Workers(limits)
         self._metrics = Metrics(self._workers)
 
@@ -76,16 +94,18 @@ class _Api:
         request = Request(scope, receive)
         method, status = "other", 200
         try:
-            path = scope["raw_path"].decode("ascii", "replace")
-            spec, method = _parse_path(request.method, path)
-            if request.method == "GET":
+            spec, method = _parse_path(request.method, _path(scope))
+            if request.method == "OPTIONS":
+                answer = _preflight(request.headers.get("origin", ""))
+            elif request.method == "GET":
                 answer = _look_up(self._manager, spec, method)
             else:
-                body = await _read_body(request, self._limits)
-                with self._metrics.time(method):
-                    answer = await self._workers.run(
-                        _answer, self._manager, spec, method, body
-                    )
+                encoding = request.headers.get("content-encoding", "")
+                async with self._bodies.read(request) as body:
+                    with self._metrics.time(method):
+                        answer = await self._workers.run(
+                            self._answer, spec, method, body, encoding
+                        )
         except ServingError as error:
             status, fault = error.status, str(error)
         except ClientDisconnect:
@@ -98,41 +118,64 @@ class _Api:
         response = Response(answer, status, media_type="application/json")
         await response(scope, receive, send)
 
+    def _answer(self, spec: ModelSpec, method: str, sent: bytes, encoding: str) -> str:
+        """Answers a predict, classify or regress request; runs as long as the model."""
+        with self._bodies.plain(sent, encoding) as body:
+            request = json_bodies.parse(body, self._most_lists)
+            signature = request.get("signature_name", "")
+            # FillClassifyRegressRequestFromJson fails before the model is looked up.
+            examples = [] if method == "predict" else json_bodies.examples(request)
+            with self._manager.servable(spec) as (_, servable):
+                if method == "classify":
+                    answer = classify(servable, signature, examples)
+                    return json_bodies.classifications(*answer)
+                if method == "regress":
+                    answer = regress(servable, signature, examples)
+                    return json_bodies.regressions(answer)
+                inputs, rows = json_bodies.tensors(request, servable.inputs(signature))
+                outputs = servable.predict(signature, inputs)
+            return json_bodies.predictions(outputs, rows)
+
+
+def _path(scope: Scope) -> str:
+    """The path as it was sent, with its query: `uri_path` of evhttp_request.cc."""
+    path, query = scope["raw_path"], scope["query_string"]
+    return (path + b"?" + query if query else path).decode("ascii", "replace")
+
 
 def _parse_path(verb: str, path: str) -> tuple[ModelSpec, str]:
-    """The model and the method (or metadata, status) that a verb and a path mean."""
+    """The model and the method (or metadata, status) that a verb and a path mean.
+
+    The case of the path is ignored, but not that of the method behind it.
+    """
+    if not _ANY_PATH.fullmatch(path):
+        raise ServingError(f"Not found: {path}", 404)
+    if verb == "OPTIONS":
+        return ModelSpec(""), "other"
     match = _PATTERNS[verb].fullmatch(path) if verb in _PATTERNS else None
     if not match:
         raise ServingError(f"Malformed request: {verb} {path}")
     version = None
-    if digits := match["version"]:
+    if match["version"]:
+        digits = match["version"].lstrip("0") or "0"
         if len(digits) > 19 or int(digits) >= 2**63:  # TF Serving's are int64
             raise ServingError(f"Failed to convert version: {digits} to numeric.")
         version = int(digits)
     label = unquote(match["label"]) if match["label"] else None
     spec = ModelSpec(unquote(match["name"] or ""), version, label)
-    return spec, (match["method"] or "status").lower()
+    method = match["method"] or ""
+    if verb == "POST":
+        if not method.islower():
+            raise ServingError(f"Malformed request: {verb} {path}")
+        return spec, method
+    return spec, "metadata" if method == "metadata" else "status"
 
 
-async def _read_body(request: Request, limits: Limits) -> bytes:
-    """The body of a request, unless it is too large (413) or too slow (408)."""
-    most = limits.body_bytes
-    too_large = ServingError(f"The body is larger than {most:,} bytes", 413)
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > most:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise too_large
-    except TimeoutError:
-        raise ServingError(
-            f"The body did not arrive within {limits.seconds:g} seconds", 408
-        ) from None
-    return bytes(body)
+def _preflight(origin: str) -> str:
+    """Answers a browser's question whether it may ask; the headers say what (CORS)."""
+    if not re.search("https?://", origin):
+        raise ServingError("Origin header is missing in CORS preflight")
+    return ""
 
 
 def _look_up(manager: Manager, spec: ModelSpec, method: str) -> str:
@@ -149,17 +192,3 @@ def _look_up(manager: Manager, spec: ModelSpec, method: str) -> str:
         metadata = {"signature_def": {"signature_def": definitions}}
         content = {"model_spec": names, "metadata": metadata}
     return json.dumps(content, indent=1) + "\n"
-
-
-def _answer(manager: Manager, spec: ModelSpec, method: str, body: bytes) -> str:
-    """Answers a predict, classify or regress request; runs as long as the model."""
-    request = json_bodies.parse(body)
-    signature = request.get("signature_name", "")
-    with manager.servable(spec) as (_, servable):
-        if method == "regress":
-            raise ServingError("This model classifies; it has no regression signature")
-        if method == "classify":
-            examples = json_bodies.examples(request)
-            return json_bodies.classifications(*servable.classify(signature, examples))
-        inputs, rows = json_bodies.tensors(request, servable.inputs(signature))
-        return json_bodies.predictions(servable.predict(signature, inputs), rows)

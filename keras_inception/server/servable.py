@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from keras_inception.export import warmup
-from keras_inception.export.signatures import CLASSIFY, DEFAULT
+from keras_inception.export.signatures import DEFAULT
+from keras_inception.server.examples import GraphOps, canonical
 from keras_inception.server.limits import Batching, ServingError, from_tensorflow
 from keras_inception.server.pictures import check_pictures
 
@@ -47,6 +48,7 @@ class Servable:
             )
             for name, definition in graph.meta_graphs[0].signature_def.items()
         }
+        self._ops = GraphOps(graph.meta_graphs[0].graph_def)
         if (path / warmup.FILE).is_file():
             for name, inputs in warmup.read_requests(path):
                 self._run(name, inputs)
@@ -57,28 +59,16 @@ class Servable:
         return inputs
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """The outputs of a signature by name, for inputs as `inputs` specifies them."""
-        name = self._known(signature)
-        check_pictures(inputs, self._picture_pixels)
-        return self._run(name, inputs)
+        """The outputs of a signature by name, for inputs as `inputs` specifies them.
 
-    def classify(
-        self, signature: str, examples: Iterable[Mapping[str, list]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Classes and scores, best first, for examples given by their features."""
+        Their shapes may differ; the graph decides whether it can use them.
+        """
         name = self._known(signature)
-        takes = set(self.inputs(name))
-        returns = set(self._signatures[name].structured_outputs)
-        if takes != {"inputs"} or not returns <= {"classes", "scores"}:
-            raise ServingError(
-                f"Expected classification signature: {name!r} takes "
-                f"{', '.join(sorted(takes))} and returns {', '.join(sorted(returns))}; "
-                "classify needs a signature from 'inputs' to 'classes' and 'scores', "
-                f"such as {CLASSIFY!r}"
-            )
-        serialized = [_example(features).SerializeToString() for features in examples]
-        answer = self.predict(name, {"inputs": np.array(serialized, object)})
-        return answer["classes"], answer["scores"]
+        if self._ops.decodes_pictures:
+            if self._ops.parses_examples:
+                inputs = canonical(inputs)
+            check_pictures(inputs, self._picture_pixels)
+        return self._run(name, inputs)
 
     def _known(self, signature: str) -> str:
         name = signature or DEFAULT
@@ -89,17 +79,27 @@ class Servable:
         return name
 
     def _run(self, name: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        tensors = {key: tf.constant(array) for key, array in inputs.items()}
+        specs = self.inputs(name)
+        tensors = {key: tf.constant(inputs[key], specs[key].dtype) for key in specs}
         rows = {len(t) if t.shape.rank else 0 for t in tensors.values()}
+        unfit = [
+            f"{key} has shape {tensors[key].shape}; the signature takes {spec.shape}"
+            for key, spec in specs.items()
+            if not spec.shape.is_compatible_with(tensors[key].shape)
+        ]
         try:
-            if len(rows) == 1 and 0 < min(rows) <= self._most_rows:
+            if not unfit and len(rows) == 1 and 0 < min(rows) <= self._most_rows:
                 # A damaged picture fails its whole batch, and may belong to another
                 # request, so after a failure this one is run again alone.
                 with contextlib.suppress(tf.errors.InvalidArgumentError):
                     return _arrays(self._batched[name](**tensors))
             return _arrays(self._signatures[name](**tensors))
         except tf.errors.OpError as error:
-            raise from_tensorflow(error) from error
+            fault = from_tensorflow(error)
+            if unfit:
+                message = f"{', '.join(unfit)}: {fault}"
+                raise ServingError(message, fault.status) from error
+            raise fault from error
 
 
 _numbers = itertools.count()
@@ -141,13 +141,3 @@ def _batched(
 
 def _arrays(outputs: Tensors) -> Arrays:
     return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-
-def _example(features: Mapping[str, list]) -> tf.train.Example:
-    example = tf.train.Example()
-    kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
-    for name, values in features.items():
-        feature = example.features.feature[name]  # also adds one without values
-        if values:
-            getattr(feature, kinds[type(values[0])]).value.extend(values)
-    return example

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import uvicorn
 
+from keras_inception.server.connections import IDLE_SECONDS, Protocol
 from keras_inception.server.limits import Batching, Limits
 from keras_inception.server.manager import Manager
 from keras_inception.server.rest import build_app
@@ -66,6 +67,8 @@ def serve(
             lifespan="off",
             log_level="warning",
             access_log=False,
+            http=Protocol,
+            timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=int(limits.seconds) + 1,
         )
         server = uvicorn.Server(config)
