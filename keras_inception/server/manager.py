@@ -1,21 +1,28 @@
 """The versions of a model: which are loaded, and which one answers.
 
-TF Serving's policy. The directory is polled. New versions are loaded
-before old ones are unloaded, and an old one first finishes the requests that it is
-answering, so that a version can answer at every moment.
+TF Serving's policy. The directory is polled. New versions are loaded before old ones
+are unloaded, and an old one first finishes the requests that it is answering, so that a
+version can answer at every moment.
 """
 
 import contextlib
 import dataclasses
 import enum
+import functools
+import gc
+import logging
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_inception.export.versioning import path_of, versions
-from keras_inception.server.limits import ServingError
+import grpc
+
+from keras_inception.server.limits import ServingError, code_of
 from keras_inception.server.servable import Servable
+
+_log = logging.getLogger(__name__)
 
 
 class ModelSpec(NamedTuple):
@@ -24,6 +31,46 @@ class ModelSpec(NamedTuple):
     name: str
     version: int | None = None
     label: str | None = None  # in place of a version number
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A model to serve.
+
+    Attributes:
+        name: Its name in requests.
+        directory: The directory of its versions.
+        latest: How many of the highest versions are served.
+        every: Whether all versions are served.
+        numbers: Versions that are served as well.
+        labels: Version number by label; a label moves to a version that is served.
+        runtime: `"tensorflow"`, `"onnx"` or `"openvino"`; by default recognized by the
+            version's files.
+    """
+
+    name: str
+    directory: Path
+    latest: int = 1
+    every: bool = False
+    numbers: tuple[int, ...] = ()
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    runtime: str | None = None
+
+    def retire(self) -> "ModelConfig":
+        """The configuration of a model that is not to be served any more."""
+        return ModelConfig(self.name, self.directory, latest=0, runtime=self.runtime)
+
+    @property
+    def retired(self) -> bool:
+        """Whether no version is to be served any more."""
+        return not (self.every or self.latest or self.numbers)
+
+    def select(self, present: Iterable[int]) -> list[int]:
+        """The versions to serve among those that are there, ascending."""
+        numbers = sorted(present)
+        highest = numbers[-self.latest :] if self.latest else []
+        chosen = {*highest, *self.numbers}
+        return [number for number in numbers if self.every or number in chosen]
 
 
 class State(enum.StrEnum):
@@ -40,17 +87,17 @@ class Version:
     """A version that was seen; it has a servable while it is available."""
 
     state: State = State.LOADING
+    code: grpc.StatusCode = grpc.StatusCode.OK
     error: str = ""
     servable: Servable | None = None
     users: int = 0
 
     def status(self, number: int) -> dict:
         """The entry of TF Serving's GetModelStatusResponse."""
-        code = "UNKNOWN" if self.error else "OK"
         return {
             "version": str(number),
             "state": self.state,
-            "status": {"error_code": code, "error_message": self.error},
+            "status": {"error_code": self.code.name, "error_message": self.error},
         }
 
 
@@ -58,30 +105,21 @@ class Manager:
     """Loads and unloads the versions of one model, and lends them to requests.
 
     Args:
-        directory: The directory of versions.
+        config: The model; may be replaced before an `update`.
         load: Loads the version at a path as a servable that answers requests.
-        name: The model's name in requests. Defaults to the directory's name.
-        wanted: The versions to serve: `"latest"`, `"all"`, or their numbers.
-        labels: Version number by label; labeled versions are always served.
     """
 
-    def __init__(
-        self,
-        directory: str | Path,
-        load: Callable[[Path], Servable],
-        *,
-        name: str | None = None,
-        wanted: str | Sequence[int] = "latest",
-        labels: Mapping[str, int] | None = None,
-    ):
-        self.directory = Path(directory)
-        self.name = name or self.directory.resolve().name
-        self.labels = dict(labels or {})
+    def __init__(self, config: ModelConfig, load: Callable[[Path], Servable]):
+        self.config = config
         self._load = load
-        self._wanted = wanted
+        self._labels: dict[str, int] = {}
         self._versions: dict[int, Version] = {}
         self._changed = threading.Condition()
-        self._stop = threading.Event()
+
+    @property
+    def name(self) -> str:
+        """The model's name in requests."""
+        return self.config.name
 
     def update(self) -> None:
         """Loads the wanted versions that are not loaded, then unloads the others.
@@ -89,14 +127,17 @@ class Manager:
         A version that fails to load is reported in the status and not retried; what was
         served before continues to be served.
         """
-        present = versions(self.directory)
-        wanted = self._select(present)
+        config = self.config
+        present = versions_in(config.directory)
+        wanted = config.select(present)
         for number in wanted:
             known = self._versions.get(number)
             if known is None or (known.state == State.END and not known.error):
-                self._start(number)
+                self._start(number, present[number])
         available = set(self.available())
-        if available.intersection(wanted):
+        self._assign_labels(config.labels, available)
+        # A directory that is empty for a moment leaves what is served.
+        if config.retired or available.intersection(wanted):
             for number in available.difference(wanted):
                 self._finish(self._versions[number])
         # A version that failed and was removed is tried again when it returns.
@@ -105,34 +146,16 @@ class Manager:
                 del self._versions[number]
 
     @contextlib.contextmanager
-    def following(self, seconds: float) -> Iterator[None]:
-        """Updates at this interval, in a thread, while the block runs."""
-
-        def follow() -> None:
-            while not self._stop.wait(seconds):
-                with contextlib.suppress(OSError):  # unreadable for a while
-                    self.update()
-
-        thread = threading.Thread(target=follow, name="versions", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
-
-    @contextlib.contextmanager
     def servable(self, spec: ModelSpec) -> Iterator[tuple[int, Servable]]:
         """Yields the version that answers a request, kept loaded while the block runs.
 
         Raises:
             ServingError: If no version that is served fits `spec`.
         """
-        own = spec.name == self.name
-        version = self._version_of(spec) if own else spec.version
         with self._changed:
+            version = self._version_of(spec)
             number = max(self.available(), default=0) if version is None else version
-            entry = self._versions.get(number) if own else None
+            entry = self._versions.get(number)
             if entry is None or entry.servable is None:
                 wanted = f"Latest({spec.name})"
                 if version is not None:
@@ -150,15 +173,20 @@ class Manager:
     def status(self, spec: ModelSpec) -> list[dict]:
         """The state of one version, or of all that were seen, highest first.
 
+        A label in place of a number is passed over, as in TF Serving
+        (get_model_status_impl.cc): the answer is that for all versions.
+
         Raises:
             ServingError: If no version that was seen fits `spec`.
         """
-        version = self._version_of(spec)
         with self._changed:
-            seen = self._versions if spec.name == self.name else {}
-            numbers = sorted(seen, reverse=True) if version is None else [version]
+            seen = self._versions
+            numbers = sorted(seen, reverse=True)
+            if spec.version is not None:
+                numbers = [spec.version]
             if not numbers or numbers[0] not in seen:
-                which = "any versions" if version is None else f"version {version}"
+                all_ = spec.version is None
+                which = "any versions" if all_ else f"version {spec.version}"
                 raise ServingError(f"Could not find {which} of model {spec.name}", 404)
             return [seen[number].status(number) for number in numbers]
 
@@ -172,28 +200,36 @@ class Manager:
         with self._changed:
             return {n: v.error for n, v in self._versions.items() if v.error}
 
+    def unassigned_labels(self) -> dict[str, int]:
+        """The labels that are not at their version, since that is not served."""
+        with self._changed:
+            labels = self.config.labels.items()
+            return {k: number for k, number in labels if self._labels.get(k) != number}
+
+    def _assign_labels(self, labels: Mapping[str, int], available: set[int]) -> None:
+        """TF Serving's rule (server_core.cc): a label goes to an available version."""
+        with self._changed:
+            self._labels = {
+                label: number if number in available else self._labels[label]
+                for label, number in labels.items()
+                if number in available or label in self._labels
+            }
+
     def _version_of(self, spec: ModelSpec) -> int | None:
         if spec.label is None:
             return spec.version
-        if spec.label not in self.labels:
+        if spec.label not in self._labels:
             raise ServingError(f"Unrecognized servable version label: {spec.label}")
-        return self.labels[spec.label]
+        return self._labels[spec.label]
 
-    def _select(self, present: list[int]) -> list[int]:
-        if self._wanted == "all":
-            return present
-        wanted = {*self.labels.values()}
-        wanted |= {*present[-1:]} if self._wanted == "latest" else {*self._wanted}
-        return [number for number in present if number in wanted]
-
-    def _start(self, number: int) -> None:
+    def _start(self, number: int, path: Path) -> None:
         with self._changed:
             entry = self._versions[number] = Version()
         try:
-            servable = self._load(path_of(self.directory, number))
+            servable = self._load(path)
         except Exception as error:  # a directory can hold anything
             with self._changed:
-                entry.state = State.END
+                entry.state, entry.code = State.END, code_of(error)
                 entry.error = str(error).strip().split("\n")[0] or type(error).__name__
             return
         with self._changed:
@@ -201,6 +237,39 @@ class Manager:
 
     def _finish(self, entry: Version) -> None:
         with self._changed:
-            entry.servable, entry.state = None, State.UNLOADING
+            servable, entry.servable = entry.servable, None
+            entry.state = State.UNLOADING
             self._changed.wait_for(lambda: entry.users == 0)
+        if servable is not None:
+            servable.close()
+        del servable
+        gc.collect()  # TensorFlow's graphs refer to themselves
+        with self._changed:
             entry.state = State.END
+
+
+def versions_in(directory: Path) -> dict[int, Path]:
+    """The versions in a directory: their paths by number.
+
+    The rules of file_system_storage_path_source.cc: `-1` and `007` are numbers, those
+    beyond int64 are passed over, and of `007` and `7` the last in order counts.
+    """
+    found: dict[int, Path] = {}
+    if not directory.is_dir():
+        return found
+    for path in sorted(directory.iterdir(), key=lambda path: path.name):
+        name = path.name
+        if not re.fullmatch(r"[+-]?[0-9]{1,400}", name) or not path.is_dir():
+            continue
+        if not -(2**63) <= int(name) < 2**63:
+            continue
+        if int(name) in found:
+            other = found[int(name)].name
+            _warn_once(f"{directory}: {other} is ignored; version {name} is beside it")
+        found[int(name)] = path
+    return found
+
+
+@functools.cache  # the directory is read every second
+def _warn_once(message: str) -> None:
+    _log.warning(message)

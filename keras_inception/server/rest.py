@@ -6,16 +6,19 @@ The paths are those of tensorflow_serving/model_servers/http_rest_api_util.cc.
 import html
 import json
 import re
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import grpc
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -23,8 +26,11 @@ from keras_inception.server import json_bodies
 from keras_inception.server.bodies import Bodies
 from keras_inception.server.classify import classify, regress
 from keras_inception.server.limits import Limits, ServingError
-from keras_inception.server.manager import Manager, ModelSpec
-from keras_inception.server.workers import Metrics, Workers
+from keras_inception.server.manager import ModelSpec
+from keras_inception.server.metrics import Metrics
+from keras_inception.server.model_config import METRICS_PATH
+from keras_inception.server.models import Models
+from keras_inception.server.workers import Workers
 
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PATTERNS = {
@@ -45,76 +51,113 @@ _PAGE_HEADERS = {
 }
 # AddCORSHeaders
 _CORS: dict[str, Any] = {
-    "allow_origins": ["*"],
     "allow_methods": ["POST", "GET"],
     "allow_headers": ["Content-Type"],
 }
 
 
-def build_app(manager: Manager, limits: Limits, *, cors: bool = False) -> Starlette:
-    """Builds the ASGI application for one model, whose requests may cost `limits`.
+def build_app(
+    models: Models,
+    limits: Limits,
+    *,
+    workers: Workers | None = None,
+    metrics: Metrics | None = None,
+    metrics_path: str | None = METRICS_PATH,
+    origins: Sequence[str] = (),
+    lifespan: Callable[[Starlette], Any] | None = None,
+) -> Starlette:
+    """Builds the ASGI application for models, whose requests may cost `limits`.
 
-    With `cors`, pages of any origin may ask, as with TF Serving's
-    `--enable_cors_support`.
+    Args:
+        models: The models to serve.
+        limits: What a request may cost.
+        workers: Threads for the requests, shared with other doors.
+        metrics: Counts of the requests, shared with other doors.
+        metrics_path: The path of the metrics beside `/metrics`.
+        origins: Origins whose pages may send requests (CORS), or `"*"` for all.
+        lifespan: A context in which the application runs.
     """
-    api = _Api(manager, limits)
-    page = _PAGE.replace("{{title}}", html.escape(manager.name)).replace(
-        "{{name}}", json.dumps(manager.name).replace("<", "\\u003c")
-    )
+    workers = workers or Workers(limits)
+    metrics = metrics or Metrics(models, workers)
 
     async def index(request: Request) -> Response:
+        managers = models.managers()
+        named = [m for m in managers if m.name == request.query_params.get("model")]
+        name = (named or managers)[0].name if managers else ""
+        page = _PAGE.replace("{{title}}", html.escape(name)).replace(
+            "{{name}}", json.dumps(name).replace("<", "\\u003c")
+        )
         return HTMLResponse(page, headers=_PAGE_HEADERS)
 
+    async def measured(request: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def live(request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(request: Request) -> Response:
+        is_ready = models.ready()
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    cors = Middleware(CORSMiddleware, allow_origins=origins, **_CORS)
     return Starlette(
         routes=[
             Route("/", index),
-            Route("/metrics", api.metrics),
-            Route("/monitoring/prometheus/metrics", api.metrics),  # TF Serving's path
-            Route("/{path:path}", api, methods=None),
+            Route("/metrics", measured),
+            *([Route(metrics_path, measured)] if metrics_path else []),
+            Route("/v2/health/live", live),  # of the Open Inference Protocol
+            Route("/v2/health/ready", ready),
+            Route("/{path:path}", _Api(models, limits, workers, metrics), methods=None),
         ],
-        middleware=[Middleware(CORSMiddleware, **_CORS)] if cors else [],
+        middleware=[cors] if origins else [],
+        lifespan=lifespan,
     )
 
 
 class _Api:
     """The REST API as an ASGI endpoint, with its metrics."""
 
-    def __init__(self, manager: Manager, limits: Limits):
-        self._manager = manager
+    def __init__(
+        self, models: Models, limits: Limits, workers: Workers, metrics: Metrics
+    ):
+        self._models = models
         self._bodies = Bodies(limits)
         self._most_lists = limits.body_bytes // 8
-        self._workers = Workers(limits)
-        self._metrics = Metrics(self._workers)
-
-    async def metrics(self, request: Request) -> Response:
-        text = self._metrics.text(self._manager.name, self._manager.available())
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        self._workers = workers
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        method, status = "other", 200
+        method, name, seconds = "other", "", None
+        status, code = 200, grpc.StatusCode.OK
         try:
             spec, method = _parse_path(request.method, _path(scope))
+            name = spec.name
             if request.method == "OPTIONS":
                 answer = _preflight(request.headers.get("origin", ""))
             elif request.method == "GET":
-                answer = _look_up(self._manager, spec, method)
+                answer = _look_up(self._models, spec, method)
             else:
                 encoding = request.headers.get("content-encoding", "")
                 async with self._bodies.read(request) as body:
-                    with self._metrics.time(method):
+                    began = time.perf_counter()
+                    try:
                         answer = await self._workers.run(
                             self._answer, spec, method, body, encoding
                         )
+                    finally:
+                        seconds = time.perf_counter() - began
         except ServingError as error:
-            status, fault = error.status, str(error)
+            status, fault, code = error.status, str(error), error.code
         except ClientDisconnect:
             status, fault = 499, "The client disconnected"
+            code = grpc.StatusCode.CANCELLED
         except Exception as error:  # a defect of the server must have a status, too
             status, fault = 500, f"{type(error).__name__}: {error}"
+            code = grpc.StatusCode.INTERNAL
         if status != 200:
             answer = json.dumps({"error": fault})
-        self._metrics.count(method, status)
+        self._metrics.record("REST", method, name, code, status, seconds)
         response = Response(answer, status, media_type="application/json")
         await response(scope, receive, send)
 
@@ -125,7 +168,7 @@ class _Api:
             signature = request.get("signature_name", "")
             # FillClassifyRegressRequestFromJson fails before the model is looked up.
             examples = [] if method == "predict" else json_bodies.examples(request)
-            with self._manager.servable(spec) as (_, servable):
+            with self._models.servable(spec) as (_, servable):
                 if method == "classify":
                     answer = classify(servable, signature, examples)
                     return json_bodies.classifications(*answer)
@@ -178,15 +221,15 @@ def _preflight(origin: str) -> str:
     return ""
 
 
-def _look_up(manager: Manager, spec: ModelSpec, method: str) -> str:
+def _look_up(models: Models, spec: ModelSpec, method: str) -> str:
     """Answers a status or metadata request."""
     if not spec.name:
         raise ServingError("Missing model name in request.")
     content: dict[str, object]
     if method == "status":
-        content = {"model_version_status": manager.status(spec)}
+        content = {"model_version_status": models.status(spec)}
     else:
-        with manager.servable(spec) as (number, servable):
+        with models.servable(spec) as (number, servable):
             definitions = servable.signature_def
         names = {"name": spec.name, "signature_name": "", "version": str(number)}
         metadata = {"signature_def": {"signature_def": definitions}}
