@@ -94,11 +94,15 @@ def _signature(session: tf.compat.v1.Session, definition: SignatureDef) -> Funct
     def run(inputs: Arrays) -> Arrays:
         values = dict(zip(fetches, call(*(inputs[key] for key in feeds)), strict=True))
         return {
-            key: np.asarray(values[info.name])
-            for key, info in definition.outputs.items()
+            key: _array(values[info.name]) for key, info in definition.outputs.items()
         }
 
     return run
+
+
+def _array(value: np.ndarray | bytes) -> np.ndarray:
+    """An output; a scalar string comes as bytes, whose zeros at the end NumPy drops."""
+    return np.array(value, object if isinstance(value, bytes) else None)
 
 
 @contextlib.contextmanager
