@@ -263,7 +263,12 @@ def test_status_versions_and_labels(port, images):
         (PREDICT, None, 400, "Malformed request: GET"),
         ("/elsewhere", None, 404, "Not found: /elsewhere"),
         (PREDICT, b"{", 400, "JSON Parse error"),
-        (PREDICT, {"instances": [[1.0]]}, 400, "images has shape [1, 1]; the signature"),
+        (
+            PREDICT,
+            {"instances": [[1.0]]},
+            400,
+            "images has shape [1, 1]; the signature",
+        ),
         (PREDICT, {"signature_name": "x", "inputs": []}, 400, 'name: "x" not found'),
         (PREDICT, of_bytes(b"words"), 400, "image_bytes 0 is not a picture"),
         (PREDICT, of_bytes(animation()), 400, "image_bytes 0 is an animation"),
@@ -273,7 +278,12 @@ def test_status_versions_and_labels(port, images):
             400,
             "Could not parse example",
         ),
-        ("/v1/models/insects:classify", {"examples": [{}]}, 400, "takes images; classify"),
+        (
+            "/v1/models/insects:classify",
+            {"examples": [{}]},
+            400,
+            "takes images; classify",
+        ),
         (
             "/v1/models/insects:classify",
             {"signature_name": "classify", "examples": [{"other": 1}]},
