@@ -47,6 +47,7 @@ class TrainConfig:
     max_bad_fraction: float = 0.01
     data_dir: str | None = None
     cache: bool = False
+    drop_duplicates: bool = False
     architecture: str | None = None
     image_size: int | None = None
     width: float = 1.0
@@ -66,10 +67,14 @@ class TrainConfig:
         if options.resume:
             file = _config_to_resume(options, typed)
             config = cls._combine(_from_config(file))
+            moved = {"data": typed.pop("data", config.data)}
+            if not file.with_name("pictures.csv").is_file():
+                typed |= moved
             config._check_unchanged(
                 cls._combine(_from_config(file) | typed), typed, file
             )
-            return config
+            # The pictures are compared with those of the run when they are found.
+            return dataclasses.replace(config, **moved)
         chosen: dict[str, Any] = {}
         if options.config:
             chosen |= _without_other_heads(_from_config(options.config), typed)

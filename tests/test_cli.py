@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import small_supervised
+from conftest import colorful_folders, small_supervised
 from PIL import Image
 
 import keras_inception_cli
@@ -45,7 +45,7 @@ def command(*words):
 def test_train_leaves_a_run_directory(workplace, colors):
     run = workplace / "runs/colors"
     names = {"config.json", "history.csv", "model.keras", "latest.keras"}
-    names |= {"result.json", "tensorboard"}
+    names |= {"result.json", "tensorboard", "pictures.csv"}
     assert {entry.name for entry in run.iterdir()} == names
     config = json.loads((run / "config.json").read_text())
     assert config["class_names"] == ["blue", "red"]
@@ -235,6 +235,45 @@ def test_evaluate_prints_and_writes_every_output(workplace, colors, capsys, tmp_
     figures = json.loads((tmp_path / "out.json").read_text())
     result = json.loads((workplace / "runs/colors/result.json").read_text())
     assert figures["main_accuracy"] == pytest.approx(result["val_main_accuracy"])
+
+
+def test_evaluate_chooses_the_pictures_to_judge_on(workplace, colors, capsys, tmp_path):
+    """A folder that the run did not learn from is judged whole."""
+    words = ["evaluate", workplace / "runs/colors/model.keras"]
+    for split, found in (
+        ([], "8 validation pictures of colors"),
+        (["--split", "train"], "32 train pictures of colors"),
+        (["--split", "all"], "40 pictures of colors"),
+        (["--seed", 5], "8 validation pictures of colors"),
+    ):
+        assert command(*words, colors, *split) == 0
+        assert found in capsys.readouterr().out
+    shutil.copytree(colors, tmp_path / "moved")
+    (tmp_path / "moved/red/new.png").write_bytes((colors / "blue/0.png").read_bytes())
+    figures = tmp_path / "figures.json"
+    assert command(*words, tmp_path / "moved", "--json", figures) == 0
+    out = capsys.readouterr().out
+    assert "the pictures have changed since the run began: 1 new, and left out" in out
+    assert "8 validation pictures of moved" in out
+    found = json.loads(figures.read_text())
+    assert (found["split"], found["pictures"]) == ("validation", 8)
+    low, high = found["main_accuracy_interval"]
+    assert 0 <= low < found["main_accuracy"] <= high <= 1
+    # other pictures, one for each class, and then of one class alone
+    colorful_folders(tmp_path / "other", 1)
+    assert command(*words, tmp_path / "other", "--json", figures) == 0
+    assert "2 pictures of other" in capsys.readouterr().out
+    assert json.loads(figures.read_text())["split"] == "all"
+    shutil.rmtree(tmp_path / "other/red")
+    assert command(*words, tmp_path / "other", "--output", tmp_path / "out") == 0
+    assert "1 picture of other" in capsys.readouterr().out
+    assert command(*words, tmp_path / "other", "--split", "test") == 1
+    assert "has no test split. Choose --split all" in capsys.readouterr().err
+    (tmp_path / "other/blue").rename(tmp_path / "other/green")
+    assert command(*words, tmp_path / "other") == 1
+    assert "unknown: 'green'. The known classes are 'blue', 'red'" in (
+        capsys.readouterr().err
+    )
 
 
 def test_gradients_of_a_trained_file(workplace, colors, capsys, tmp_path):

@@ -238,7 +238,7 @@ def test_status_versions_and_labels(port, images):
     assert images_input["tensor_shape"]["dim"][0] == {"size": "-1", "name": ""}
     # paths are not case-sensitive, names are
     assert ask(port, "/V1/Models/insects") == (200, available)
-    assert ask(port, "/V1/MODELS/insects:PREDICT", body)[0] == 200
+    assert ask(port, "/V1/MODELS/insects:predict", body)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -261,9 +261,14 @@ def test_status_versions_and_labels(port, images):
         ("/v1/models/insects:explain", {}, 400, "Malformed request: POST /v1/models"),
         ("/v1/models/insects", {}, 400, "Malformed request: POST"),
         (PREDICT, None, 400, "Malformed request: GET"),
-        ("/elsewhere", None, 400, "Malformed request: GET /elsewhere"),
+        ("/elsewhere", None, 404, "Not found: /elsewhere"),
         (PREDICT, b"{", 400, "JSON Parse error"),
-        (PREDICT, {"instances": [[1.0]]}, 400, "images has shape [1,1]; the signature"),
+        (
+            PREDICT,
+            {"instances": [[1.0]]},
+            400,
+            "images has shape [1, 1]; the signature",
+        ),
         (PREDICT, {"signature_name": "x", "inputs": []}, 400, 'name: "x" not found'),
         (PREDICT, of_bytes(b"words"), 400, "image_bytes 0 is not a picture"),
         (PREDICT, of_bytes(animation()), 400, "image_bytes 0 is an animation"),
@@ -273,14 +278,24 @@ def test_status_versions_and_labels(port, images):
             400,
             "Could not parse example",
         ),
-        ("/v1/models/insects:classify", {"examples": [{}]}, 400, "classify needs a"),
+        (
+            "/v1/models/insects:classify",
+            {"examples": [{}]},
+            400,
+            "takes images; classify",
+        ),
         (
             "/v1/models/insects:classify",
             {"signature_name": "classify", "examples": [{"other": 1}]},
             400,
             "image_bytes",
         ),
-        ("/v1/models/insects:regress", {"examples": [{}]}, 400, "regression signature"),
+        (
+            "/v1/models/insects:regress",
+            {"signature_name": "classify", "examples": [{}]},
+            400,
+            "Expected regression signature",
+        ),
     ],
 )
 def test_bad_requests_have_a_status_and_a_message(port, path, body, status, message):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.pictures import Window, fit_square
+from keras_inception.data.decoding import Window, fit_square
 
 AUGMENTATIONS = ("none", "basic", "paper")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_inception.data.pictures import fit_square
+from keras_inception.data.decoding import fit_square
 from keras_inception.data.sources import Source
 from keras_inception.defaults import default_augmentation
 

@@ -1,109 +1,118 @@
 """From a picture file to the pixels that a network takes.
 
-Training, evaluation, prediction and exported models all decode with `decode` and resize
-with `fit_square`, so that they see the same pixels.
+Training, evaluation, prediction, exported models and the server all decode with
+`decode` and resize with `fit_square`, so that they see the same pixels.
 
 A file is examined first (`examine`: header and end only), then decoded: the common
-formats by TensorFlow inside a pipeline's graph, the others by Pillow.
+formats by TensorFlow inside a pipeline's graph, the others by Pillow, whose pixels
+`as_decodable_bytes` hands to TensorFlow as PNG.
 """
 
+import contextlib
+import io
 import os
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+from keras_inception.data.decoding import decode, fit_square
+from keras_inception.data.headers import (
+    CUT_SHORT,
+    DAMAGED,
+    Size,
+    inflation_fault,
+    read_header,
+    upright,
+)
+
+# Files with these suffixes are expected to contain a picture.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".apng", ".gif", ".webp"),
+    *(".bmp", ".dib", ".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".jpf"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".tga", ".psd", ".heic", ".heif"),
+    *(".jxl",),
+)
 
 # Decoded to float32 such a picture takes 1.2 GB, and a pipeline reads several at a
 # time. A file of a few kilobytes can claim to be larger: a decompression bomb.
 MAX_PIXELS = 100_000_000
 
-DAMAGED = "its contents are damaged"
+# The formats that are left to Pillow: pictures that it decodes by itself.
+_PILLOW_FORMATS = (
+    *("TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "CUR", "ICNS", "PSD", "PCX", "SGI"),
+    *("QOI", "DDS", "DIB", "TGA"),
+)
 
 # The bytes that end a complete file, and how far before its end they are looked for.
-_END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL_BYTES = 65536
 
-# Formats that TensorFlow decodes in every color mode (gray, palette, RGBA, CMYK, 16
-# bits); MPO is the JPEG of many phones. Of BMP it decodes only 24 bits.
-_NATIVE_FORMATS = ("JPEG", "MPO", "PNG", "GIF")
 
-# A function from a picture's shape `(height, width, channels)` to the part of it to
-# use, `(top, left, height, width)`; both are int32 tensors.
-Window = Callable[[tf.Tensor], tf.Tensor]
+class Examination(NamedTuple):
+    """The result of `examine`; without a fault the file can probably be decoded."""
+
+    native: bool  # decoded by TensorFlow; else by Pillow
+    size: Size  # of the upright picture
+    fault: str | None
+    format: str | None  # by its contents; None if they are not a picture
 
 
-def decode(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF (first frame) or BMP bytes to uint8 RGB.
+def examine(path: str | Path) -> Examination:
+    """Checks a picture file's header and end without decoding it."""
+    path = Path(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # opening a pipe would wait forever
+            return Examination(False, (0, 0), "it is not a regular file", None)
+        with path.open("rb") as file:
+            return _examine(file, status.st_size)
+    except OSError as error:
+        return Examination(False, (0, 0), error.strerror or str(error), None)
 
-    Uses only TensorFlow operations, so that it works inside an exported model. Drops
-    alpha, repeats gray three times and reduces 16 bits to 8.
+
+def examine_bytes(contents: bytes) -> Examination:
+    """Examines a file's contents; unlike `examine`, checks how far a PNG inflates."""
+    result = _examine(io.BytesIO(contents), len(contents))
+    if result.fault is None and (fault := inflation_fault(contents)):
+        return result._replace(fault=fault)
+    return result
+
+
+def as_decodable_bytes(contents: bytes) -> bytes:
+    """Returns a file's contents in a format that TensorFlow and exports decode.
+
+    JPEG, PNG, GIF, BMP and WebP are returned as they are. All others that Pillow reads
+    (TIFF, AVIF, JPEG 2000, ...) become a PNG of the same pixels, upright.
+
+    Raises:
+        ValueError: If the contents are not a picture or are damaged.
     """
-    picture = tf.io.decode_image(contents, channels=3, expand_animations=False)
-    picture.set_shape((None, None, 3))
-    return picture
-
-
-def fit_square(picture: tf.Tensor, side: int) -> tf.Tensor:
-    """Resizes the largest centered square of a picture, uint8 or float, 0..255.
-
-    Returns:
-        float32 `(side, side, 3)`, 0..255.
-    """
-    shape = tf.shape(picture)
-    edge = tf.minimum(shape[0], shape[1])
-    top, left = (shape[0] - edge) // 2, (shape[1] - edge) // 2
-    square = tf.cast(picture[top : top + edge, left : left + edge], tf.float32)
-    # Without antialiasing a photograph shrunk tenfold keeps a hundredth of its pixels.
-    resized = tf.image.resize(square, (side, side), "bilinear", antialias=True)
-    return tf.ensure_shape(resized, (side, side, 3))
-
-
-def crop(picture: tf.Tensor, window: Window) -> tf.Tensor:
-    """Cuts out the part of a picture `(height, width, 3)` that `window` selects."""
-    top, left, height, width = tf.unstack(window(tf.shape(picture)))
-    return picture[top : top + height, left : left + width]
-
-
-def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
-    """Decodes a part of a JPEG, PNG, GIF or BMP that will be resized to `side` pixels.
-
-    Of a JPEG only that part is decoded. If the part is at least 2, 4 or 8 times as
-    large as `side`, it is decoded at that fraction of its size, which costs far less.
-    """
-
-    def decode_part_of_jpeg() -> tf.Tensor:
-        part = window(tf.io.extract_jpeg_shape(contents))
-        shrinking = tf.minimum(part[2], part[3]) // side
-        branches = [
-            lambda ratio=ratio: tf.io.decode_and_crop_jpeg(
-                contents, part // ratio, channels=3, ratio=ratio
-            )
-            for ratio in (1, 2, 4, 8)
-        ]
-        index = sum(tf.cast(shrinking >= ratio, tf.int32) for ratio in (2, 4, 8))
-        return tf.switch_case(index, branches)
-
-    return tf.cond(
-        tf.io.is_jpeg(contents),
-        decode_part_of_jpeg,
-        lambda: crop(decode(contents), window),
-    )
+    native, _, fault, _ = examine_bytes(contents)
+    if fault is None and native:
+        return contents
+    if fault is None:
+        with contextlib.suppress(*_PILLOW_ERRORS):
+            png = io.BytesIO()
+            pixels = _decode_by_pillow(io.BytesIO(contents))
+            Image.fromarray(pixels).save(png, "PNG", compress_level=1)
+            return png.getvalue()
+    raise ValueError(fault or DAMAGED)
 
 
 def decode_with_pillow(path: tf.Tensor) -> tf.Tensor:
-    """Reads a file of any format that Pillow supports as uint8 RGB."""
+    """Reads a file of any format that Pillow supports as uint8 RGB, upright."""
 
     def decode_file(path: bytes | np.ndarray) -> np.ndarray:
         # in eager mode the path arrives as an array
-        with Image.open(os.fsdecode(np.asarray(path).item())) as opened:
-            return np.asarray(opened.convert("RGB"))
+        with open(os.fsdecode(np.asarray(path).item()), "rb") as file:
+            return _decode_by_pillow(file)
 
     picture = tf.numpy_function(decode_file, [path], tf.uint8)
     picture.set_shape((None, None, 3))
@@ -122,50 +131,17 @@ def load_picture(path: str | Path, side: int) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no picture file {path}")
-    native, _, fault = examine(path)
+    native, _, fault, _ = examine(path)
     if fault is None:
         try:
-            contents = tf.io.read_file(str(path))
-            picture = decode(contents) if native else decode_with_pillow(str(path))
+            if native:
+                picture = decode(tf.constant(Path(path).read_bytes()))
+            else:
+                picture = decode_with_pillow(os.fsencode(path))
             return fit_square(picture, side).numpy()
         except tf.errors.OpError:
             fault = DAMAGED
     raise ValueError(f"{path} can't be read as a picture: {fault}")
-
-
-class Examination(NamedTuple):
-    """The result of `examine`; without a fault the file can probably be decoded."""
-
-    native: bool  # decoded by TensorFlow; else by Pillow
-    size: tuple[int, int]  # width and height in pixels
-    fault: str | None
-
-
-def examine(path: str | Path) -> Examination:
-    """Checks a picture file's header and end without decoding it."""
-    path = Path(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            # opening a pipe would wait forever
-            return Examination(False, (0, 0), "it is not a regular file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about bombs (see below), odd metadata
-            with Image.open(path) as picture:
-                native = picture.format in _NATIVE_FORMATS or (
-                    picture.format == "BMP" and picture.mode == "RGB"
-                )
-                return Examination(native, picture.size, _fault(path, picture))
-    except OSError as error:
-        # Pillow's "unknown format" is an OSError without an error number.
-        if error.errno:
-            fault = error.strerror
-        elif path.stat().st_size == 0:
-            fault = "it is empty"
-        else:
-            fault = "its contents are not a picture"
-    except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        fault = str(error)
-    return Examination(False, (0, 0), fault)
 
 
 def decoding_fault(path: str) -> str | None:
@@ -179,17 +155,69 @@ def decoding_fault(path: str) -> str | None:
     return fault
 
 
-def _fault(path: Path, opened: Image.Image) -> str | None:
-    """Detects too many pixels and a file cut short, the commonest damage."""
-    width, height = opened.size
-    if width * height > MAX_PIXELS:
-        return f"its {width}x{height} pixels are more than the limit of {MAX_PIXELS:,}"
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        if _END_MARKERS.get(opened.format or "", b"") in file.read():
-            return None
-    try:  # a phone may have appended a video, which pushes the marker further away
-        decode(tf.io.read_file(str(path)))
-    except tf.errors.OpError:
-        return f"{DAMAGED}: the end is missing"
-    return None
+def _examine(file: BinaryIO, length: int) -> Examination:
+    header = read_header(file, length)
+    if header is None:
+        return _examine_by_pillow(file, length)
+    fault = header.fault or _too_large(header.size)
+    if fault is None and (marker := _END_MARKERS.get(header.format)):
+        file.seek(max(0, length - _TAIL_BYTES))
+        if marker not in file.read():
+            # A phone may have appended a video, which pushes the end further away.
+            file.seek(0)
+            try:
+                decode(tf.constant(file.read()))
+            except tf.errors.OpError:
+                fault = CUT_SHORT
+    return Examination(True, header.size, fault, header.format)
+
+
+def _too_large(size: Size) -> str | None:
+    if size[0] * size[1] <= MAX_PIXELS:
+        return None
+    return (
+        f"its {size[0]}x{size[1]} pixels are more than the limit of {MAX_PIXELS:,} "
+        "pixels"
+    )
+
+
+# A parser of hostile bytes can raise any type.
+_PILLOW_ERRORS = (Exception,)
+
+
+def _examine_by_pillow(file: BinaryIO, length: int) -> Examination:
+    if not length:
+        return Examination(False, (0, 0), "it is empty", None)
+    try:
+        with _open_by_pillow(file) as picture:
+            size = upright(picture.size, picture.getexif().get(0x0112, 1))
+            fault = _too_large(size) or _mode_fault(picture)
+            return Examination(False, size, fault, picture.format)
+    except _PILLOW_ERRORS:
+        return Examination(False, (0, 0), "its contents are not a picture", None)
+
+
+@contextlib.contextmanager
+def _open_by_pillow(file: BinaryIO) -> Iterator[Image.Image]:
+    file.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about large pictures and odd metadata
+        with Image.open(file, formats=_PILLOW_FORMATS) as picture:
+            yield picture
+
+
+def _mode_fault(picture: Image.Image) -> str | None:
+    """Refuses numbers whose black and white are not known."""
+    known = picture.mode != "F" and (picture.mode != "I" or picture.format == "PPM")
+    return None if known else "its pixels are numbers of more than 16 bits"
+
+
+def _decode_by_pillow(file: BinaryIO) -> np.ndarray:
+    """Decodes to uint8 RGB, upright, as TensorFlow decodes PNG: drops alpha."""
+    with _open_by_pillow(file) as picture:
+        if fault := _too_large(picture.size) or _mode_fault(picture):
+            raise ValueError(fault)
+        turned = ImageOps.exif_transpose(picture)
+        if turned.mode.startswith("I"):
+            turned = Image.fromarray((np.asarray(turned) >> 8).astype("uint8"))
+        return np.asarray(turned.convert("RGB"))

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.pictures import fit_square
+from keras_inception.data.decoding import fit_square
 from keras_inception.data.sources import AnySplit, Source
 from keras_inception.data.splits import order
+
+_PICTURES_AHEAD = 16
 
 
 def training_pipeline(
@@ -91,18 +93,23 @@ def pipeline(
 
 
 def whole_pictures(
-    source: Source, split: AnySplit
+    source: Source, split: AnySplit, image_size: int | None = None
 ) -> Iterator[tuple[np.ndarray, int, str]]:
-    """Reads every picture of a split in its own size.
+    """Reads every picture of a split, in its own size unless `image_size` is given.
 
     A picture that can't be decoded is left out and added to `source.bad`.
 
     Yields:
-        Pixels, uint8 `(height, width, 3)`; the label; the file's path, or the picture's
-        position if there are no files.
+        Pixels, uint8 `(height, width, 3)`, or as `fit_square` resizes them; the label;
+        the file's path, or the picture's position if there are no files.
     """
-    dataset = _in_order(source, split, source.read)
-    for place, picture, label in dataset.prefetch(2):
+
+    def read(*element: tf.Tensor) -> tf.Tensor:
+        picture = source.read(*element)
+        return picture if image_size is None else fit_square(picture, image_size)
+
+    dataset = _in_order(source, split, read)
+    for place, picture, label in dataset.prefetch(_PICTURES_AHEAD):
         yield picture.numpy(), int(label), split.name_of(int(place))
 
 

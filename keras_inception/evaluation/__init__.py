@@ -16,6 +16,7 @@ from keras_inception.evaluation.crops import (
 from keras_inception.evaluation.evaluate import (
     Evaluation,
     Mistake,
+    accuracy_interval,
     evaluate,
     predict_crops,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Crop",
     "Evaluation",
     "Mistake",
+    "accuracy_interval",
     "crop_geometry",
     "draw_confusion",
     "draw_mistakes",

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.pictures import decode, fit_square
+from keras_inception.data.decoding import decode, fit_square
 from keras_inception.defaults import input_size_of
 from keras_inception.early_exit import EarlyExit
 from keras_inception.early_exit.serving import serving_function

@@ -6,26 +6,30 @@ one works with the other. From the model to the sockets:
 
     limits          limits on a request, how requests are batched, the error for clients
     pictures        refuses bad or too large pictures by their headers
+    graph_ops       tells whether a graph decodes pictures or parses examples
     batch_queue     combines the rows of concurrent calls
     saved_models    loads a SavedModel as TF Serving does
     runtime_files   loads what `export --format` wrote
     runtimes        recognizes which of the two a version is for
-    classification  what classify and regress make of a signature's outputs
-    servable        one loaded version: predict, classify, regress, in shared batches
+    servable        one loaded version, which predicts in shared batches
+    classify        classify and regress, for signatures that take examples
     manager         the versions of a model: which are loaded, and which one answers
     models          the models by name
     model_config    TF Serving's configuration files
     workers         bounds the requests in progress and their time
     metrics         counts and times of requests
+    json_text       JSON text to values, as RapidJSON reads it
     json_values     JSON values to arrays and back: numbers, strings, base64
     json_bodies     JSON bodies: requests to tensors or examples, outputs to answers
+    bodies          reads and uncompresses bodies, within bounds of memory and time
+    connections     closes connections whose requests do not begin or do not end
     rest            the REST API as an ASGI application, with a page for people
     grpc_tensors    TensorProto messages to arrays and back
     grpc_service    the gRPC services
     startup         loads, listens, and stops on signals
 
-Only json_*, rest and startup know that requests arrive as JSON over HTTP, and only
-grpc_* and startup that they arrive over gRPC.
+Only json_*, bodies, connections, rest and startup know that requests arrive as JSON
+over HTTP, and only grpc_* and startup that they arrive over gRPC.
 """
 
 from keras_inception.server.limits import Batching, Limits

@@ -98,7 +98,7 @@ _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=Constant)
 
 
 def _without_depths(text: str) -> str:
-    """JSON whose deepest lists and objects are empty, so that recursion can parse it.
+    """JSON with 0 for its deepest lists and objects, for a parser that recurses.
 
     RapidJSON uses a stack of its own. No request can use such a list, but one may lie
     under a key that is ignored.
@@ -111,7 +111,9 @@ def _without_depths(text: str) -> str:
                 yield text[end : match.start()]
             end, token = match.end(), match[0]
             if token[0] in "[{":
-                yield token[: max(0, _DEEPEST - depth)]
+                if depth <= _DEEPEST:
+                    yield token[: _DEEPEST - depth]
+                    yield "0" if depth + len(token) > _DEEPEST else ""
                 depth += len(token)
             elif token[0] in "]}":
                 yield token[max(0, depth - _DEEPEST) :]

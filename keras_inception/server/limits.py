@@ -97,7 +97,8 @@ def failed_precondition(message: str) -> ServingError:
 
 # Lines of TensorFlow's messages that locate an error in the graph, and empty lines.
 _TRACE = re.compile(
-    r"$|File |Graph execution error|Detected at node|.*(\[\[\{\{node|\[Op:)"
+    r"$|File |Graph execution error|Detected at node|\d+ (root|successful|derived) "
+    r"|.*(\[\[\{\{|\[Op:)"
 )
 
 

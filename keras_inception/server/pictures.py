@@ -1,58 +1,85 @@
 """Refuses bad or too large pictures by their headers, before they are decoded."""
 
-import contextlib
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from PIL import GifImagePlugin, Image
 
+from keras_inception.data.pictures import as_decodable_bytes, examine_bytes
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.server.limits import ServingError
 
 
-def check_pictures(inputs: Mapping[str, np.ndarray], most_pixels: int) -> None:
-    """Refuses files that are not pictures, animations, and pictures too large.
+def check_pictures(
+    inputs: Mapping[str, np.ndarray], most_pixels: int, examples: bool
+) -> Mapping[str, np.ndarray]:
+    """Returns the inputs with pictures that the signature can decode.
 
-    A few kilobytes can declare a gigapixel. A picture that is refused here also can't
-    fail the batch of other requests.
+    With `examples`, an input `inputs` holds them in serialized `tf.Example`s.
+
+    Refuses files that are not pictures, and pictures too large: a few kilobytes can
+    declare a gigapixel. A picture that is refused here also can't fail the batch of
+    other requests.
     """
-    for index, contents in enumerate(_pictures_in(inputs)):
-        pixels: float
-        try:
-            with Image.open(io.BytesIO(contents)) as picture:
-                pixels = picture.width * picture.height
-                # TensorFlow decodes every frame, whatever their sizes
-                animated = (
-                    isinstance(picture, GifImagePlugin.GifImageFile)
-                    and picture.is_animated
-                )
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            pixels, animated = float("inf"), False
-        except Exception:  # a parser of hostile bytes can raise any type
-            raise ServingError(
-                f"{IMAGE_BYTES} {index} is not a picture. Accepted are JPEG, PNG, GIF "
-                'and BMP files, sent as {"b64": ...} in the standard alphabet'
-            ) from None
-        if animated:
-            raise ServingError(
-                f"{IMAGE_BYTES} {index} is an animation; send one frame of it"
-            )
-        if pixels > most_pixels:
-            raise ServingError(
-                f"{IMAGE_BYTES} {index} has {pixels:,} pixels; at most "
-                f"{most_pixels:,} are accepted",
-                413,
-            )
+    prepare: Callable[[bytes, int, int], bytes]
+    if IMAGE_BYTES in inputs:
+        name, prepare = IMAGE_BYTES, _decodable
+    elif examples and list(inputs) == ["inputs"]:
+        name, prepare = "inputs", _example
+    else:
+        return inputs
+    array = inputs[name]
+    if array.dtype != object:
+        return inputs
+    prepared = np.empty(array.size, object)
+    for index, contents in enumerate(array.ravel()):
+        prepared[index] = prepare(contents, most_pixels, index)
+    return {**inputs, name: prepared.reshape(array.shape)}
 
 
-def _pictures_in(inputs: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """The picture files in a request's tensors, plain or inside `tf.Example`s."""
-    yield from inputs.get(IMAGE_BYTES, np.array([])).ravel()
-    if list(inputs) == ["inputs"] and inputs["inputs"].dtype == object:
-        for serialized in inputs["inputs"].ravel():
-            with contextlib.suppress(DecodeError):  # TensorFlow reports it
-                features = tf.train.Example.FromString(serialized).features.feature
-                yield from features[IMAGE_BYTES].bytes_list.value
+def check_picture(contents: bytes, most_pixels: int, index: int = 0) -> None:
+    """Raises a `ServingError` for contents that are not a picture, or too large a one.
+
+    Reads their header, and inflates a PNG where that might take seconds.
+    """
+    _, (width, height), fault, kind = examine_bytes(contents)
+    if kind is None:
+        raise ServingError(
+            f"{IMAGE_BYTES} {index} is not a picture. Accepted are JPEG, PNG, GIF, BMP "
+            'and WebP files and others that Pillow reads, sent as {"b64": ...} in '
+            "the standard alphabet"
+        )
+    if width * height > most_pixels:
+        raise ServingError(
+            f"{IMAGE_BYTES} {index} has {width * height:,} pixels; at most "
+            f"{most_pixels:,} are accepted",
+            413,
+        )
+    if fault:
+        raise ServingError(f"{IMAGE_BYTES} {index} can't be read: {fault}")
+
+
+def _decodable(contents: bytes, most_pixels: int, index: int) -> bytes:
+    check_picture(contents, most_pixels, index)
+    try:
+        return as_decodable_bytes(contents)
+    except ValueError as error:
+        raise ServingError(f"{IMAGE_BYTES} {index} can't be read: {error}") from None
+
+
+def _example(serialized: bytes, most_pixels: int, index: int) -> bytes:
+    """A serialized `tf.Example` with decodable pictures.
+
+    It is written anew: TensorFlow's own parser may find another picture than
+    protobuf's in a message that has a feature twice.
+    """
+    try:
+        example = tf.train.Example.FromString(serialized)
+    except DecodeError as error:  # TensorFlow might read one whose text is not UTF-8
+        raise ServingError(f"Could not parse example {index}: {error}") from None
+    example.DiscardUnknownFields()
+    if IMAGE_BYTES in example.features.feature:
+        value = example.features.feature[IMAGE_BYTES].bytes_list.value
+        value[:] = [_decodable(contents, most_pixels, index) for contents in value]
+    return example.SerializeToString()

@@ -18,7 +18,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from keras_inception.export.signatures import DEFAULT, IMAGE_BYTES, pixels_of
 from keras_inception.outputs import MAIN
 from keras_inception.server.batch_queue import Arrays
-from keras_inception.server.examples import GraphOps
+from keras_inception.server.graph_ops import GraphOps
 from keras_inception.server.limits import ServingError
 from keras_inception.server.saved_models import Function, Loaded
 

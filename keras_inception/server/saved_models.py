@@ -18,7 +18,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.outputs import MAIN
 from keras_inception.server.batch_queue import Arrays
-from keras_inception.server.examples import GraphOps
+from keras_inception.server.graph_ops import GraphOps
 
 Function = Callable[[Arrays], Arrays]
 
@@ -94,11 +94,15 @@ def _signature(session: tf.compat.v1.Session, definition: SignatureDef) -> Funct
     def run(inputs: Arrays) -> Arrays:
         values = dict(zip(fetches, call(*(inputs[key] for key in feeds)), strict=True))
         return {
-            key: np.asarray(values[info.name])
-            for key, info in definition.outputs.items()
+            key: _array(values[info.name]) for key, info in definition.outputs.items()
         }
 
     return run
+
+
+def _array(value: np.ndarray | bytes) -> np.ndarray:
+    """An output; a scalar string comes as bytes, whose zeros at the end NumPy drops."""
+    return np.array(value, object if isinstance(value, bytes) else None)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from google.protobuf.json_format import MessageToDict
 from keras_inception.export import warmup
 from keras_inception.export.signatures import DEFAULT
 from keras_inception.server.batch_queue import Arrays, BatchQueue
-from keras_inception.server.examples import canonical
 from keras_inception.server.limits import Batching, ServingError, from_tensorflow
 from keras_inception.server.pictures import check_pictures
 from keras_inception.server.runtimes import load
@@ -78,9 +77,9 @@ class Servable:
         name = self.known(signature)
         inputs = self._complete(name, inputs)
         if self._ops.decodes_pictures:
-            if self._ops.parses_examples:
-                inputs = canonical(inputs)
-            check_pictures(inputs, self._picture_pixels)
+            inputs = check_pictures(
+                inputs, self._picture_pixels, self._ops.parses_examples
+            )
         try:
             return self._batched.get(name, self._functions[name])(inputs)
         except tf.errors.OpError as error:

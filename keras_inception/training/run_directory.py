@@ -61,6 +61,7 @@ class RunDirectory:
     """The files of one training run.
 
         runs/NAME/config.json   every setting of the run
+                  pictures.csv  the files it learned from, with class, split and size
                   history.csv   one line per epoch: loss and accuracy of every output
                   model.keras   the epoch with the best `val_main_accuracy`
                   latest.keras  the last finished epoch, from which a run resumes
@@ -76,6 +77,7 @@ class RunDirectory:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config = self.path / "config.json"
+        self.pictures = self.path / "pictures.csv"
         self.history = self.path / "history.csv"
         self.model = self.path / "model.keras"
         self.latest = self.path / "latest.keras"
