@@ -75,16 +75,15 @@ class Servable:
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """The outputs of a signature by name."""
         name = self.known(signature)
-        inputs = self._complete(name, inputs)
+        given = self._complete(name, inputs)
         if self._ops.decodes_pictures:
-            inputs = check_pictures(
-                inputs, self._picture_pixels, self._ops.parses_examples
-            )
+            pixels, parses = self._picture_pixels, self._ops.parses_examples
+            given = dict(check_pictures(given, pixels, parses))
         try:
-            return self._batched.get(name, self._functions[name])(inputs)
+            return self._batched.get(name, self._functions[name])(given)
         except tf.errors.OpError as error:
             fault = from_tensorflow(error)
-            if unfit := self._unfit(name, inputs):
+            if unfit := self._unfit(name, given):
                 raise ServingError(f"{unfit}: {fault}", fault.status) from error
             raise fault from error
 
