@@ -1,8 +1,8 @@
 """TF Serving's request messages to models, and their answers to messages.
 
-The rules are those of predict_util.cc, classification_service.cc,
-regression_service.cc, get_model_metadata_impl.cc and get_model_status_impl.cc. A request
-that breaks one raises a `ServingError`.
+The rules are those of predict_util.cc, classifier.cc, regressor.cc,
+get_model_metadata_impl.cc and get_model_status_impl.cc. A request that breaks one
+raises a `ServingError`.
 """
 
 from typing import Any
