@@ -19,7 +19,7 @@ The map, each line standing on those above it:
     optimizers    freezing, and learning rates by layer
     googlenet     `GoogLeNet()`
     defaults      the network, input size and augmentation that suit some pictures
-    early_exit, evaluation, gradients, training   what to do with a model
+    early_exit, evaluation, gradients, attribution, training   what to do with a model
     data, export, server   pictures in, versions out, answers over HTTP
 
 `data`, `export` and `server` need TensorFlow; everything else runs on every backend of
@@ -40,6 +40,7 @@ from keras_inception.architecture import (
     GOOGLENET_TORCHVISION,
     Architecture,
 )
+from keras_inception.attribution import AttributionRow, LossAttribution
 from keras_inception.early_exit import EarlyExit
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
@@ -63,6 +64,7 @@ __all__ = [
     "GOOGLENET_SMALL",
     "GOOGLENET_TORCHVISION",
     "Architecture",
+    "AttributionRow",
     "AuxiliaryHead",
     "DeeplySupervised",
     "EarlyExit",
@@ -70,6 +72,7 @@ __all__ = [
     "GradientFlow",
     "GradientRow",
     "LocalResponseNormalization",
+    "LossAttribution",
     "attach_auxiliary",
     "data",
     "detach_auxiliary",

@@ -48,6 +48,13 @@ def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Var
     return list(optimizer._trainable_variables)
 
 
+def decays_weight(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> bool:
+    """Whether an optimizer's own `weight_decay` applies to a variable."""
+    return bool(optimizer.weight_decay) and optimizer._use_weight_decay(variable)
+
+
 def owner_of(variable: keras.Variable) -> tuple[str, str]:
     """Returns a variable's layer and role: `("conv1_7x7_s2", "kernel")`."""
     # Keras puts the model's name before the layer's in some paths only.
@@ -61,8 +68,9 @@ def random_states(model: keras.Model) -> list[keras.Variable]:
 
 
 def is_distributed(model: keras.Model) -> bool:
-    """Whether a model was made under a `tf.distribute` strategy (TensorFlow only)."""
-    return model._distribute_strategy is not None
+    """Whether a model was made for several devices, by TensorFlow or by Keras."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return strategy is not None or keras.distribution.distribution() is not None
 
 
 def steps_to(*tensors: keras.KerasTensor) -> list[Step]:

@@ -41,6 +41,7 @@ class TrainConfig:
     mixed_precision: Literal["float16", "bfloat16"] | None = None
     jit_compile: bool | None = None
     gradients: bool = False
+    attribution: bool = False
     profile: tuple[int, int] | None = None
     mirror: bool | None = None
     class_weights: Literal["balanced"] | None = None

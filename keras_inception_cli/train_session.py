@@ -14,6 +14,7 @@ import keras
 
 import keras_inception as ki
 from keras_inception import data, training
+from keras_inception.attribution import explain_attribution, write_attribution
 from keras_inception.defaults import input_size_of
 from keras_inception.training import Devices, RunConfig, RunDirectory
 from keras_inception_cli.console import quiet_start
@@ -190,6 +191,12 @@ def train_job(
         sample = data.sample(source, source.train, 16, size)
         callbacks.append(ki.GradientFlow(*sample, directory.tensorboard))
 
+    attribution = None
+    if config.attribution:
+        account = (job.state or {}).get("attribution")
+        attribution = ki.LossAttribution(directory.tensorboard, account)
+        callbacks.append(attribution)
+
     def stop_if_bad(batch: int, logs: dict) -> None:
         if source.bad.too_many:
             job.model.stop_training = True
@@ -214,7 +221,7 @@ def train_job(
             )
         )
 
-    return training.train(
+    result = training.train(
         job.model,
         job.train,
         job.validation,
@@ -227,6 +234,12 @@ def train_job(
         report=report,
         state=job.state,
     )
+    if attribution is not None:
+        title = f"Which loss moved the weights of {job.model.name}, {source.name}"
+        write_attribution(directory.path, attribution.rows, title)
+        for sentence in explain_attribution(attribution.rows):
+            print(sentence)
+    return result
 
 
 def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConfig:

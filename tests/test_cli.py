@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import colorful_folders, small_supervised
+from conftest import colorful_folders, logged, small_supervised
 from PIL import Image
 
 import keras_inception_cli
@@ -645,3 +645,32 @@ def test_the_process_is_quiet_and_fails_with_a_status(tmp_path):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "There is no folder" in done.stderr
+
+
+@pytest.mark.slow
+def test_train_keeps_account_of_the_losses_and_resumes_it(
+    colors, tmp_path, monkeypatch, capsys
+):
+    begin = training.Progress.on_epoch_begin
+
+    def interrupt(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    words = ["train", colors, "--runs", tmp_path, "--width", 0.0625, "--epochs", 3]
+    words += ["--batch-size", 8, "--attribution"]
+    assert command(*words, "--name", "whole") == 0
+    assert "Of the way that conv1_3x3 went, " in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Progress, "on_epoch_begin", interrupt)
+        assert command(*words, "--name", "again") == 130
+    assert command("train", "--runs", tmp_path, "--name", "again", "--resume") == 0
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    for file in ("history.csv", "attribution.csv"):
+        assert (again / file).read_text() == (whole / file).read_text()
+    assert (whole / "attribution.png").stat().st_size > 1000
+    log = logged(whole / "tensorboard")
+    assert log["attribution/aux_4a"]["attribution_share/conv1_3x3"] == [1, 2, 3]
+    assert command(*words, "--name", "no", "--accumulate", 2) == 1
+    assert "accumulated over several steps" in capsys.readouterr().err

@@ -192,7 +192,7 @@ def test_models_come_and_go(directory, tmp_path):
     (tmp_path / "later/1").mkdir(parents=True)
     models.update()
     assert models.ready()
-    with pytest.raises(ValueError, match="platform. For model roses it was onnx"):
+    with pytest.raises(ValueError, match="For model roses it was onnx"):
         models.configure([ModelConfig("roses", tmp_path / "roses")])
     models.configure([roses])
     models.update()

@@ -165,13 +165,14 @@ LAYERS = [
     "weights optimizers",
     "googlenet",
     "gradients early_exit evaluation",
+    "attribution",
     "training",
     "data",
     "export",
     "server",
 ]
 LAYER_OF = {room: layer for layer, line in enumerate(LAYERS) for room in line.split()}
-LAYER_OF["__init__"] = LAYER_OF["evaluation"]  # `import keras_inception` brings these
+LAYER_OF["__init__"] = LAYER_OF["attribution"]  # `import keras_inception` brings these
 
 
 def room_of(name):

@@ -351,7 +351,7 @@ def save_probe(path, identity: int) -> None:
 
 
 def test_two_models_do_not_share_a_batch(tmp_path):
-    """TensorFlow has one queue per name scope; `batched` relies on that."""
+    """And a model of others is batched on request only."""
     for identity in range(2):
         save_probe(tmp_path / str(identity), identity)
 
@@ -367,11 +367,12 @@ def test_two_models_do_not_share_a_batch(tmp_path):
             answers = list(pool.map(one, range(32)))
         return answers[::2], answers[1::2]
 
-    for identity, answers in enumerate(ask_both(Batching(micros=500_000))):
+    for identity, answers in enumerate(ask_both(Batching(micros=500_000, every=True))):
         assert {model for _, model in answers} == {identity}
         assert max(rows for rows, _ in answers) > 1  # they were batched at all
-    for identity, answers in enumerate(ask_both(None)):
-        assert set(answers) == {(1, identity)}
+    for batching in (None, Batching(micros=100_000)):
+        for identity, answers in enumerate(ask_both(batching)):
+            assert set(answers) == {(1, identity)}
 
 
 def test_a_request_larger_than_a_batch_is_answered(port, images, expected):

@@ -27,24 +27,22 @@ class BatchQueue:
         self._open: _Batch | None = None
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        """The function's outputs for some rows; more than a batch takes run alone."""
-        rows = _rows(inputs)
-        if not 0 < rows <= self._batching.rows:
+        """The function's outputs for some rows."""
+        rows, most = _rows(inputs), self._batching.rows
+        if rows > most:
+            return self._in_parts(inputs, rows)
+        if rows == 0:
             return self._run(inputs)
         kind = {name: (a.dtype, a.shape[1:]) for name, a in inputs.items()}
         with self._lock:
             batch = self._open
-            leads = (
-                batch is None
-                or batch.kind != kind
-                or batch.rows + rows > self._batching.rows
-            )
+            leads = batch is None or batch.kind != kind or batch.rows + rows > most
             if batch is None or leads:
                 if batch is not None:
                     batch.full.set()
                 batch = self._open = _Batch(kind)
             start = batch.add(inputs, rows)
-            if batch.rows == self._batching.rows:
+            if batch.rows == most:
                 batch.full.set()
         if leads:
             self._lead(batch)
@@ -55,6 +53,18 @@ class BatchQueue:
                 raise batch.error
             return self._run(inputs)
         return {name: a[start : start + rows] for name, a in batch.outputs.items()}
+
+    def _in_parts(self, inputs: Arrays, rows: int) -> Arrays:
+        """Bounds the memory of a large request: one batch after the other."""
+        parts = []
+        for start in range(0, rows, self._batching.rows):
+            part = slice(start, start + self._batching.rows)
+            parts.append(self({name: array[part] for name, array in inputs.items()}))
+        found = {name: [part[name] for part in parts] for name in parts[0]}
+        sizes = {sum(len(a) if a.ndim else 0 for a in f) for f in found.values()}
+        if sizes != {rows}:
+            return self._run(inputs)
+        return {name: np.concatenate(arrays) for name, arrays in found.items()}
 
     def _lead(self, batch: "_Batch") -> None:
         try:

@@ -147,10 +147,10 @@ _MISSING = """
 name: "keras_inception/serving_config.proto" package: "keras_inception"
 syntax: "proto3" dependency: "google/protobuf/wrappers.proto"
 message_type { name: "BatchingParameters"
-  field { name: "max_batch_size" number: 1 INT64 }
-  field { name: "batch_timeout_micros" number: 2 INT64 }
-  field { name: "max_enqueued_batches" number: 3 INT64 }
-  field { name: "num_batch_threads" number: 4 INT64 }
+  field { name: "max_batch_size" number: 1 NUMBER }
+  field { name: "batch_timeout_micros" number: 2 NUMBER }
+  field { name: "max_enqueued_batches" number: 3 NUMBER }
+  field { name: "num_batch_threads" number: 4 NUMBER }
   field { name: "thread_pool_name" number: 5 type: TYPE_MESSAGE
           type_name: ".google.protobuf.StringValue" }
   field { name: "allowed_batch_sizes" number: 6 type: TYPE_INT64
@@ -158,7 +158,7 @@ message_type { name: "BatchingParameters"
   field { name: "pad_variable_length_inputs" number: 7 type: TYPE_BOOL }
   field { name: "enable_large_batch_splitting" number: 8 type: TYPE_MESSAGE
           type_name: ".google.protobuf.BoolValue" }
-  field { name: "max_execution_batch_size" number: 9 INT64 }
+  field { name: "max_execution_batch_size" number: 9 NUMBER }
 }
 message_type { name: "PrometheusConfig"
   field { name: "enable" number: 1 type: TYPE_BOOL }
@@ -168,7 +168,7 @@ message_type { name: "MonitoringConfig"
   field { name: "prometheus_config" number: 1 type: TYPE_MESSAGE
           type_name: ".keras_inception.PrometheusConfig" }
 }
-""".replace("INT64", 'type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value"')
+""".replace("NUMBER", 'type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value"')
 
 
 def _build() -> dict[str, type[Message]]:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,8 @@ def serve(
                 if model_config_file is not None and config_poll_seconds > 0:
                     stack.enter_context(repeating(config_poll_seconds, reload))
                 server.run(sockets=[listening])
+            if server.lifespan.should_exit:  # uvicorn has printed why
+                raise RuntimeError("The server did not start.")
         finally:
             signal.signal(signal.SIGTERM, before)
 
@@ -220,7 +223,8 @@ def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens at an address, with IPv4 beside IPv6 where it is ::."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, *_, address = found[0]
+        # localhost is 127.0.0.1 before it is ::1
+        family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         both = host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(
             address[:2], family=family, dualstack_ipv6=both, backlog=2048
@@ -248,7 +252,16 @@ def _credentials(
 ) -> grpc.ServerCredentials | None:
     if certificate is None:
         return None
-    chain, key = (Path(file).read_bytes() for file in certificate)
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate, password="")
+        chain, key = (Path(file).read_bytes() for file in certificate)
+    except OSError as error:  # an SSLError is one
+        reason = error.strerror or str(error)
+        raise OSError(
+            f"{certificate[0]} and {certificate[1]} are not a certificate and its key "
+            f"in PEM form: {reason}"
+        ) from None
     return grpc.ssl_server_credentials([(key, chain)])
 
 

@@ -14,13 +14,15 @@ from keras_inception.files import write_whole
 from keras_inception.graph import random_states
 
 STATE, SEEDS = "run_state.json", "run_seeds.npz"
+ATTRIBUTION = "run_attribution.npz"
 
 
 def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
     """Writes a `.keras` file that also holds what training needs to resume.
 
     Keras saves weights, optimizer and compile arguments; this adds the states of
-    dropout's random generators and `state`. Writes the file whole or not at all.
+    dropout's random generators, the account of `LossAttribution` if there is one, and
+    `state`. Writes the file whole or not at all.
 
     Args:
         model: A compiled model.
@@ -31,14 +33,19 @@ def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
         OSError: If the file cannot be written; an earlier file stays intact.
     """
     path = Path(path)
-    seeds = io.BytesIO()
-    values = map(keras.ops.convert_to_numpy, random_states(model))
-    np.savez(seeds, **{str(index): value for index, value in enumerate(values)})
+    states = enumerate(random_states(model))
+    arrays = {SEEDS: {str(index): variable for index, variable in states}}
+    if ledger := getattr(model, "attribution_ledger", None):
+        arrays[ATTRIBUTION] = {v.name: v for v in ledger.variables}
 
     def write(partial):
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(SEEDS, seeds.getvalue())
+            for name, variables in arrays.items():
+                values = map(keras.ops.convert_to_numpy, variables.values())
+                contents = io.BytesIO()
+                np.savez(contents, **dict(zip(variables, values, strict=True)))
+                archive.writestr(name, contents.getvalue())
             archive.writestr(STATE, json.dumps(state))
 
     try:
@@ -48,10 +55,17 @@ def save_checkpoint(model: keras.Model, path: str | Path, state: dict) -> None:
 
 
 def load_checkpoint(path: str | Path) -> tuple[keras.Model, dict]:
-    """Loads a checkpoint's model, compiled as it was, and the run's state."""
+    """Loads a checkpoint's model, compiled as it was, and the run's state.
+
+    The state has the arrays of `LossAttribution.state` as `attribution`, if it kept an
+    account.
+    """
     state = checkpoint_state(path)
     with zipfile.ZipFile(path) as archive:
         seeds = np.load(io.BytesIO(archive.read(SEEDS)))
+        if ATTRIBUTION in archive.namelist():
+            arrays = np.load(io.BytesIO(archive.read(ATTRIBUTION)))
+            state["attribution"] = dict(arrays)
     model = keras.saving.load_model(path)
     for index, variable in enumerate(random_states(model)):
         variable.assign(seeds[str(index)])

@@ -66,6 +66,7 @@ class RunDirectory:
                   model.keras   the epoch with the best `val_main_accuracy`
                   latest.keras  the last finished epoch, from which a run resumes
                   tensorboard/  for `tensorboard --logdir runs`
+                  attribution.csv, attribution.png   with `train --attribution`
                   result.json   written last: the run is finished
 
     `RunDirectory.create` makes one for a new run, `RunDirectory.open` finds one.
