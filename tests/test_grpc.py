@@ -161,14 +161,15 @@ def server(model, tmp_path_factory):
     words = [sys.executable, "-m", "keras_inception_cli", "serve", "--port", "0"]
     words += ["--model-config-file", root / "models.config", "--grpc-port", str(port)]
     words += ["--model-config-file-poll-seconds", "0.2", "--access-log"]
-    log = (root / "log").open("w")
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT
-    )
-    lines = [process.stdout.readline() for _ in range(10)]
-    assert lines[-1] == f"  for gRPC      127.0.0.1:{port}\n", (
-        root / "log"
-    ).read_text()
+    with (root / "out").open("w") as out, (root / "err").open("w") as err:
+        process = subprocess.Popen(words, stdout=out, stderr=err, cwd=ROOT)
+
+    def printed(name):
+        return (root / name).read_text()
+
+    wait_for(lambda: printed("out").count("\n") == 10 or process.poll() is not None)
+    lines = printed("out").splitlines()
+    assert lines[-1] == f"  for gRPC      127.0.0.1:{port}", printed("err")
     assert lines[0] == "serving insects, version 1, 2\n"
     assert lines[6].startswith("serving later, version none yet, waiting for one in /")
     url = re.search(r"http://[\d.]+:\d+", lines[1]).group()
@@ -176,11 +177,10 @@ def server(model, tmp_path_factory):
     with grpc.insecure_channel(f"127.0.0.1:{port}", sizes) as channel:
         yield Server(root, url, channel)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert (root / "log").read_text() == ""
-    assert '"POST /v1/models/insects:predict HTTP/1.1" 200' in out
-    assert '"gRPC Predict HTTP/2" 200' in out
+    assert process.wait(60) == 0
+    assert printed("err") == ""
+    assert '"POST /v1/models/insects%3Apredict HTTP/1.1" 200' in printed("out")
+    assert '"gRPC Predict HTTP/2" 200' in printed("out")
 
 
 def request_of(name="insects", signature="", version=None, label=None, **inputs):
@@ -232,10 +232,8 @@ def test_a_model_without_a_version_is_waited_for(server):
     server.configure()  # it goes again, and the file may be broken for a while
     wait_for(lambda: "END" in server.rest("/v1/models/later")[1])
     (server.root / "models.config").write_text("model_config_list {")
-    wait_for(lambda: "in text form" in (server.root / "log").read_text())
+    wait_for(lambda: "in text form" in (server.root / "out").read_text())
     server.configure()
-    with (server.root / "log").open("r+") as log:
-        log.truncate()
     assert server.rest("/v1/models/insects")[0] == 200
 
 

@@ -122,7 +122,7 @@ def test_batching_and_monitoring_files(tmp_path):
         (["--model-config-file", "{tmp}/f", "--name", "x"], "--name belongs to a DIR"),
         (["{tmp}/model/1"], "model/1 is a version; serve the directory that holds it"),
         (["{tmp}"], "holds directories of versions. Serve one of model"),
-        (["{tmp}/model", "--label", "a=9", "--port", "0"], "is for version 9 of model"),
+        (["{tmp}/model", "--label", "a=9", "--port", "0"], "is for version 9 of "),
         (["{tmp}/model", "--port", "{taken}"], "port {taken}: Address already in use"),
         (
             ["{tmp}/model", "--port", "0", "--grpc-port", "{taken}"],
