@@ -170,7 +170,7 @@ def server(model, tmp_path_factory):
     wait_for(lambda: printed("out").count("\n") == 10 or process.poll() is not None)
     lines = printed("out").splitlines()
     assert lines[-1] == f"  for gRPC      127.0.0.1:{port}", printed("err")
-    assert lines[0] == "serving insects, version 1, 2\n"
+    assert lines[0] == "serving insects, version 1, 2"
     assert lines[6].startswith("serving later, version none yet, waiting for one in /")
     url = re.search(r"http://[\d.]+:\d+", lines[1]).group()
     sizes = [("grpc.max_receive_message_length", -1)]
