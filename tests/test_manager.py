@@ -7,7 +7,8 @@ import pytest
 
 from keras_inception.server import Manager, ModelConfig, Models
 from keras_inception.server.limits import ServingError
-from keras_inception.server.manager import ModelSpec, versions_in
+from keras_inception.server.manager import ModelSpec
+from keras_inception.server.version_policy import versions_in
 
 
 @pytest.fixture

@@ -12,12 +12,21 @@ from conftest import small_pictures, small_supervised
 
 import keras_inception as ki
 import keras_inception_cli
-from keras_inception.server import Batching, ModelConfig, read_batching
+from keras_inception.server import (
+    Batching,
+    Limits,
+    ModelConfig,
+    Models,
+    read_batching,
+)
 from keras_inception.server.batch_queue import BatchQueue
 from keras_inception.server.limits import ServingError
+from keras_inception.server.manager import ModelSpec
+from keras_inception.server.metrics import Metrics
 from keras_inception.server.model_config import read_metrics_path, read_models
 from keras_inception.server.runtimes import runtime_of
 from keras_inception.server.servable import Servable
+from keras_inception.server.workers import Workers
 
 ONE = 'config { name: "a" base_path: "/m/a" model_platform: "tensorflow" %s }'
 
@@ -208,6 +217,32 @@ def exported(model, tmp_path_factory):
     for name in ("onnx", "openvino"):
         ki.export.export_format(model, root / name, name)
     return root
+
+
+def test_exits_are_counted(tmp_path):
+    spec = tf.TensorSpec((None, 2), tf.float32, "images")
+
+    @tf.function(input_signature=[spec])
+    def answer(images):
+        names = tf.where(images[:, 0] > 0.5, "aux", "main")
+        return {"main": images, "exit": names}
+
+    signatures = {"serving_default": answer}
+    tf.saved_model.save(tf.Module(), str(tmp_path / "1"), signatures=signatures)
+    (tmp_path / "1/model_card.md").touch()  # as if exported by this package
+    models = Models(
+        [ModelConfig("m", tmp_path)],
+        lambda path, runtime: Servable(path, Batching(), 1, runtime),
+    )
+    models.update()
+    images = np.array([[1, 0], [0, 1], [1, 0]], "float32")
+    with models.servable(ModelSpec("m")) as (_, servable):
+        for _ in range(2):
+            servable.predict("", {"images": images})
+    text = Metrics(models, Workers(Limits())).text().decode()
+    for name, count in (("aux", 4), ("main", 2)):
+        labels = f'{{exit="{name}",model="m",version="1"}}'
+        assert f"keras_inception_exits_total{labels} {count}.0" in text
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])

@@ -13,6 +13,7 @@ one works with the other. From the model to the sockets:
     runtimes        recognizes which of the two a version is for
     servable        one loaded version, which predicts in shared batches
     classify        classify and regress, for signatures that take examples
+    version_policy  which versions are there, and which are to be served
     manager         the versions of a model: which are loaded, and which one answers
     models          the models by name
     model_config    TF Serving's configuration files
@@ -25,7 +26,9 @@ one works with the other. From the model to the sockets:
     connections     closes connections whose requests do not begin or do not end
     rest            the REST API as an ASGI application, with a page for people
     grpc_tensors    TensorProto messages to arrays and back
+    grpc_messages   gRPC's messages: requests to models, answers to messages
     grpc_service    the gRPC services
+    addresses       sockets, ports and certificates
     startup         loads, listens, and stops on signals
 
 Only json_*, bodies, connections, rest and startup know that requests arrive as JSON
@@ -33,11 +36,12 @@ over HTTP, and only grpc_* and startup that they arrive over gRPC.
 """
 
 from keras_inception.server.limits import Batching, Limits
-from keras_inception.server.manager import Manager, ModelConfig
+from keras_inception.server.manager import Manager
 from keras_inception.server.model_config import read_batching, read_metrics_path
 from keras_inception.server.models import Models
 from keras_inception.server.rest import build_app
 from keras_inception.server.startup import serve
+from keras_inception.server.version_policy import ModelConfig
 
 __all__ = [
     "Batching",

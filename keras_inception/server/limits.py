@@ -34,7 +34,7 @@ class Batching:
     """How rows of concurrent requests are combined into batches.
 
     Attributes:
-        rows: Most rows in a batch. A request with more is answered alone.
+        rows: Most rows in a batch. A request with more runs in several.
         micros: Microseconds that an idle server waits for more requests. While a batch
             runs, the next one gathers in any case.
         threads: Batches of a signature that run at once. With two, one decodes its

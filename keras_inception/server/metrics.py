@@ -5,9 +5,12 @@ prometheus_exporter.cc prints them.
 """
 
 import re
+from collections.abc import Iterator
 
 import grpc
 import prometheus_client
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from keras_inception.server.models import Models
 from keras_inception.server.workers import Workers
@@ -17,12 +20,30 @@ _SUFFIX = re.compile(rb"^((?:# \w+ )?:tensorflow:serving:\w+)_total\b", re.M)
 _CREATED = re.compile(rb"^(?:# \w+ )?:tensorflow:serving:\w+_created\b.*\n", re.M)
 
 
+class _Exits(Collector):
+    """Rows that each early exit answered, by the versions that are served."""
+
+    def __init__(self, models: Models):
+        self._models = models
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        labels = ("model", "version", "exit")
+        help = "Rows that each exit answered."
+        family = CounterMetricFamily("keras_inception_exits", help, labels=labels)
+        for manager in self._models.managers():
+            for number, exits in manager.exits().items():
+                for name, count in dict(exits).items():
+                    family.add_metric((manager.name, str(number), name), count)
+        yield family
+
+
 class Metrics:
     """Counts and times requests."""
 
     def __init__(self, models: Models, workers: Workers):
         self._models = models
         registry = self._registry = prometheus_client.CollectorRegistry()
+        registry.register(_Exits(models))
         self._requests = prometheus_client.Counter(
             "keras_inception_requests",
             "Requests by method and HTTP status.",

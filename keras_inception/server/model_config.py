@@ -22,8 +22,8 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 )
 
 from keras_inception.server.limits import Batching
-from keras_inception.server.manager import ModelConfig
 from keras_inception.server.runtimes import FILES
+from keras_inception.server.version_policy import ModelConfig
 
 METRICS_PATH = "/monitoring/prometheus/metrics"  # prometheus_exporter.cc
 

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from keras_inception.server.manager import Manager, ModelConfig, ModelSpec
+from keras_inception.server.manager import Manager, ModelSpec
 from keras_inception.server.servable import Servable
+from keras_inception.server.version_policy import ModelConfig
 
 
 class Load(Protocol):

@@ -1,5 +1,7 @@
 """One loaded version of a model, which answers requests from many threads."""
 
+import threading
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +25,7 @@ class Servable:
 
     Attributes:
         definitions: TensorFlow's `SignatureDef` of each signature, by name.
+        exits: How many rows each exit has answered.
     """
 
     def __init__(
@@ -34,8 +37,11 @@ class Servable:
     ):
         loaded = load(path, runtime)
         self.definitions = loaded.definitions
+        self.exits: Counter[str] = Counter()
         self._functions = loaded.functions
         self._ops = loaded.ops
+        self._ours = loaded.rows_are_independent
+        self._counting = threading.Lock()
         self._picture_pixels = picture_pixels
         self._batched = {
             name: BatchQueue(function, batching)
@@ -75,18 +81,24 @@ class Servable:
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """The outputs of a signature by name."""
         name = self.known(signature)
-        inputs = self._complete(name, inputs)
+        given = self._complete(name, inputs)
         if self._ops.decodes_pictures:
-            inputs = check_pictures(
-                inputs, self._picture_pixels, self._ops.parses_examples
-            )
+            pixels, parses = self._picture_pixels, self._ops.parses_examples
+            given = dict(check_pictures(given, pixels, parses))
         try:
-            return self._batched.get(name, self._functions[name])(inputs)
+            outputs = self._batched.get(name, self._functions[name])(given)
         except tf.errors.OpError as error:
             fault = from_tensorflow(error)
-            if unfit := self._unfit(name, inputs):
+            if unfit := self._unfit(name, given):
                 raise ServingError(f"{unfit}: {fault}", fault.status) from error
             raise fault from error
+        if name in self._ours and "exit" in outputs:
+            names, counts = np.unique(outputs["exit"].astype(str), return_counts=True)
+            with self._counting:
+                self.exits.update(
+                    dict(zip(names.tolist(), counts.tolist(), strict=True))
+                )
+        return outputs
 
     def known(self, signature: str) -> str:
         """A signature's full name; raises a `ServingError` if there is none."""

@@ -3,25 +3,30 @@
 import contextlib
 import logging
 import signal
-import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import grpc
 import uvicorn
 
+from keras_inception.server.addresses import (
+    Certificate,
+    credentials,
+    grpc_address,
+    listen,
+    url,
+)
 from keras_inception.server.connections import IDLE_SECONDS, Protocol
 from keras_inception.server.grpc_service import grpc_door
 from keras_inception.server.limits import Batching, Limits
-from keras_inception.server.manager import Manager, ModelConfig, versions_in
+from keras_inception.server.manager import Manager
 from keras_inception.server.metrics import Metrics
 from keras_inception.server.model_config import METRICS_PATH, read_models
 from keras_inception.server.models import Models, repeating
 from keras_inception.server.rest import build_app
 from keras_inception.server.runtimes import runtime_of
 from keras_inception.server.servable import Servable
+from keras_inception.server.version_policy import ModelConfig, versions_in
 from keras_inception.server.workers import Workers
 
 _log = logging.getLogger(__name__)
@@ -43,7 +48,7 @@ def serve(
     poll_seconds: float = 1.0,
     config_poll_seconds: float = 0.0,
     metrics_path: str | None = METRICS_PATH,
-    certificate: tuple[str | Path, str | Path] | None = None,
+    certificate: Certificate | None = None,
     origins: Sequence[str] = (),
     access_log: bool = False,
     started: Callable[[str, list[Manager], str], None] | None = None,
@@ -93,9 +98,9 @@ def serve(
         return Servable(path, batching, limits.picture_pixels, runtime)
 
     models = Models(configs(), load)
-    credentials = _credentials(certificate)  # before minutes of loading
-    with _listen(host, port) as listening:
-        grpc_address = _grpc_address(host, grpc_port)
+    grpc_credentials = credentials(certificate)  # before minutes of loading
+    with listen(host, port) as listening:
+        grpc_at = grpc_address(host, grpc_port)
         models.update()
         for manager in models.managers():
             _check(manager)
@@ -105,15 +110,13 @@ def serve(
         @contextlib.asynccontextmanager
         async def lifespan(app: Any) -> AsyncIterator[None]:
             async with contextlib.AsyncExitStack() as stack:
-                if grpc_address:
+                if grpc_at:
                     door = grpc_door(
-                        models, limits, workers, metrics, grpc_address, credentials
+                        models, limits, workers, metrics, grpc_at, grpc_credentials
                     )
                     await stack.enter_async_context(door)
                 if started:
-                    started(
-                        _url(listening, certificate), models.managers(), grpc_address
-                    )
+                    started(url(listening, certificate), models.managers(), grpc_at)
                 yield
 
         def reload() -> None:
@@ -217,58 +220,3 @@ def _check(manager: Manager) -> None:
                 f"Label {label!r} is for version {number} of {manager.name}, which is "
                 f"not served. Served are: {', '.join(map(str, available))}"
             )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address, with IPv4 beside IPv6 where it is ::."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        # localhost is 127.0.0.1 before it is ::1
-        family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        both = host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(
-            address[:2], family=family, dualstack_ipv6=both, backlog=2048
-        )
-    except OSError as error:
-        reason = (error.strerror or str(error)).split(" (")[0]
-        raise OSError(f"Can't listen on {host} port {port}: {reason}") from None
-
-
-def _grpc_address(host: str, port: int | None) -> str:
-    """Where gRPC is to listen: `""` if nowhere."""
-    if port == 0:
-        return ""
-    try:
-        _listen(host, port or 8500).close()
-    except OSError:
-        if port is None:  # nobody asked for it
-            return ""
-        raise
-    return f"{_bracketed(host)}:{port or 8500}"
-
-
-def _credentials(
-    certificate: tuple[str | Path, str | Path] | None,
-) -> grpc.ServerCredentials | None:
-    if certificate is None:
-        return None
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*certificate, password="")
-        chain, key = (Path(file).read_bytes() for file in certificate)
-    except OSError as error:  # an SSLError is one
-        reason = error.strerror or str(error)
-        raise OSError(
-            f"{certificate[0]} and {certificate[1]} are not a certificate and its key "
-            f"in PEM form: {reason}"
-        ) from None
-    return grpc.ssl_server_credentials([(key, chain)])
-
-
-def _url(listening: socket.socket, certificate: object) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http{'s' if certificate else ''}://{_bracketed(host)}:{port}"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
