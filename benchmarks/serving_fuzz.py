@@ -14,6 +14,7 @@ import gzip
 import io
 import itertools
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from benchmarks.serving import Server, pictures, request, serving
 # fmt: off
 STRANGE = [
     None, True, False, 0, -1, 1.5, 1e308, 16777217, 10**30, 2**31, 2**63, 2**64,
-    10**308, 10**400, 1e400, -1e400, float("nan"), "", "\0", "\ud800", "\udc00x", "é😀",
+    10**308, 10**400, 1e400, -1e400, math.nan, "", "\0", "\ud800", "\udc00x", "é😀",
     "b64", "x" * 10_000, [], {}, [[]], [[], []], [[1], [2, 3]], [[1], 2], [None],
     {"b64": ""}, {"b64": "?"}, {"b64": "AA="}, {"b64": 1}, {"b64": "AA==", "x": 1},
     {"": 1}, {"images": []}, {"image_bytes": "x"}, {"inputs": [{"b64": "CgA="}]},
@@ -44,6 +45,7 @@ PATHS = [
     "/versions/1:predict", f"/versions/{2**64}:predict", "/labels/x:predict",
     "?x:predict", f"/versions/{'0' * 40}1:classify", "%00:predict", "%ff:predict",
 ]
+SIGNATURES = ["serving_default", "serving_uint8", "serving_bytes", "classify", "none"]
 # fmt: on
 
 
@@ -160,7 +162,8 @@ def draw_request(chance: random.Random, files: list[bytes]) -> Drawn:
             {"signature_name": "classify", "inputs": [example(file, chance)]},
             {"instances": [[[[0.5] * 3] * side] * side]},
             {"signature_name": "serving_uint8", "inputs": [[[[5] * 3] * side] * side]},
-            {"inputs": {"images": [[[[1, 2, 3]]]]}, "context": {"a": [1, 2.5, "x"]}},
+            {"inputs": {"images": nested(chance)}, "context": {"a": [1, 2.5, "x"]}},
+            {"signature_name": chance.choice(SIGNATURES), "inputs": nested(chance)},
         )
     )
     path = ":classify" if "examples" in content else ":predict"
@@ -216,6 +219,14 @@ def example(file: bytes, chance: random.Random | None = None) -> dict[str, str]:
     if chance is not None and chance.random() < 0.5:
         serialized = damaged(chance, serialized)
     return {"b64": base64.b64encode(serialized).decode()}
+
+
+def nested(chance: random.Random) -> Any:
+    """A number, or lists of a shape that pictures may or may not have."""
+    value: Any = chance.choice((1, 2.5, 255, "x", math.nan))
+    for _ in range(chance.choice((0, 1, 2, 3, 4, 4, 4, 4, 5))):
+        value = [value] * chance.choice((0, 1, 1, 2, 3, 3, 4, 32, 33))
+    return value
 
 
 def replaced(chance: random.Random, content: Any) -> Any:

@@ -8,10 +8,13 @@ assumption made here, so that a change in Keras fails a test.
 import collections
 import functools
 import math
+import types
+import weakref
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
+from keras.src.trainers.compile_utils import CompileMetrics, MetricsList
 
 
 class Step(Protocol):
@@ -41,6 +44,58 @@ def mask_of(tensor: keras.KerasTensor) -> keras.KerasTensor | None:
 def compile_arguments(model: keras.Model) -> dict:
     """Returns the arguments that a compiled model was compiled with, by name."""
     return dict(model._compile_config.config)
+
+
+class LogDirections(MetricsList):
+    """Tells callbacks which logs of a model get better upwards and which downwards.
+
+    `EarlyStopping`, `ModelCheckpoint` and `ReduceLROnPlateau` look a log up by name
+    among the model's metrics, where Keras leaves out the name of the output. This lists
+    them under the names of the logs. Itself it is a metric only in form: it has no
+    values and adds no log.
+    """
+
+    def __init__(self, model: keras.Model, main: str):
+        keras.metrics.Metric.__init__(self, name="log_directions")
+        self._model, self._main = weakref.ref(model), main
+
+    @property
+    def metrics(self) -> list[types.SimpleNamespace]:
+        """The model's losses and metrics, by their names in the logs."""
+        model = self._model()
+        if model is None:
+            return []
+        directions = {f"{output}_loss": "down" for output in model.output}
+        for compiled in model.metrics:
+            if not isinstance(compiled, CompileMetrics) or not compiled.built:
+                continue
+            for of_output in compiled._flat_metrics + compiled._flat_weighted_metrics:
+                for metric in of_output.metrics if of_output else []:
+                    if hasattr(metric, "_direction"):
+                        output = of_output.output_name or self._main
+                        # Keras's name for a weighted one beside one of the same name
+                        weighted = f"{output}_weighted_{metric.name}"
+                        for name in (f"{output}_{metric.name}", weighted):
+                            directions[name] = metric._direction
+        return [
+            types.SimpleNamespace(name=name, _direction=direction)
+            for name, direction in directions.items()
+        ]
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return []
+
+    def reset_state(self) -> None:
+        pass
+
+    def result(self) -> dict[str, Any]:
+        return {}
+
+
+def is_legacy_config(config: dict) -> bool:
+    """Whether a functional model's config was made for Keras's old HDF5 format."""
+    return "module" not in config["layers"][0]
 
 
 def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:

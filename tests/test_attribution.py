@@ -11,7 +11,11 @@ import tensorflow as tf
 from conftest import small_pictures, small_supervised
 
 import keras_inception as ki
-from keras_inception.attribution import explain_attribution, write_attribution
+from keras_inception.attribution import (
+    explain_attribution,
+    read_attribution,
+    write_attribution,
+)
 from keras_inception.gradients import weights_by_stage
 from keras_inception.optimizers import LayerwiseSGD
 
@@ -262,6 +266,12 @@ def test_sentences_and_files(tmp_path):
     assert table.read_text().splitlines()[0] == (
         "stage,loss,share,path_share,cosine_to_main"
     )
+    again = read_attribution(table)
+    assert [row[:2] for row in again] == [row[:2] for row in rows]
+    assert again[0].share == pytest.approx(rows[0].share)
+    table.write_text("stage,loss,share\nfirst,main,much\n")
+    with pytest.raises(ValueError, match=r"attribution\.csv is damaged"):
+        read_attribution(table)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

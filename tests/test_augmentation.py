@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_inception as ki
-from keras_inception.data import augmentation, pictures
+from keras_inception.data import augmentation, decoding
 
 
 def windows(height, width, count=2000):
@@ -105,7 +105,7 @@ def augmented(kind, picture, key, side=32, **arguments):
     return augmentation.augmented(
         kind,
         lambda: tf.constant(picture),
-        lambda window, side: pictures.crop(tf.constant(picture), window),
+        lambda window, side: decoding.crop(tf.constant(picture), window),
         side,
         tf.constant(key, tf.int64),
         **arguments,
@@ -165,26 +165,6 @@ def test_paper_resizes_by_one_of_four_methods(monkeypatch):
         (method,) = (m for m, x in expected.items() if np.allclose(out, x, atol=0.1))
         used.add(method)
     assert used == set(expected)
-
-
-@pytest.mark.parametrize("size", [(100, 80), (500, 375), (1601, 1203)])
-def test_a_window_of_a_jpeg_equals_that_part_of_the_whole(tmp_path, size):
-    row, column = np.mgrid[: size[1], : size[0]]
-    smooth = np.stack([row * 255 / size[1], column * 255 / size[0], row * 0 + 90], -1)
-    Image.fromarray(smooth.astype("uint8")).save(tmp_path / "a.jpg", quality=95)
-    contents = tf.io.read_file(str(tmp_path / "a.jpg"))
-    part = (size[1] // 10, size[0] // 5, size[1] // 2, size[0] // 2)
-    window = lambda shape: tf.constant(part)  # noqa: E731
-    alone = pictures.decode_window(contents, window, 32)
-    whole = pictures.crop(pictures.decode(contents), window)
-    # decoded at a fraction of its size, but never below the requested one
-    assert min(alone.shape[:2]) >= min(32, min(part[2:]))
-    assert alone.shape[0] < 2 * 2 * 32 or alone.shape[0] == part[2] // 8
-    resized = [
-        tf.image.resize(tf.cast(x, tf.float32), (32, 32), "area")
-        for x in (alone, whole)
-    ]
-    np.testing.assert_allclose(*resized, atol=4)
 
 
 def batches(**arguments):
@@ -266,7 +246,7 @@ def read():
 
 read()
 print("Now with Python in the graph:", file=sys.stderr, flush=True)
-Image.new("RGB", (120, 120)).save(root / "a" / "webp.png", format="webp")
+Image.new("RGB", (120, 120)).save(root / "a" / "tiff.png", format="tiff")
 read()
 """
 

@@ -672,5 +672,10 @@ def test_train_keeps_account_of_the_losses_and_resumes_it(
     assert (whole / "attribution.png").stat().st_size > 1000
     log = logged(whole / "tensorboard")
     assert log["attribution/aux_4a"]["attribution_share/conv1_3x3"] == [1, 2, 3]
+    seen = ["gradients", whole / "model.keras", colors, "--output", tmp_path / "seen"]
+    assert command(*seen) == 0
+    assert "Of the way that conv1_3x3 went, " in capsys.readouterr().out
+    page = (tmp_path / "seen/report.html").read_text()
+    assert "Of the way that conv1_3x3 went, " in page
     assert command(*words, "--name", "no", "--accumulate", 2) == 1
     assert "accumulated over several steps" in capsys.readouterr().err

@@ -142,13 +142,6 @@ def of_bytes(*files: bytes) -> dict:
     return {"signature_name": "serving_bytes", "inputs": inputs}
 
 
-def animation() -> bytes:
-    file = io.BytesIO()
-    first, second = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
-    first.save(file, "gif", save_all=True, append_images=[second])
-    return file.getvalue()
-
-
 def scores_by_label(classes, scores):
     return [
         dict(zip(c, s, strict=True))[name]
@@ -271,7 +264,6 @@ def test_status_versions_and_labels(port, images):
         ),
         (PREDICT, {"signature_name": "x", "inputs": []}, 400, 'name: "x" not found'),
         (PREDICT, of_bytes(b"words"), 400, "image_bytes 0 is not a picture"),
-        (PREDICT, of_bytes(animation()), 400, "image_bytes 0 is an animation"),
         (
             PREDICT,
             {"signature_name": "classify", "inputs": ["words"]},

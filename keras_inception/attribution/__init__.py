@@ -12,12 +12,13 @@ add up to the way that the weights went. The files:
 """
 
 from keras_inception.attribution.callback import LossAttribution
-from keras_inception.attribution.report import write_attribution
+from keras_inception.attribution.report import read_attribution, write_attribution
 from keras_inception.attribution.rows import AttributionRow, explain_attribution
 
 __all__ = [
     "AttributionRow",
     "LossAttribution",
     "explain_attribution",
+    "read_attribution",
     "write_attribution",
 ]

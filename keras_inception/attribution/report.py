@@ -1,5 +1,6 @@
 """An attribution as a CSV file and a picture."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,29 @@ def write_attribution(
     write_csv(table, AttributionRow._fields, rows)
     picture.write_bytes(html_report.png(draw_attribution(rows, title)))
     return [table, picture]
+
+
+def read_attribution(file: Path) -> list[AttributionRow]:
+    """Reads an `attribution.csv`; a `ValueError` if it is damaged."""
+    with file.open(newline="", encoding="utf-8") as opened:
+        columns, *lines = csv.reader(opened)
+    try:
+        return [
+            AttributionRow(
+                stage,
+                loss,
+                float(share),
+                float(path),
+                float(cosine) if cosine else None,
+            )
+            for stage, loss, share, path, cosine in lines
+        ]
+    except ValueError:
+        raise ValueError(
+            f"{file} is damaged: its columns must be "
+            f"{','.join(AttributionRow._fields)}, numbers from the third on. Its first "
+            f"line: {','.join(columns)}"
+        ) from None
 
 
 def draw_attribution(rows: Sequence[AttributionRow], title: str) -> Any:

@@ -1,24 +1,42 @@
-"""From a picture's bytes to pixels in TensorFlow operations alone.
+"""From a picture's bytes to pixels, in TensorFlow operations alone.
 
-Runs in pipelines' graphs and inside exported models, so also in TF Serving.
+Runs in the graphs of pipelines and inside exported models, so also in TF Serving.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_inception.data import exif
+from keras_inception.data.decoders import checked, decode_bmp, decode_gif, decode_webp
+
 # A function from a picture's shape `(height, width, channels)` to the part of it to
 # use, `(top, left, height, width)`; both are int32 tensors.
 Window = Callable[[tf.Tensor], tf.Tensor]
 
+_FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")
+
 
 def decode(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF (first frame) or BMP bytes to uint8 RGB.
+    """Decodes JPEG, PNG, GIF, BMP or WebP bytes to uint8 RGB; of several frames, one.
 
-    Uses only TensorFlow operations, so that it works inside an exported model. Drops
-    alpha, repeats gray three times and reduces 16 bits to 8.
+    Turns the picture upright as its Exif data ask, drops alpha, repeats gray three
+    times and reduces 16 bits to 8. Other bytes are a `tf.errors.InvalidArgumentError`.
     """
-    picture = tf.io.decode_image(contents, channels=3, expand_animations=False)
+    empty = tf.zeros((1, 1, 3), tf.uint8)
+    png, jpeg = tf.io.decode_png, tf.io.decode_jpeg
+    picture, orientation = tf.switch_case(
+        _format_index(contents),
+        [
+            lambda: (jpeg(contents, channels=3), exif.jpeg_orientation(contents)),
+            lambda: (png(contents, channels=3), exif.png_orientation(contents)),
+            lambda: (decode_gif(contents), tf.constant(1)),
+            lambda: (decode_bmp(contents), tf.constant(1)),
+            lambda: (decode_webp(contents), exif.webp_orientation(contents)),
+            lambda: (checked(empty, False, "bytes of another format"), tf.constant(1)),
+        ],
+    )
+    picture = exif.turn_upright(picture, orientation)
     picture.set_shape((None, None, 3))
     return picture
 
@@ -45,15 +63,18 @@ def crop(picture: tf.Tensor, window: Window) -> tf.Tensor:
 
 
 def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
-    """Decodes a part of a JPEG, PNG, GIF or BMP that will be resized to `side` pixels.
+    """Decodes a part of the upright picture that will be resized to `side` pixels.
 
     Of a JPEG only that part is decoded. If the part is at least 2, 4 or 8 times as
     large as `side`, it is decoded at that fraction of its size, which costs far less.
     """
 
     def decode_part_of_jpeg() -> tf.Tensor:
-        part = window(tf.io.extract_jpeg_shape(contents))
+        orientation = exif.jpeg_orientation(contents)
+        stored = tf.io.extract_jpeg_shape(contents)
+        part = window(exif.upright_shape(stored, orientation))
         shrinking = tf.minimum(part[2], part[3]) // side
+        part = exif.stored_window(part, stored, orientation)
         branches = [
             lambda ratio=ratio: tf.io.decode_and_crop_jpeg(
                 contents, part // ratio, channels=3, ratio=ratio
@@ -61,10 +82,20 @@ def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
             for ratio in (1, 2, 4, 8)
         ]
         index = sum(tf.cast(shrinking >= ratio, tf.int32) for ratio in (2, 4, 8))
-        return tf.switch_case(index, branches)
+        return exif.turn_upright(tf.switch_case(index, branches), orientation)
 
     return tf.cond(
         tf.io.is_jpeg(contents),
         decode_part_of_jpeg,
         lambda: crop(decode(contents), window),
     )
+
+
+def _format_index(contents: tf.Tensor) -> tf.Tensor:
+    """0 for JPEG, 1 PNG, 2 GIF, 3 BMP, 4 WebP, 5 for any other format."""
+    start = tf.strings.substr(contents, 0, 12)
+    index = tf.where(tf.strings.regex_full_match(start, rb"RIFF\C{4}WEBP"), 4, 5)
+    for number, first in enumerate(_FIRST_BYTES):
+        same = tf.strings.substr(start, 0, len(first)) == first
+        index = tf.where(same, number, index)
+    return index

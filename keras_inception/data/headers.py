@@ -18,6 +18,12 @@ TOO_MUCH_DATA = f"{DAMAGED}: it holds more data than a picture of its size"
 Size = tuple[int, int]  # width and height in pixels
 
 
+# Limits on the segments, blocks or chunks before the pixels, and on the bytes of Exif
+# data, which no camera reaches: a file of a few megabytes can have millions.
+MOST_STEPS = 1000
+MOST_EXIF = 2**16
+
+
 class Header(NamedTuple):
     """The header of a JPEG, PNG, GIF, BMP or WebP file."""
 
@@ -100,15 +106,16 @@ def upright(size: Size, orientation: int) -> Size:
 def _jpeg(file: BinaryIO, length: int) -> tuple[Size, str | None]:
     orientation = None
     file.seek(2)
-    while True:
+    for _ in range(MOST_STEPS):
         if _take(file, 1) != b"\xff":
             continue  # decoders skip garbage between segments
-        while (code := _take(file, 1)[0]) == 0xFF:
-            pass
-        if code in (0x00, 0x01) or 0xD0 <= code <= 0xD8:
+        code = _take(file, 1)[0]
+        if code == 0xFF:
+            file.seek(-1, 1)  # it filled a gap
+        if code in (0x00, 0x01, 0xFF) or 0xD0 <= code <= 0xD8:
             continue  # these have no length
         if code in (0xD9, 0xDA):
-            return (0, 0), DAMAGED  # pixels without a frame header
+            break  # pixels without a frame header
         (size,) = struct.unpack(">H", _take(file, 2))
         if code in _FRAMES:
             _, height, width = struct.unpack(">BHH", _take(file, 5))
@@ -119,6 +126,7 @@ def _jpeg(file: BinaryIO, length: int) -> tuple[Size, str | None]:
                 orientation = orientation_of(segment[6:])
         else:
             file.seek(size - 2, 1)
+    return (0, 0), DAMAGED
 
 
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -134,7 +142,7 @@ def _png(file: BinaryIO, length: int) -> tuple[Size, str | None]:
     orientation, data = 1, 0
     for name, size in _png_chunks(file):
         if name == b"eXIf" and not data:
-            orientation = orientation_of(_take(file, size))
+            orientation = orientation_of(file.read(min(size, MOST_EXIF)))
         elif name == b"IDAT":
             data += size
             if length <= most:
@@ -146,12 +154,18 @@ def _png(file: BinaryIO, length: int) -> tuple[Size, str | None]:
 
 def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yields each chunk's name and size, with the file at its contents."""
-    name, position = b"", file.tell()
-    while name != b"IEND":
+    position = file.tell()
+    for _ in range(_MOST_CHUNKS):
         file.seek(position)
         size, name = struct.unpack(">I4s", _take(file, 8))
         position += size + 12
         yield name, size
+        if name == b"IEND":
+            return
+    raise EOFError
+
+
+_MOST_CHUNKS = 100_000
 
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the type of color
@@ -179,9 +193,13 @@ def _gif(file: BinaryIO, length: int) -> tuple[Size, str | None]:
     width, height, packed = struct.unpack("<HHB2x", _take(file, 7))
     if packed & 0x80:
         file.seek(3 << (packed & 7) + 1, 1)
-    while (kind := _take(file, 1)) == b"!":
+    for _ in range(MOST_STEPS):
+        if (kind := _take(file, 1)) != b"!":
+            break
         file.seek(1, 1)
-        while size := _take(file, 1)[0]:
+        for _ in range(MOST_STEPS):
+            if not (size := _take(file, 1)[0]):
+                break
             file.seek(size, 1)
     if kind != b",":
         return (0, 0), DAMAGED
@@ -202,6 +220,8 @@ def _bmp(file: BinaryIO, length: int) -> tuple[Size, str | None]:
     else:
         return (0, 0), f"{DAMAGED}: it has an unknown kind of BMP header"
     size = width, abs(height)
+    if bits <= 8 and offset <= 14 + header:
+        return size, f"{DAMAGED}: it has no palette"
     masked = compression in (3, 6) and bits in (16, 32) and header != 64
     if not masked and (compression or bits not in (1, 4, 8, 16, 24, 32)):
         return size, "it is a compressed BMP; only uncompressed ones can be read"
@@ -217,7 +237,9 @@ def _webp(file: BinaryIO, length: int) -> tuple[Size, str | None]:
     position, flags, orientation = 12, 0, 1
     canvas = corner = (0, 0)
     size: Size | None = None
-    while position < end and (size is None or flags & _HAS_EXIF):
+    for _ in range(MOST_STEPS):
+        if position >= end or (size is not None and not flags & _HAS_EXIF):
+            break
         file.seek(position)
         name, chunk = struct.unpack("<4sI", _take(file, 8))
         position += 8 + chunk + chunk % 2
@@ -235,8 +257,8 @@ def _webp(file: BinaryIO, length: int) -> tuple[Size, str | None]:
             (bits,) = struct.unpack("<xI", _take(file, 5))
             size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         elif name == b"EXIF":
-            exif = file.read(chunk)
-            orientation = orientation_of(exif.removeprefix(b"Exif\0\0"))
+            exif = file.read(min(chunk, MOST_EXIF)).removeprefix(b"Exif\0\0")
+            orientation, flags = orientation_of(exif), 0
     if size is None:
         return (0, 0), DAMAGED
     whole = max(canvas[0], corner[0] + size[0]), max(canvas[1], corner[1] + size[1])

@@ -72,13 +72,16 @@ def examine(path: str | Path) -> Examination:
             # opening a pipe would wait forever
             return Examination(False, (0, 0), "it is not a regular file", None)
         with path.open("rb") as file:
-            return _examine(file, status.st_size)
+            result = _examine(file, status.st_size)
+            if not result.fault and _is_cut_short(file, status.st_size, result.format):
+                return result._replace(fault=CUT_SHORT)
+            return result
     except OSError as error:
         return Examination(False, (0, 0), error.strerror or str(error), None)
 
 
 def examine_bytes(contents: bytes) -> Examination:
-    """Examines a file's contents; unlike `examine`, checks how far a PNG inflates."""
+    """Examines a file's contents: the header, and how far a PNG inflates."""
     result = _examine(io.BytesIO(contents), len(contents))
     if result.fault is None and (fault := inflation_fault(contents)):
         return result._replace(fault=fault)
@@ -160,16 +163,20 @@ def _examine(file: BinaryIO, length: int) -> Examination:
     if header is None:
         return _examine_by_pillow(file, length)
     fault = header.fault or _too_large(header.size)
-    if fault is None and (marker := _END_MARKERS.get(header.format)):
-        file.seek(max(0, length - _TAIL_BYTES))
-        if marker not in file.read():
-            # A phone may have appended a video, which pushes the end further away.
-            file.seek(0)
-            try:
-                decode(tf.constant(file.read()))
-            except tf.errors.OpError:
-                fault = CUT_SHORT
     return Examination(True, header.size, fault, header.format)
+
+
+def _is_cut_short(file: BinaryIO, length: int, kind: str | None) -> bool:
+    marker = _END_MARKERS.get(kind or "", b"")
+    file.seek(max(0, length - _TAIL_BYTES))
+    if marker in file.read():
+        return False
+    file.seek(0)
+    try:  # a phone may have appended a video, which pushes the marker further away
+        decode(tf.constant(file.read()))
+    except tf.errors.OpError:
+        return True
+    return False
 
 
 def _too_large(size: Size) -> str | None:
@@ -190,11 +197,16 @@ def _examine_by_pillow(file: BinaryIO, length: int) -> Examination:
         return Examination(False, (0, 0), "it is empty", None)
     try:
         with _open_by_pillow(file) as picture:
-            size = upright(picture.size, picture.getexif().get(0x0112, 1))
+            size = upright(picture.size, _orientation(picture))
             fault = _too_large(size) or _mode_fault(picture)
             return Examination(False, size, fault, picture.format)
     except _PILLOW_ERRORS:
         return Examination(False, (0, 0), "its contents are not a picture", None)
+
+
+def _orientation(picture: Image.Image) -> int:
+    value = picture.getexif().get(0x0112)
+    return int(value) if value in range(1, 9) else 1
 
 
 @contextlib.contextmanager

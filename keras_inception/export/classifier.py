@@ -5,6 +5,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from keras_inception.data.headers import DAMAGED
+from keras_inception.data.pictures import as_decodable_bytes
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.export.versioning import path_of, versions
 
@@ -42,17 +44,17 @@ def load_classifier(path: str | Path) -> Classify:
         )
 
     def classify(image: str | Path) -> list[tuple[str, float]]:
+        if not Path(image).is_file():
+            raise FileNotFoundError(f"There is no picture file {image}")
         # through `loaded`, because a signature does not keep its variables alive
         signature = loaded.signatures["serving_bytes"]
         try:
-            answer = signature(**{IMAGE_BYTES: tf.io.read_file(str(image))[None]})
-        except tf.errors.NotFoundError:
-            raise FileNotFoundError(f"There is no picture file {image}") from None
+            contents = as_decodable_bytes(Path(image).read_bytes())
+            answer = signature(**{IMAGE_BYTES: tf.constant([contents])})
         except tf.errors.InvalidArgumentError:
-            raise ValueError(
-                f"{image} can't be read as a picture. It is damaged, or not a JPEG, "
-                "PNG, GIF or BMP file."
-            ) from None
+            raise ValueError(f"{image} can't be read as a picture: {DAMAGED}") from None
+        except ValueError as error:
+            raise ValueError(f"{image} can't be read as a picture: {error}") from None
         classes, scores = answer["classes"][0].numpy(), answer["scores"][0].numpy()
         return [(c.decode(), float(s)) for c, s in zip(classes, scores, strict=True)]
 

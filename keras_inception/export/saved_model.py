@@ -38,8 +38,9 @@ def export_saved_model(
     - `serving_default`: `images`, float32 `(batch, height, width, 3)` raw RGB pixels
       0..255, to `main`, float32 `(batch, classes)` probabilities;
     - `serving_uint8`: the same from uint8 pixels, a quarter of the bytes to send;
-    - `serving_bytes`: `image_bytes`, string `(batch,)`, JPEG, PNG, GIF or BMP files of
-      any size, to `classes` (names) and `scores`, both `(batch, top)`, best first;
+    - `serving_bytes`: `image_bytes`, string `(batch,)`, JPEG, PNG, GIF, BMP or WebP
+      files of any size, to `classes` (names) and `scores`, both `(batch, top)`, best
+      first;
     - `classify`: the same from `inputs`, serialized `tf.Example`s with the feature
       `image_bytes`, the form of TF Serving's Classify API;
     - `serving_early_exit`, only with `early_exit`: as `serving_default`, to `main` and

@@ -90,7 +90,7 @@ def build_signatures(
             "serving_bytes",
             serving_bytes,
             {IMAGE_BYTES: np.array([picture], object)},
-            "`image_bytes`: JPEG, PNG, GIF or BMP files of any size `(batch,)`",
+            "`image_bytes`: JPEG, PNG, GIF, BMP or WebP files `(batch,)`",
             classes,
         ),
         Signature(

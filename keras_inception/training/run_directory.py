@@ -83,6 +83,7 @@ class RunDirectory:
         self.model = self.path / "model.keras"
         self.latest = self.path / "latest.keras"
         self.tensorboard = self.path / "tensorboard"
+        self.attribution = self.path / "attribution.csv"
         self.result = self.path / "result.json"
 
     @classmethod
