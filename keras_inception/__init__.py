@@ -7,7 +7,8 @@
 The map, each line standing on those above it:
 
     architecture  the networks as tables, their stages and endpoints
-    files, text   files written whole or not at all; lists in messages
+    locks, schema, files, text   locks; files written whole or not at all, and checked
+                  when read; lists in messages
     event_files, html_report   TensorBoard's files; pages of reports
     graph         steps, endpoints and costs of a model; all that is private to Keras
     backend       compiling and differentiating on TensorFlow, JAX and PyTorch

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from keras_inception_cli import common, console
 
@@ -262,10 +263,11 @@ def _announce(
 def _print_address(address: str, manager: "Manager") -> None:
     numbers = ", ".join(map(str, manager.available()))
     numbers = numbers or f"none yet, waiting for one in {manager.config.directory}"
+    quoted = quote(manager.name, safe="")
     print(
         f"serving {manager.name}, version {numbers}\n"
         f"  for people    {address}/\n"
-        f"  for programs  {address}/v1/models/{manager.name}:predict",
+        f"  for programs  {address}/v1/models/{quoted}:predict",
         flush=True,
     )
 

@@ -9,10 +9,11 @@ import argparse
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from keras_inception import AuxiliaryHead, read_superclasses
 from keras_inception.files import read_json
+from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
 from keras_inception_cli import head_names
 from keras_inception_cli.train_options import run_path
@@ -210,11 +211,19 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 def _from_config(file: Path) -> dict[str, Any]:
     """The settings in a run's config.json."""
     choices = RunConfig.from_json(read_json(file), file).as_json()
-    return {
+    found = {
         name: value
         for name, value in choices.items()
         if name in _NAMES and value is not None
     }
+    forms = get_type_hints(TrainConfig) | {
+        "aux_schedule": str | list[str] | dict[str, str],  # as it was typed
+        "width": Annotated[float, Range(0, 100)],
+        "head_width": Annotated[float, Range(0, 100)],
+        "image_size": Annotated[int, Range(1, 10_000)],
+    }
+    check(found, forms, f"{file} is not the config.json of a run")
+    return found
 
 
 def _without_other_heads(

@@ -406,23 +406,6 @@ def test_data_prints_and_draws(colors, tmp_path, capsys):
     assert len(figures["bad_pictures"]) == 1
 
 
-def test_keras_file_and_export_predict_alike(workplace, colors, capsys):
-    images = [colors / "red/0.png", colors / "blue/0.png"]
-    answers = []
-    for model in ("runs/colors/model.keras", "saved/colors", "saved/colors/1"):
-        assert command("predict", workplace / model, *images, "--json") == 0
-        lines = capsys.readouterr().out.splitlines()
-        answers.append([json.loads(line)["classes"] for line in lines])
-    for other in answers[1:]:
-        for a, b in zip(answers[0], other, strict=True):
-            assert list(a) == list(b)
-            assert list(a.values()) == pytest.approx(list(b.values()), abs=1e-5)
-    assert command("predict", workplace / "saved/colors", images[0], "--top", 1) == 0
-    line = capsys.readouterr().out.strip()
-    assert line.startswith(f"{images[0]}: ")
-    assert "," not in line
-
-
 @pytest.mark.slow  # its parts are in the default tests
 def test_export_makes_the_next_version(workplace, capsys):
     model = workplace / "runs/colors/model.keras"
@@ -553,7 +536,6 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
             "thresholds of --early-exit",
         ),
         (["export", "x.keras", "--int8", "digits"], "--int8 needs --format onnx or"),
-        (["predict", "x.keras"], "predict needs a MODEL and at least one IMAGE"),
         (["train", "{tmp}/nothing"], "There is no folder"),
         (["train", "{tmp}/single"], "at least two classes"),
         (["train", "{tmp}/empty"], "class 'b' has no pictures"),
@@ -582,7 +564,6 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
         (["train", "digits", "--learning-rate", "0"], "--learning-rate must be above"),
         (["evaluate", "{tmp}/none.keras", "digits"], "There is no model"),
         (["evaluate", "{tmp}/bad/a/x.jpg", "digits"], "is not a .keras model"),
-        (["predict", "{tmp}/empty", "x.png"], "no exported model"),
         (["export", "{tmp}/none.keras"], "There is no model"),
     ],
 )

@@ -33,6 +33,7 @@ import keras_inception as ki
 import keras_inception_cli
 from keras_inception.server import Batching, Limits, ModelConfig, Models, build_app
 from keras_inception.server.servable import Servable
+from keras_inception_cli import serve
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["ant", "bee", "cat"]
@@ -518,14 +519,42 @@ def test_predict_asks_a_server(process, exported, images, tmp_path, capsys):
         assert keras_inception_cli.main(words) == 0
         assert capsys.readouterr().out == local
     for words, message in (
-        ([process[1], str(tmp_path / "b.txt")], "answers 400: image_bytes 0 is not"),
+        ([process[1], str(tmp_path / "b.txt")], "its contents are not a picture"),
         ([process[1] + "/versions/9", image], "answers 404: Servable not found"),
         (["http://127.0.0.1:9/v1/models/x", image], "No server at http://127.0.0.1:9"),
-        (["http://127.0.0.1:9", image], "--url takes http://HOST:PORT/v1/models/NAME"),
-        ([process[1], str(tmp_path / "none.png")], "No such file"),
+        ([process[1], str(tmp_path / "none.png")], "there is no such file"),
     ):
         assert keras_inception_cli.main(["predict", "--url", *words]) == 1
-        assert message in capsys.readouterr().err
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert errors.count("\n") == 1
+
+
+def test_a_server_answers_a_folder(exported, images, expected, tmp_path, capsys):
+    """A name that must be quoted, pictures it refuses, formats it does not know."""
+    name = "mü 日#?:%"
+    for index, image in enumerate(images):
+        (tmp_path / f"{index:02}.png").write_bytes(png(image))
+    Image.fromarray(images[0]).save(tmp_path / "tiff.tif")
+    (tmp_path / "wide.png").write_bytes(png(np.zeros((2, 6000, 3), "uint8")))
+    (tmp_path / "notes.txt").touch()
+    shown = io.StringIO()
+    with serving(exported, Limits(picture_pixels=10_000), name=name) as port:
+        manager = Manager(exported, Servable, name=name)
+        with contextlib.redirect_stdout(shown):
+            serve._print_address(f"http://127.0.0.1:{port}", manager)
+        printed = re.search(r"for programs +(\S+)\n", shown.getvalue()).group(1)
+        for url in (printed, f"http://127.0.0.1:{port}/v1/models/{name}"):
+            words = ["predict", "--url", url, str(tmp_path), "--json", "--top", "1"]
+            assert keras_inception_cli.main(words) == 1
+            out, err = capsys.readouterr()
+            answers = [json.loads(line) for line in out.splitlines()]
+            best = [next(iter(x["classes"])) for x in answers if "classes" in x]
+            right = [NAMES[index] for index in expected.argmax(-1)]
+            assert best == [*right, right[0]]
+            assert "12,000 pixels; at most 10,000" in answers[-1]["error"]
+            assert err.count("\n") == 2
+            assert "passed over: 1 not pictures (1 .txt)" in err
 
 
 def test_the_rest_example_and_the_health_check(process, images, expected, tmp_path):

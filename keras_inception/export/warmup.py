@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.export.signatures import Signature
+from keras_inception.files import plain_path
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis.input_pb2 import Input
@@ -49,11 +50,12 @@ def read_requests(path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-    records = tf.data.TFRecordDataset(str(path / FILE)).as_numpy_iterator()
-    for index, record in enumerate(records):
-        if index >= 1000:
-            raise ValueError(f"{path / FILE} has more than 1,000 warm-up records")
-        log = PredictionLog.FromString(record)
+    with plain_path(path) as plain:
+        records = tf.data.TFRecordDataset(str(plain / FILE)).take(1001)
+        logs = list(map(PredictionLog.FromString, records.as_numpy_iterator()))
+    if len(logs) > 1000:
+        raise ValueError(f"{path / FILE} has more than 1,000 warm-up records")
+    for log in logs:
         kind = log.WhichOneof("log_type")
         if kind is None:
             continue

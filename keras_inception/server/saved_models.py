@@ -16,6 +16,7 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from keras_inception.export.signatures import IMAGE_BYTES
+from keras_inception.files import plain_path
 from keras_inception.outputs import MAIN
 from keras_inception.server.batch_queue import Arrays
 from keras_inception.server.graph_ops import GraphOps
@@ -59,9 +60,13 @@ def load_saved_model(path: Path) -> Loaded:
     """
     session = tf.compat.v1.Session(graph=tf.Graph())
     try:
-        with session.graph.as_default(), _without_deprecation():
+        with (
+            session.graph.as_default(),
+            _without_deprecation(),
+            plain_path(path) as plain,
+        ):
             graph = tf.compat.v1.saved_model.loader.load(
-                session, [tf.saved_model.SERVING], str(path)
+                session, [tf.saved_model.SERVING], str(plain)
             )
         definitions = dict(graph.signature_def)
         functions = {
