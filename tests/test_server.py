@@ -31,7 +31,14 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 import keras_inception as ki
 import keras_inception_cli
-from keras_inception.server import Batching, Limits, ModelConfig, Models, build_app
+from keras_inception.server import (
+    Batching,
+    Limits,
+    Manager,
+    ModelConfig,
+    Models,
+    build_app,
+)
 from keras_inception.server.servable import Servable
 from keras_inception_cli import serve
 
@@ -540,7 +547,7 @@ def test_a_server_answers_a_folder(exported, images, expected, tmp_path, capsys)
     (tmp_path / "notes.txt").touch()
     shown = io.StringIO()
     with serving(exported, Limits(picture_pixels=10_000), name=name) as port:
-        manager = Manager(exported, Servable, name=name)
+        manager = Manager(ModelConfig(name, exported), Servable)
         with contextlib.redirect_stdout(shown):
             serve._print_address(f"http://127.0.0.1:{port}", manager)
         printed = re.search(r"for programs +(\S+)\n", shown.getvalue()).group(1)
