@@ -178,7 +178,8 @@ def server(model, tmp_path_factory):
         yield Server(root, url, channel)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
-    assert printed("err") == ""
+    # oneDNN announces that it does not transpose uint8
+    assert all("oneDNN" in line for line in printed("err").splitlines())
     assert '"POST /v1/models/insects%3Apredict HTTP/1.1" 200' in printed("out")
     assert '"gRPC Predict HTTP/2" 200' in printed("out")
 
