@@ -32,12 +32,10 @@ def classify(
     for name, dtype in (("classes", tf.string), ("scores", tf.float32)):
         if name in outputs:
             _check(name, outputs[name], dtype, len(examples), (2,))
-    labels, scores = outputs.get("classes"), outputs.get("scores")
-    if labels is None:
-        labels = np.full(np.shape(scores), b"", object)
-    elif scores is None:
-        scores = np.zeros(labels.shape, "float32")
-    elif labels.shape != scores.shape:
+    shape = outputs[min(returned & {"classes", "scores"})].shape
+    labels = outputs.get("classes", np.full(shape, b"", object))
+    scores = outputs.get("scores", np.zeros(shape, "float32"))
+    if labels.shape != scores.shape:
         raise ServingError(
             f"The signature returned {labels.shape[1]} classes and {scores.shape[1]} "
             "scores for an example; the numbers must be equal"

@@ -170,11 +170,11 @@ class _Api:
             examples = [] if method == "predict" else json_bodies.examples(request)
             with self._models.servable(spec) as (_, servable):
                 if method == "classify":
-                    answer = classify(servable, signature, examples)
-                    return json_bodies.classifications(*answer)
+                    classes = classify(servable, signature, examples)
+                    return json_bodies.classifications(*classes)
                 if method == "regress":
-                    answer = regress(servable, signature, examples)
-                    return json_bodies.regressions(answer)
+                    values = regress(servable, signature, examples)
+                    return json_bodies.regressions(values)
                 inputs, rows = json_bodies.tensors(request, servable.inputs(signature))
                 request.clear()  # 20 times as large as the arrays
                 outputs = servable.predict(signature, inputs)
