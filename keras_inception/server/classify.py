@@ -32,8 +32,7 @@ def classify(
     for name, dtype in (("classes", tf.string), ("scores", tf.float32)):
         if name in outputs:
             _check(name, outputs[name], dtype, len(examples), (2,))
-    found = (outputs[name] for name in ("classes", "scores") if name in outputs)
-    shape = next(found).shape
+    shape = outputs[min(returned & {"classes", "scores"})].shape
     labels = outputs.get("classes", np.full(shape, b"", object))
     scores = outputs.get("scores", np.zeros(shape, "float32"))
     if labels.shape != scores.shape:

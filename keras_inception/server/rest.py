@@ -170,8 +170,8 @@ class _Api:
             examples = [] if method == "predict" else json_bodies.examples(request)
             with self._models.servable(spec) as (_, servable):
                 if method == "classify":
-                    pairs = classify(servable, signature, examples)
-                    return json_bodies.classifications(*pairs)
+                    classes = classify(servable, signature, examples)
+                    return json_bodies.classifications(*classes)
                 if method == "regress":
                     values = regress(servable, signature, examples)
                     return json_bodies.regressions(values)
