@@ -15,7 +15,16 @@ from keras_inception.text import list_names
 FEATURES = 1024  # what the classifiers read, those of the heads included
 # Words in the names of averaged weights: `model_ema`, `ExponentialMovingAverage_1`.
 AVERAGE_WORDS = frozenset(
-    "ema swa avg average averages averaged movingaverage exponentialmovingaverage".split()
+    [
+        "ema",
+        "swa",
+        "avg",
+        "average",
+        "averages",
+        "averaged",
+        "movingaverage",
+        "exponentialmovingaverage",
+    ]
 )
 
 logger = logging.getLogger("keras_inception")
