@@ -7,9 +7,11 @@
 The map, each line standing on those above it:
 
     architecture  the networks as tables, their stages and endpoints
-    files, text   files written whole or not at all; lists in messages
+    locks, schema, files, text   locks; files written whole or not at all, and checked
+                  when read; lists in messages
     event_files, html_report   TensorBoard's files; pages of reports
-    graph         steps, endpoints and costs of a model; all that is private to Keras
+    graph         steps, endpoints and costs of a model; what is private to Keras
+    keras_behavior   where Keras behaves otherwise than users expect
     backend       compiling and differentiating on TensorFlow, JAX and PyTorch
     layers        rows of a table as Keras layers
     outputs       the `Output` layer, outputs by name, softmax or logits
@@ -19,7 +21,7 @@ The map, each line standing on those above it:
     optimizers    freezing, and learning rates by layer
     googlenet     `GoogLeNet()`
     defaults      the network, input size and augmentation that suit some pictures
-    early_exit, evaluation, gradients, training   what to do with a model
+    early_exit, evaluation, gradients, attribution, training   what to do with a model
     data, export, server   pictures in, versions out, answers over HTTP
 
 `data`, `export` and `server` need TensorFlow; everything else runs on every backend of
@@ -40,6 +42,7 @@ from keras_inception.architecture import (
     GOOGLENET_TORCHVISION,
     Architecture,
 )
+from keras_inception.attribution import AttributionRow, LossAttribution
 from keras_inception.early_exit import EarlyExit
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
@@ -63,6 +66,7 @@ __all__ = [
     "GOOGLENET_SMALL",
     "GOOGLENET_TORCHVISION",
     "Architecture",
+    "AttributionRow",
     "AuxiliaryHead",
     "DeeplySupervised",
     "EarlyExit",
@@ -70,6 +74,7 @@ __all__ = [
     "GradientFlow",
     "GradientRow",
     "LocalResponseNormalization",
+    "LossAttribution",
     "attach_auxiliary",
     "data",
     "detach_auxiliary",

@@ -1,46 +1,47 @@
-"""Writes files whole or not at all, reads JSON, and locks files."""
+"""Writes files whole or not at all, and reads those that people edit."""
 
 import contextlib
 import csv
+import io
 import json
 import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_inception.locks import tried
+from keras_inception.schema import check
+
+_PARTIAL = re.compile(r"(?P<stem>\.partial-.+-\d+-[0-9a-f]{8})(\..*)?")
+_DAY = 24 * 60 * 60  # seconds
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write(partial)` for a file beside `path`, then renames it to `path`."""
-    # The suffix is kept, since Keras chooses the format by it.
-    partial = path.with_name(f".partial-{path.name}")
     try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        # The suffix is kept, since Keras chooses the format by it.
+        with partial_path(path.parent, path.suffix[:16]) as partial:
+            write(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     except OSError as error:
         raise OSError(
             f"{path} could not be written ({error.strerror or error}). A file that was "
             "there before is intact."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:
     """Writes a JSON file whole or not at all."""
     text = json.dumps(content, indent=2) + "\n"
     write_whole(path, lambda partial: partial.write_text(text))
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {path}") from None
-    except ValueError:
-        raise ValueError(f"{path} is not a JSON file.") from None
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
@@ -53,31 +54,105 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> N
     write_whole(path, write)
 
 
-@contextlib.contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[bool]:
-    """Locks a file while the block runs; yields `False` if another holder has it.
+def read_json(path: Path, form: Any = Any, fault: str = "is damaged") -> Any:
+    """Reads a JSON file.
 
-    The system releases the lock however the process ends. Shared locks are allowed at
-    the same time; an exclusive one creates the file. On Windows, which has no such
-    locks, this always yields `True`.
+    Args:
+        path: The file.
+        form: The type of its content, as `schema.check` takes it. Defaults to any.
+        fault: Follows the path in errors: `"is not the result.json of a run"`.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     lock = Path(folder, "lock")
-    ...     with locked(lock) as first, locked(lock) as second:
-    ...         print(first, second)
-    True False
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not JSON, or its content has another form.
     """
+    content = parse_json(_read(path), f"{path} {fault}: it")
+    check(content, form, f"{path} {fault}")
+    return content
+
+
+def parse_json(data: bytes, subject: str) -> Any:
+    """Parses JSON; a `ValueError` that begins with `subject` if it is not JSON."""
     try:
-        import fcntl
-    except ImportError:  # Windows
-        yield True
-        return
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with path.open("rb" if shared else "ab") as file:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{subject} is not a JSON file.") from None
+
+
+def read_csv(path: Path, fault: str = "is damaged") -> list[list[str]]:
+    """Reads the lines of a CSV file; `fault` as in `read_json`."""
+    try:
+        text = _read(path).decode("utf-8-sig")
+        return list(csv.reader(io.StringIO(text, newline="")))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} {fault}: it is not a CSV file ({error}).") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}") from None
+
+
+@contextlib.contextmanager
+def partial_path(directory: Path, suffix: str = "") -> Iterator[Path]:
+    """Yields a new path in a directory, and deletes what is there afterwards.
+
+    The name begins with `.partial-`, and a lock says that its process lives. Whatever
+    killed processes left in the directory is deleted first; without a lock, as on a
+    file system that has none, when it is a day old.
+    """
+    _delete_abandoned(directory)
+    stem = f".partial-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    path, lock = directory / (stem + suffix), directory / f"{stem}.lock"
+    with tried(lock, create=True):
         try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-            free = True
-        except BlockingIOError:
-            free = False
-        yield free
+            yield path
+        finally:
+            delete(path)
+            delete(lock)
+
+
+def delete(path: Path) -> None:
+    """Deletes a file, a link (not its target) or a directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _delete_abandoned(directory: Path) -> None:
+    partials: dict[str, list[Path]] = {}
+    for name in os.listdir(directory):
+        if match := _PARTIAL.fullmatch(name):
+            partials.setdefault(match["stem"], []).append(directory / name)
+    for stem, paths in partials.items():
+        lock = directory / f"{stem}.lock"
+        # errors: another process deletes them too, or another user owns them
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            free = None
+            if lock in paths:  # earlier versions wrote none
+                free = stack.enter_context(tried(lock, create=False))
+            if free or (free is None and all(map(_is_old, paths))):
+                for path in sorted(paths, key=lock.__eq__):  # the lock last
+                    delete(path)
+
+
+def _is_old(path: Path) -> bool:
+    return path.lstat().st_mtime < time.time() - _DAY
+
+
+@contextlib.contextmanager
+def plain_path(path: Path) -> Iterator[Path]:
+    """Yields another path to the same place if TensorFlow can't take this one.
+
+    TensorFlow takes `[`, `]`, `*`, `?` and backslashes for patterns, and only UTF-8.
+    """
+    if not re.search(r"[][*?\\\udc80-\udcff]", str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "link")
+        link.symlink_to(path.absolute())
+        yield link

@@ -1,12 +1,12 @@
 """A functional model's graph: its steps in order, its narrow points, its cost.
 
-The only file that uses private names of Keras, or public ones whose values Keras does
-not document (the paths of variables). `tests/test_keras_internals.py` checks every
-assumption made here, so that a change in Keras fails a test.
+Only this file and `keras_behavior` use private names of Keras, or public ones whose
+values Keras does not document (the paths of variables).
+`tests/test_keras_internals.py` checks every assumption made there, so that a change in
+Keras fails a test.
 """
 
 import collections
-import functools
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -48,6 +48,13 @@ def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Var
     return list(optimizer._trainable_variables)
 
 
+def decays_weight(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> bool:
+    """Whether an optimizer's own `weight_decay` applies to a variable."""
+    return bool(optimizer.weight_decay) and optimizer._use_weight_decay(variable)
+
+
 def owner_of(variable: keras.Variable) -> tuple[str, str]:
     """Returns a variable's layer and role: `("conv1_7x7_s2", "kernel")`."""
     # Keras puts the model's name before the layer's in some paths only.
@@ -61,8 +68,9 @@ def random_states(model: keras.Model) -> list[keras.Variable]:
 
 
 def is_distributed(model: keras.Model) -> bool:
-    """Whether a model was made under a `tf.distribute` strategy (TensorFlow only)."""
-    return model._distribute_strategy is not None
+    """Whether a model was made for several devices, by TensorFlow or by Keras."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return strategy is not None or keras.distribution.distribution() is not None
 
 
 def steps_to(*tensors: keras.KerasTensor) -> list[Step]:
@@ -192,48 +200,3 @@ _OVER_INPUT = (
     keras.layers.RNN,
     keras.layers.Bidirectional,
 )
-
-
-def patch_multi_worker_trainer() -> None:
-    """Makes Keras's `fit` work under `MultiWorkerMirroredStrategy` (keras#20585).
-
-    Patches `reduce_per_replica`, which averages scalar logs over axis 0, and
-    `_maybe_symbolic_build`, which treats a PerReplica batch as a tensor. The patch
-    applies to that strategy alone, in the whole process; a second call does nothing.
-    """
-    import tensorflow as tf
-    from keras.src.backend.tensorflow import trainer
-
-    if hasattr(trainer, "_patched_for_workers"):
-        return
-    trainer._patched_for_workers = True
-    reduce_per_replica = trainer.reduce_per_replica
-    maybe_symbolic_build = trainer.TensorFlowTrainer._maybe_symbolic_build
-
-    def over_workers(strategy) -> bool:
-        return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-
-    def reduce_scalars(values, strategy, reduction):
-        if not over_workers(strategy) or reduction not in ("auto", "mean"):
-            return reduce_per_replica(values, strategy, reduction)
-        # Keras passes axis=0, which scalars do not have.
-        mean = functools.partial(strategy.reduce, "MEAN", axis=None)
-        return keras.tree.map_structure(mean, values)
-
-    def build_with_one_device(self, iterator=None, data_batch=None):
-        strategy = self._distribute_strategy
-        if not over_workers(strategy):
-            return maybe_symbolic_build(self, iterator, data_batch)
-        if iterator is not None:
-            for _, _, batches in iterator:
-                # Only the shapes are needed, so one device's part of a batch will do.
-                data_batch = tf.nest.map_structure(
-                    lambda value: strategy.experimental_local_results(value)[0],
-                    next(batches),
-                )
-                break
-        with strategy.scope():
-            self._symbolic_build(data_batch=data_batch)
-
-    trainer.reduce_per_replica = reduce_scalars
-    trainer.TensorFlowTrainer._maybe_symbolic_build = build_with_one_device

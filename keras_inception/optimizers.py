@@ -125,16 +125,24 @@ class LayerwiseSGD(keras.optimizers.SGD):
         pairs = zip(grads, variables, strict=True)
         super().apply([self._scaled(*pair) for pair in pairs], trainable_variables)
 
+    def factor_of(self, variable: keras.Variable) -> float:
+        """The factor on a variable's learning rate."""
+        layer, weight = owner_of(variable)
+        return self.factors.get(layer, 1.0) * (
+            self.bias_factor if weight == "bias" else 1.0
+        )
+
+    def decay_of(self, variable: keras.Variable) -> float:
+        """`kernel_decay` for a kernel, 0 for other weights."""
+        return self.kernel_decay if owner_of(variable)[1] == "kernel" else 0.0
+
     def _scaled(self, gradient, variable: keras.Variable):
         if gradient is None:
             return None
-        layer, weight = owner_of(variable)
-        if weight == "kernel" and self.kernel_decay:
+        if decay := self.decay_of(variable):
             kernel = keras.ops.cast(variable, gradient.dtype)
-            gradient = gradient + self.kernel_decay * kernel
-        factor = self.factors.get(layer, 1.0)
-        if weight == "bias":
-            factor *= self.bias_factor
+            gradient = gradient + decay * kernel
+        factor = self.factor_of(variable)
         return gradient if factor == 1.0 else gradient * factor
 
     def get_config(self) -> dict:

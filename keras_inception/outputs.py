@@ -19,17 +19,20 @@ class Output(keras.layers.Activation):
 
     It computes in float32 under every dtype policy, since a softmax in float16 loses
     small probabilities. It stores the superclass of each class, in label order, or
-    `None` if it predicts the classes, so that saving and cloning a model keep them.
+    `None` if it predicts the classes, and may store the names of the classes: Keras
+    clones layers with what they store, but not what a model stores.
     """
 
     def __init__(
         self,
         activation: str | None = "softmax",
         superclasses: Sequence[str | int] | None = None,
+        class_names: Sequence[str] | None = None,
         **kwargs: Any,
     ):
         super().__init__(activation, **{"dtype": "float32"} | kwargs)
         self.superclasses = None if superclasses is None else list(superclasses)
+        self.class_names = None if class_names is None else list(class_names)
 
     @property
     def superclass_names(self) -> list[str | int] | None:
@@ -52,7 +55,8 @@ class Output(keras.layers.Activation):
         return ops.take(index, ops.cast(labels, "int32"), axis=0)
 
     def get_config(self) -> dict:
-        return super().get_config() | {"superclasses": self.superclasses}
+        stored = {"superclasses": self.superclasses, "class_names": self.class_names}
+        return super().get_config() | stored
 
 
 def outputs_by_name(model: keras.Model) -> dict[str, keras.KerasTensor]:

@@ -7,6 +7,7 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
 
     data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, calibrate.py,
     export.py, serve.py, convert.py     one command each
+    predict_inputs.py, predict_remote.py, predict_report.py     the parts of `predict`
     train_options.py                    the options of `train`, those of heads included
     train_config.py, head_names.py      the configuration that they resolve to
     train_session.py, train_network.py  the training itself
@@ -15,6 +16,7 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -31,7 +33,7 @@ from keras_inception_cli import (
     serve,
     train,
 )
-from keras_inception_cli.console import printed_log
+from keras_inception_cli.console import printed_log, safe_output
 
 COMMANDS = {
     "data": data,
@@ -53,11 +55,18 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: The words after `keras-inception`. Defaults to the process's own.
     """
+    if importlib.util.find_spec("fcntl") is None:
+        print(
+            "keras-inception: error: Windows is not supported; use WSL", file=sys.stderr
+        )
+        return 1
     parser = argparse.ArgumentParser(
         prog="keras-inception",
         description="GoogLeNet with its auxiliary classifiers, from data to a server.",
     )
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        metavar="COMMAND", required=True, parser_class=_CommandParser
+    )
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         command = subparsers.add_parser(name, help=summary, description=module.__doc__)
@@ -69,6 +78,22 @@ def main(arguments: list[str] | None = None) -> int:
         return status_of("keras-inception", lambda: options.run(options))
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Accepts options anywhere among a command's words, as in `M1 --json FILE M2`."""
+
+    _is_intermixing = False
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        # argparse can do it, though not by way of a subparser, nor for one with its own
+        if self._is_intermixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._is_intermixing = True  # it calls this method
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_intermixing = False
+
+
 def status_of(program: str, run: Callable[[], int | None]) -> int:
     """Runs a command and returns its exit status; an error is one line on stderr.
 
@@ -76,8 +101,16 @@ def status_of(program: str, run: Callable[[], int | None]) -> int:
         program: What the line begins with.
         run: Returns an exit status, or `None` for 0.
     """
+    with safe_output():
+        return _status_of(program, run)
+
+
+def _status_of(program: str, run: Callable[[], int | None]) -> int:
     try:
         return run() or 0
+    except BrokenPipeError:  # as of `| head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

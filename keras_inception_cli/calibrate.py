@@ -7,7 +7,7 @@ exits.json (for export --early-exit) and exits.png beside MODEL, or where --out 
 import argparse
 from pathlib import Path
 
-from keras_inception_cli import common, console, data_options
+from keras_inception_cli import common, console, data_options, splits
 
 TIMED = 448  # pictures at most
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what thresholds are compared with (default: max_probability)",
     )
     add("--batch-size", type=int, default=32, help="(default: 32)")
-    data_options.add_seed_argument(parser)
+    splits.add_seed_argument(parser)
     data_options.add_data_arguments(parser)
     add(
         "--out",
@@ -60,11 +60,8 @@ def run(options: argparse.Namespace) -> None:
     model = common.load_model(options.model)
     if not isinstance(model.output, dict):
         raise ValueError(f"{options.model} has no heads to exit at.")
-    data_options.settle_seed(options, options.model)
-    source = data_options.find_data(options)
-    data_options.check_class_names(model, source)
-    split = source.validation
-    chooses, checks = stratified_halves(split.labels, options.seed)
+    source, split, name = splits.find_judged(options, {options.model: model})
+    chooses, checks = stratified_halves(split.labels, options.seed or 0)
     # If no class has two pictures, the same ones choose and check.
     halves = (
         [split.take(chooses), split.take(checks)] if len(checks) else [split, split]
@@ -74,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
         for half in halves
     )
     print(
-        f"{len(split)} validation pictures: {len(halves[0])} choose the thresholds, "
+        f"{len(split)} {name}pictures: {len(halves[0])} choose the thresholds, "
         f"{len(halves[1])} check them",
         flush=True,
     )

@@ -35,7 +35,8 @@ def load_model(path: str) -> Any:
     """Loads a `.keras` file.
 
     Raises:
-        FileNotFoundError, ValueError: If there is no such file, or it is not a model.
+        FileNotFoundError, ValueError: If there is no such file, or it is not a model,
+            or damaged.
     """
     import keras
 
@@ -46,4 +47,9 @@ def load_model(path: str) -> Any:
             f"{path} is not a .keras model file, as model.save() and keras-inception "
             "train write."
         )
-    return keras.saving.load_model(path)
+    try:
+        return keras.saving.load_model(path)
+    except Exception as error:  # Keras, h5py and zipfile raise their own types
+        raise ValueError(
+            f"{path} can't be loaded ({type(error).__name__}): {str(error)[:400]}"
+        ) from error

@@ -3,13 +3,53 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+
+# Control characters but tab and newline, line separators, and changes of direction.
+_STEERING = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+_OF_BARS = re.compile(r"\r|\n*(\x1b\[A)+")  # how a progress bar moves the cursor
+
+
+@contextlib.contextmanager
+def safe_output() -> Iterator[None]:
+    """Escapes what the terminal can't show, or should not obey, within the block.
+
+    Names of files, classes and layers are other people's: they may hold escape
+    sequences, or characters that the terminal's encoding lacks.
+    """
+    stdout: Any = _Escaped(sys.stdout)
+    stderr: Any = _Escaped(sys.stderr)
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        yield
+
+
+class _Escaped:
+    """A stream that escapes what it writes to another."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        moves = _OF_BARS.match(text)
+        start = moves.end() if moves else 0
+        rest = _STEERING.sub(lambda match: ascii(match[0])[1:-1], text[start:])
+        encoding = self._stream.encoding or "utf-8"
+        rest = rest.encode(encoding, "backslashreplace").decode(encoding)
+        self._stream.write(text[:start] + rest)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
@@ -36,8 +76,12 @@ def quiet_start() -> Iterator[None]:
             os.close(saved)
 
 
-def progress_bar(label: str, total: int | None, unit: str = "picture") -> "tqdm":
+def progress_bar(
+    label: str, total: int | None, unit: str = "picture", hidden_up_to: int = -1
+) -> "tqdm":
     """A `tqdm` bar with rate and time left, on a stderr that is a terminal.
+
+    There is none for a total up to `hidden_up_to`.
 
     Example:
     >>> with progress_bar("decoding", 2) as bar:
@@ -49,7 +93,8 @@ def progress_bar(label: str, total: int | None, unit: str = "picture") -> "tqdm"
         desc=label,
         total=total,
         unit=f" {unit}",
-        disable=None,  # tqdm's word for "unless stderr is a terminal"
+        # tqdm's None means "unless stderr is a terminal"
+        disable=(total is not None and total <= hidden_up_to) or None,
         leave=False,
         dynamic_ncols=True,
     )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
-    from keras_inception.data import Data, Source
+    from keras_inception.data import Data, Listing, Source
 
 DATA_HELP = (
     "'digits' (embedded handwritten digits); a folder with one folder of pictures per "
-    "class, or with train/ and val/ of that form; or tfds:NAME[:VERSION] (TensorFlow "
-    "Datasets)"
+    "class, or with train/, val/ and test/ of that form; FILE.csv or DIR:FILE.csv with "
+    "the columns path and label; or tfds:NAME[:VERSION] (TensorFlow Datasets)"
 )
+MOST_NAMED = 3
 
 
 def add_data_arguments(
@@ -43,6 +44,11 @@ def add_data_arguments(
         help="write a folder's pictures as records into --data-dir once, then read "
         "those",
     )
+    parser.add_argument(
+        "--drop-duplicates",
+        action="store_true",
+        help="leave out training files that are copies of validation or test files",
+    )
 
 
 def add_seed_argument(parser: argparse._ActionsContainer) -> None:
@@ -52,15 +58,6 @@ def add_seed_argument(parser: argparse._ActionsContainer) -> None:
         type=int,
         help="seed of the validation split (default: that of MODEL's run, else 0)",
     )
-
-
-def settle_seed(options: argparse.Namespace, model_path: str) -> None:
-    """Without `--seed`, takes the seed of the run that the model belongs to, else 0."""
-    if options.seed is None:
-        from keras_inception.training import RunDirectory
-
-        run = RunDirectory.of_model(model_path)
-        options.seed = run.read_config().seed if run else 0
 
 
 def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
@@ -79,46 +76,90 @@ def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def find_data(options: Any, *, max_bad_fraction: float | None = None) -> "Source":
-    """Finds the `data.Source` that DATA names and prints the bad files it skips.
+def find_data(
+    options: Any,
+    spec: "str | Listing | None" = None,
+    *,
+    max_bad_fraction: float | None = None,
+    **arguments: Any,
+) -> "Source":
+    """Finds the `data.Source` that DATA names and prints what it leaves out.
 
     Args:
         options: The parsed options of `add_data_arguments`, with `data` and `seed`.
-        max_bad_fraction: Replaces the option; bad files are not printed then.
+        spec: Replaces `options.data`.
+        max_bad_fraction: Replaces the option; nothing is printed then.
+        arguments: More of `data.find`'s.
     """
     from keras_inception import data
 
     source = data.find(
-        options.data,
-        seed=options.seed,
+        options.data if spec is None else spec,
+        seed=options.seed or 0,
         max_bad_fraction=(
             options.max_bad_fraction if max_bad_fraction is None else max_bad_fraction
         ),
         data_dir=options.data_dir,
         cache=options.cache,
+        drop_duplicates=options.drop_duplicates,
         log=print,
+        **arguments,
     )
-    if max_bad_fraction is None and source.bad:
-        print(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
+    if max_bad_fraction is None:
+        for line in describe_left_out(source, options.drop_duplicates):
+            print(line)
     return source
 
 
 def describe_data(source: "Source") -> str:
-    """Name, number of pictures and classes in one line."""
-    return (
-        f"{source.name}: {len(source.train)} training and {len(source.validation)} "
-        f"validation pictures, {len(source.class_names)} classes"
+    """Name, number of pictures in each split and of classes, in one line."""
+    names = {"train": "training"}
+    counts = [
+        f"{len(split)} {names.get(name, name)}"
+        for name, split in source.by_split.items()
+    ]
+    listed = " and ".join(
+        [", ".join(counts[:-1]), counts[-1]] if counts[1:] else counts
     )
+    return f"{source.name}: {listed} pictures, {len(source.class_names)} classes"
+
+
+def describe_left_out(source: "Source", dropped: bool = False) -> list[str]:
+    """A line for each kind of file that is not learned from, or doubtful."""
+    lines = []
+    if source.bad:
+        lines.append(f"skipping {len(source.bad)} bad pictures: {source.bad.listed()}")
+    if source.passed_over:
+        lines.append(f"passing over files: {source.passed_over.describe()}")
+    copies, conflicts = vars(source.duplicates).values()
+    if copies:
+        advice = "left out" if dropped else "--drop-duplicates leaves them out"
+        lines.append(
+            f"{len(copies)} training pictures are copies of validation or test "
+            f"pictures ({advice}): {_pairs(copies)}"
+        )
+    if conflicts:
+        lines.append(
+            f"{len(conflicts)} pictures are in two classes: {_pairs(conflicts)}"
+        )
+    return lines
+
+
+def _pairs(pairs: list[tuple[str, str]]) -> str:
+    from keras_inception.text import list_names
+
+    return list_names([f"{one} = {other}" for one, other in pairs], MOST_NAMED)
 
 
 def check_class_names(model: "keras.Model", data: "Data | Source") -> None:
     """Raises a `ValueError` if a model and data have different classes."""
+    from keras_inception.data.listing import normal_form
     from keras_inception.outputs import main_of
     from keras_inception.text import list_names
 
     known = getattr(model, "class_names", None)
     classes = main_of(model.output).shape[-1]
-    if known is not None and list(known) != list(data.class_names):
+    if known is not None and [*map(normal_form, known)] != list(data.class_names):
         raise ValueError(
             f"The model's classes ({list_names(known, 5)}) differ from the data's "
             f"({list_names(data.class_names, 5)})."

@@ -1,8 +1,9 @@
-"""Measure trained models on the validation pictures.
+"""Measure trained models on labeled pictures.
 
-Prints loss and accuracy of every output of each MODEL. With --crops, --output or
-several MODELs, it also prints top-1 and top-5 accuracy of the main output, from the
-mean of the probabilities over all crops and MODELs.
+Prints loss and accuracy of every output of each MODEL, with the accuracy's 95 %
+interval: other pictures of the same kind would give an accuracy within it 19 times in
+20. With --crops, --output or several MODELs, it also prints top-1 and top-5 accuracy of
+the main output, from the mean of the probabilities over all crops and MODELs.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from keras_inception_cli import common, console, data_options
+from keras_inception_cli import common, console, data_options, splits
+
+MOST_CLASSES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="crops of each picture to average over (default: 1, the centered square)",
     )
     add("--batch-size", type=int, default=32, help="pictures per batch (default: 32)")
-    data_options.add_seed_argument(parser)
+    splits.add_split_arguments(parser)
     add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     add(
         "--output",
@@ -39,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the figures of every output on the validation split and writes them."""
+    """Prints the figures of every output on a split and writes them."""
     common.check_at_least(options, {"batch_size": 1})
     common.check_folders(options, "json")
     with console.quiet_start():
@@ -52,14 +55,15 @@ def run(options: argparse.Namespace) -> None:
                 f"{path} has no output called 'main' to evaluate. GoogLeNet() and "
                 "attach_auxiliary() make models that have one."
             )
-    data_options.settle_seed(options, options.models[0])
-    source = data_options.find_data(options)
+    judged = splits.find_judged(options, models)
     by_model = {
-        path: _evaluate_outputs(model, source, options.batch_size)
+        path: _evaluate_outputs(model, judged, options.batch_size)
         for path, model in models.items()
     }
-    source.bad.check()
-    print(f"{len(source.validation)} validation pictures")
+    judged.source.bad.check()
+    pictures = len(judged.split)
+    noun = "picture" if pictures == 1 else "pictures"
+    print(f"{pictures} {judged.name}{noun} of {judged.source.name}")
     for path, model in models.items():
         if len(models) > 1:
             print(path)
@@ -67,8 +71,9 @@ def run(options: argparse.Namespace) -> None:
     figures: dict[str, Any] = {"models": by_model}
     if len(models) == 1:
         (figures,) = by_model.values()
+    figures |= {"split": judged.name.strip() or "all", "pictures": pictures}
     if options.crops or options.output or len(models) > 1:
-        figures |= _evaluate_main(list(models.values()), source, options)
+        figures |= _evaluate_main(list(models.values()), judged, options)
     text = json.dumps(figures, indent=2) + "\n"
     if options.json:
         options.json.write_text(text)
@@ -77,39 +82,57 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {options.output}")
 
 
-def _evaluate_outputs(model, source, batch_size: int) -> dict[str, float]:
-    """Loss and accuracy of every output, by Keras."""
+def _evaluate_outputs(model, judged: splits.Judged, batch_size: int) -> dict[str, Any]:
+    """Loss, accuracy and the accuracy's interval of every output, by Keras."""
     from keras_inception import data
     from keras_inception.defaults import input_size_of
+    from keras_inception.evaluation import accuracy_interval
 
-    data_options.check_class_names(model, source)
     model.compile()  # with the default loss and metrics, not those of its training
-    size = input_size_of(model)
-    pictures = data.pipeline(source, source.validation, size, batch_size)
+    size, count = input_size_of(model), len(judged.split)
+    pictures = data.pipeline(judged.source, judged.split, size, batch_size)
     figures = model.evaluate(pictures, verbose=0, return_dict=True)
-    return {name: float(value) for name, value in figures.items()}
+    intervals = {
+        f"{name}_interval": accuracy_interval(value, count)
+        for name, value in figures.items()
+        if name.endswith("_accuracy")
+    }
+    return {name: float(value) for name, value in figures.items()} | intervals
 
 
-def _print_outputs(names_of_outputs, figures: dict[str, float]) -> None:
+def _print_outputs(names_of_outputs, figures: dict[str, Any]) -> None:
     rows = []
     for output, names in names_of_outputs.items():
         loss, accuracy = figures[f"{output}_loss"], figures[f"{output}_accuracy"]
+        interval = _shown(figures[f"{output}_accuracy_interval"])
         # only superclasses differ from the classes of main
         note = "" if names == names_of_outputs["main"] else f"among {', '.join(names)}"
-        rows.append([output, f"{loss:.4f}", f"{accuracy:.4f}", note])
-    console.print_table(rows, ("output", "loss", "accuracy", ""), left=(0, 3))
+        rows.append([output, f"{loss:.4f}", f"{accuracy:.4f}", interval, note])
+    columns = ("output", "loss", "accuracy", "95 % interval", "")
+    console.print_table(rows, columns, left=(0, 4))
 
 
-def _evaluate_main(models, source, options: argparse.Namespace) -> dict[str, Any]:
+def _shown(interval: tuple[float, float]) -> str:
+    return "{:.4f} to {:.4f}".format(*interval)
+
+
+def _evaluate_main(
+    models, judged: splits.Judged, options: argparse.Namespace
+) -> dict[str, Any]:
     """Figures of main, averaged over crops and models; also written to `--output`."""
     from keras_inception import data, evaluation
+    from keras_inception.defaults import input_size_of
 
+    source, split, _ = judged
     crops = options.crops or 1
     names: list[str] = []
+    sizes = set(map(input_size_of, models))
+    # The one crop that the pipeline itself makes is faster there.
+    size = sizes.pop() if crops == 1 and len(sizes) == 1 else None
 
     def pictures():
-        with console.progress_bar("evaluating", len(source.validation)) as bar:
-            for *example, name in data.whole_pictures(source, source.validation):
+        with console.progress_bar("evaluating", len(split)) as bar:
+            for *example, name in data.whole_pictures(source, split, size):
                 names.append(name)
                 yield example
                 bar.update()
@@ -120,8 +143,13 @@ def _evaluate_main(models, source, options: argparse.Namespace) -> dict[str, Any
     top_1, top_5 = result.top(1), result.top(5)
     ensemble = f", {len(models)} models together" if len(models) > 1 else ""
     averaged = f"{crops} crop{'s' * (crops > 1)}{ensemble}"
-    print(f"main, {averaged}: top-1 {top_1:.4f}  top-5 {top_5:.4f}")
+    intervals = [evaluation.accuracy_interval(x, len(names)) for x in (top_1, top_5)]
     figures = {"crops": crops, "top_1": top_1, "top_5": top_5, "pictures": len(names)}
+    figures |= {"top_1_interval": intervals[0], "top_5_interval": intervals[1]}
+    print(
+        f"main, {averaged}: top-1 {top_1:.4f} ({_shown(intervals[0])})  "
+        f"top-5 {top_5:.4f} ({_shown(intervals[1])})"
+    )
     if options.output:
         averages = result.macro_averages
         print(
@@ -129,11 +157,30 @@ def _evaluate_main(models, source, options: argparse.Namespace) -> dict[str, Any
             "F1 {f1:.4f}".format(**averages)
         )
         figures |= {f"macro_{name}": value for name, value in averages.items()}
+        _print_classes(result)
         options.output.mkdir(parents=True, exist_ok=True)
         _write_tables(result, names, options.output)
         evaluation.draw_confusion(result, options.output / "confusion.png")
         evaluation.draw_mistakes(result, options.output / "mistakes.png")
     return figures
+
+
+def _print_classes(result) -> None:
+    """Prints the figures of every class, or of those with the lowest F1."""
+    scores = result.per_class
+    rows = [
+        (name, int(count), *(f"{figure:.4f}" for figure in figures))
+        for name, count, *figures in zip(
+            result.class_names,
+            *(scores[x] for x in ("pictures", "precision", "recall", "f1")),
+            strict=True,
+        )
+        if count
+    ]
+    if len(rows) > MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: float(row[-1]))[:MOST_CLASSES]
+        print(f"the {MOST_CLASSES} classes with the lowest F1:")
+    console.print_table(rows, ("class", "pictures", "precision", "recall", "F1"))
 
 
 def _write_tables(result, pictures: list[str], directory: Path) -> None:

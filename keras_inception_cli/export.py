@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_inception_cli import common, console, data_options
+from keras_inception_cli import common, console, data_options, splits
 
 if TYPE_CHECKING:
     import keras
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"print the accuracy on validation pictures ({' or '.join(INT8_FORMATS)} only)",
     )
     data_options.add_data_arguments(integers)
-    data_options.add_seed_argument(integers)
+    splits.add_seed_argument(integers)
     add(
         "--keep",
         type=int,
@@ -160,17 +160,16 @@ def _load_data(options: argparse.Namespace, model: "keras.Model") -> "Data":
     from keras_inception import data
     from keras_inception.defaults import input_size_of
 
-    data_options.settle_seed(options, options.model)
-    loaded = data.load(
-        data_options.find_data(options),
+    options.split = "validation"
+    source = splits.find_judged(options, {options.model: model}).source
+    return data.load(
+        source,
         input_size_of(model),
         BATCH_SIZE,
         augment="none",
         mirror=False,
-        seed=options.seed,
+        seed=options.seed or 0,
     )
-    data_options.check_class_names(model, loaded)
-    return loaded
 
 
 def _print_accuracies(model: "keras.Model", integers: "Predict", data: "Data") -> None:

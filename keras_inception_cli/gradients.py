@@ -93,7 +93,8 @@ def run(options: argparse.Namespace) -> None:
     rows = gradients.gradient_flow(model, images, labels, options.training)
     columns, lines = gradients.flow_table(rows)
     console.print_table(lines, columns)
-    for finding in gradients.explain(rows):
+    history = _history(options.model)
+    for finding in [*gradients.explain(rows), *history]:
         print(f"\n{finding}")
     if comparison:
         print("\n" + "\n".join(gradients.explain_comparison(comparison)))
@@ -103,6 +104,7 @@ def run(options: argparse.Namespace) -> None:
             rows,
             model=model.name,
             data=source.name,
+            history=history,
             details=_details(options, f"{len(images)} pictures of {source.name}"),
             comparison=comparison,
         )
@@ -130,6 +132,17 @@ def _load_or_build(options, source):
     )
     model.class_names = source.class_names
     return model
+
+
+def _history(model: str) -> list[str]:
+    """Sentences from the account of the losses that the model's run kept, if any."""
+    from keras_inception.attribution import explain_attribution, read_attribution
+    from keras_inception.training import RunDirectory
+
+    run = RunDirectory.of_model(model)
+    if run is None or not run.attribution.is_file():
+        return []
+    return explain_attribution(read_attribution(run.attribution))
 
 
 def _details(options, pictures: str) -> list[str]:

@@ -2,25 +2,34 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 from keras_inception import ARCHITECTURES, AuxiliaryHead, DeeplySupervised
 from keras_inception.files import read_json
+from keras_inception.schema import Range
 from keras_inception.supervision import output_name
+from keras_inception.text import list_names
 from keras_inception.training.auxiliary_schedule import SCHEDULES
 
 Value = TypeVar("Value")
 
-# The options that a search's best.json may set.
-SEARCHED = (
-    "heads",
-    "aux_weight",
-    "aux_schedule",
-    "head_dropout",
-    "head_width",
-    "head_batch_norm",
-    "learning_rate",
-)
+
+class SearchedOptions(TypedDict, total=False):
+    """The options that a search's best.json may set."""
+
+    heads: list[str]
+    aux_weight: float | dict[str, float]
+    aux_schedule: str | list[str] | dict[str, str]
+    head_dropout: Annotated[float, Range(0, 1)]
+    head_width: Annotated[float, Range(0, 100)]
+    head_batch_norm: bool
+    learning_rate: Annotated[float, Range(0, 1000)]
+
+
+class SearchResult(TypedDict):
+    """A search's best.json, as far as `train` reads it."""
+
+    hyperparameters: SearchedOptions
 
 
 def parse_schedule(
@@ -44,12 +53,12 @@ def parse_schedule(
 
 def read_search_result(file: Path) -> dict[str, Any]:
     """The options in a search's best.json."""
-    content = read_json(file)
-    found = content.get("hyperparameters") if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not found.keys() <= set(SEARCHED):
+    fault = "is not the best.json of a search, as python -m tuning.search writes it"
+    found: dict[str, Any] = read_json(file, SearchResult, fault)["hyperparameters"]
+    if unknown := found.keys() - SearchedOptions.__annotations__:
         raise ValueError(
-            f"{file} is not the best.json of a search, as python -m tuning.search "
-            "writes it."
+            f"{file} {fault}: hyperparameters names {list_names(sorted(unknown))}; "
+            f"expected some of {', '.join(SearchedOptions.__annotations__)}."
         )
     return found
 

@@ -1,24 +1,40 @@
-"""Classify picture files with a .keras model, an exported directory or a server."""
+"""Classify pictures with a .keras model, an exported directory or a server.
+
+Prints the best classes of each picture. One that can't be read is reported on stderr,
+the others are answered, and the exit status is 1.
+"""
 
 import argparse
-import base64
-import json
-import re
-import urllib.error
-import urllib.request
-from collections.abc import Callable
+import contextlib
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from keras_inception_cli import common, console
-
-SECONDS = 60  # limit for a server's answer
-_URL = re.compile(
-    r"https?://[^/]+(?:/[^?#]*)?/v1/models/[^/:?#]+(?:/(?:versions|labels)/[^/:?#]+)?"
+from keras_inception_cli.predict_inputs import (
+    PassedOver,
+    Picture,
+    are_common_files,
+    contents_of,
+    find,
 )
+from keras_inception_cli.predict_remote import Server
+from keras_inception_cli.predict_report import Answer, Table, print_answer
 
-# From a picture file to its classes and scores, best first.
-Classifier = Callable[[str], list[tuple[str, float]]]
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from keras_inception.export.classifier import Classifier
+
+BATCH_SIZE = 32
+REQUESTS = 8  # at once, to a server, or for pictures at addresses
+WITHOUT_PROGRESS = 16  # so few pictures need no bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,98 +46,186 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .keras file, an exported version, or the directory of its versions; "
         "omitted with --url",
     )
-    add("images", metavar="IMAGE", nargs="*", help="picture files")
+    add(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        help="picture files, folders (searched for pictures), quoted patterns such as "
+        "'pics/**/*.jpg', and http:// or https:// addresses of pictures",
+    )
     add(
         "--url",
         help="use a running server instead, TF Serving or keras-inception serve: "
         "http://HOST:PORT/v1/models/NAME",
     )
-    add("--top", type=int, default=3, help="classes per picture (default: 3)")
+    add(
+        "--top",
+        type=int,
+        default=3,
+        metavar="K",
+        help="classes per picture (default: 3)",
+    )
+    add(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help=f"pictures per batch (default: {BATCH_SIZE}); not with --url",
+    )
     add("--json", action="store_true", help="print a JSON object per picture instead")
+    add(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="also write a row per picture: picture, class_1, score_1 and so on up to "
+        "K, error",
+    )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Prints the most probable classes of each picture, best first."""
-    common.check_at_least(options, {"top": 1})
-    images = [options.model, *options.images] if options.url else options.images
-    if not images:
-        raise ValueError("predict needs a MODEL and at least one IMAGE")
-    classify = _remote(options.url) if options.url else _local(options.model)
-    for image in images:
-        ranked = classify(image)[: options.top]
-        if options.json:
-            print(json.dumps({"image": image, "classes": dict(ranked)}))
-        else:
-            answer = ", ".join(f"{name} {score:.3f}" for name, score in ranked)
-            print(f"{image}: {answer}")
+def run(options: argparse.Namespace) -> int:
+    """Prints the most probable classes of each picture; returns 1 if one failed."""
+    if options.url and options.batch_size is not None:
+        raise ValueError("--batch-size is not for --url: the server forms batches.")
+    if options.batch_size is None:
+        options.batch_size = BATCH_SIZE
+    common.check_at_least(options, {"top": 1, "batch_size": 1})
+    common.check_folders(options, "csv")
+    words = [options.model, *options.paths] if options.url else options.paths
+    if not words:
+        raise ValueError("predict needs a MODEL and at least one PATH of a picture")
+    model = Server(options.url) if options.url else _load(options.model)
+    as_they_are = bool(options.url) and not options.csv and are_common_files(words)
+    if not as_they_are:
+        with console.quiet_start():  # here, since it hides what other threads print
+            import keras_inception.data  # noqa: F401
+    passed_over = PassedOver()
+    pictures = find(words, passed_over)
+    answer = partial(_answer, model, options.top, as_they_are)
+    if options.url:  # the server forms batches
+        answers = _in_order(answer, _batches(pictures, 1), REQUESTS)
+    else:  # one thread decodes while the other computes
+        answers = _in_order(answer, _batches(pictures, options.batch_size), 2)
+    columns = min(options.top, model.classes or options.top)
+    with contextlib.closing(answers), Table(columns) as table, _progress(words) as bar:
+        answered, failed = _report(answers, options.json, table, bar, passed_over)
+        if text := str(passed_over):
+            print(f"passed over: {text}", file=sys.stderr)
+        if not answered and not failed:
+            raise ValueError(f"there is no picture in {', '.join(words)}")
+        if options.csv:
+            table.write(options.csv)
+            wrote = sys.stderr if options.json else sys.stdout
+            print(f"wrote {options.csv}", file=wrote)
+    return 1 if failed else 0
 
 
-def _local(path: str) -> Classifier:
-    with console.quiet_start():
-        import numpy as np
+def _report(
+    answers: Iterable[list[Answer]],
+    as_json: bool,
+    table: Table,
+    bar: "tqdm",
+    passed_over: PassedOver,
+) -> tuple[int, int]:
+    """Prints answers as they come; returns how many there are, and how many faults."""
+    answered = failed = 0
+    for batch in answers:
+        with bar.external_write_mode():
+            for answer in batch:
+                if not answer.classes and answer.fault is None:
+                    passed_over.add_other(answer.picture)
+                    continue
+                print_answer(answer, as_json)
+                table.add(answer)
+                answered += answer.fault is None
+                failed += answer.fault is not None
+            sys.stdout.flush()
+        bar.update(len(batch))
+    bar.clear()
+    return answered, failed
 
-        from keras_inception import data, export
-        from keras_inception.defaults import input_size_of
-        from keras_inception.supervision import plain_classifier
 
-    if Path(path).is_dir():
-        return export.load_classifier(path)
-    model = common.load_model(path)
-    input_size, main = input_size_of(model), plain_classifier(model)
-
-    def classify(image: str) -> list[tuple[str, float]]:
-        pixels = data.load_picture(image, input_size)
-        scores = main.predict(pixels[None], verbose=0)[0]
-        names = getattr(model, "class_names", None) or range(len(scores))
-        best_first = np.argsort(-scores)
-        return [(str(names[index]), float(scores[index])) for index in best_first]
-
-    return classify
-
-
-def _remote(url: str) -> Classifier:
-    """Asks a server; does not import TensorFlow, which takes seconds."""
-    model = url.strip().rstrip("/").removesuffix(":predict")
-    if not _URL.fullmatch(model):
+def _load(path: str) -> "Classifier":
+    if "://" in path and not os.path.exists(path):
         raise ValueError(
-            "--url takes http://HOST:PORT/v1/models/NAME, optionally followed by "
-            f"/versions/N or /labels/LABEL. Received: {url}"
+            f"MODEL is a file or a directory; ask a server by --url {path}"
         )
+    with console.quiet_start():
+        from keras_inception import export
 
-    def classify(image: str) -> list[tuple[str, float]]:
-        contents = base64.b64encode(Path(image).read_bytes()).decode()
-        inputs = {"image_bytes": [{"b64": contents}]}
-        request = {"signature_name": "serving_bytes", "inputs": inputs}
-        answer = _post(f"{model}:predict", request, image)
-        try:
-            outputs = answer["outputs"]
-            classes, scores = outputs["classes"][0], outputs["scores"][0]
-            return list(zip(classes, map(float, scores), strict=True))
-        except (KeyError, TypeError, IndexError, ValueError):
-            raise ValueError(
-                f"{model} did not answer with classes and scores. Only models exported "
-                f"by keras-inception do. It answered: {json.dumps(answer)[:200]}"
-            ) from None
-
-    return classify
+    if os.path.isdir(path):
+        return export.load_classifier(path)
+    return export.ModelClassifier(common.load_model(path))
 
 
-def _post(url: str, content: dict, image: str) -> Any:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(content).encode(), headers)
+def _progress(words: list[str]) -> "tqdm":
+    known = sys.stderr.isatty()  # else nobody sees it
+    total = sum(1 for _ in find(words, PassedOver())) if known else 0
+    return console.progress_bar("predicting", total, hidden_up_to=WITHOUT_PROGRESS)
+
+
+def _answer(
+    model: "Classifier | Server", top: int, as_they_are: bool, pictures: list[Picture]
+) -> list[Answer]:
+    """Answers a batch in order; used by several threads."""
+    read = partial(_read, as_it_is=as_they_are)
+    if len(pictures) > 1 and any(picture.is_address for picture in pictures):
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            contents = list(pool.map(read, pictures))
+    else:
+        contents = list(map(read, pictures))
+    files = [x for x in contents if isinstance(x, bytes)]
+    ranked = _rank(model, files, top)
+    return [
+        x if isinstance(x, Answer) else Answer(picture.name, *next(ranked))
+        for picture, x in zip(pictures, contents, strict=True)
+    ]
+
+
+def _read(picture: Picture, as_it_is: bool) -> bytes | Answer:
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as error:
-        reason = error.read().decode("utf-8", "replace")
-        try:
-            reason = json.loads(reason)["error"]
-        except (ValueError, KeyError, TypeError):
-            reason = reason[:200] or error.reason
-        raise ValueError(f"{image}: {url} answers {error.code}: {reason}") from None
-    except urllib.error.URLError as error:
-        raise ConnectionError(f"No server at {url}: {error.reason}") from None
-    except TimeoutError:
-        raise TimeoutError(f"No answer from {url} within {SECONDS} s") from None
-    except ValueError:
-        raise ValueError(f"{url} did not answer with JSON") from None
+        contents = contents_of(picture, as_it_is)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return Answer(picture.name, fault=reason)
+    return Answer(picture.name) if contents is None else contents
+
+
+def _rank(
+    model: "Classifier | Server", files: list[bytes], top: int
+) -> Iterator[tuple]:
+    """Yields classes and fault for each file; halves a batch until one file fails."""
+    if not files:
+        return
+    try:
+        yield from ((classes, None) for classes in model.rank(files, top))
+    except ValueError as error:
+        if len(files) == 1:
+            yield [], str(error)
+        else:
+            middle = len(files) // 2
+            yield from _rank(model, files[:middle], top)
+            yield from _rank(model, files[middle:], top)
+
+
+def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    iterator = iter(pictures)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _in_order(
+    answer: Callable[[list[Picture]], list[Answer]],
+    batches: Iterable[list[Picture]],
+    threads: int,
+) -> Generator[list[Answer], None, None]:
+    """Yields the answers of each batch in order; works a few batches ahead."""
+    pending: deque[Future[list[Answer]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for batch in batches:
+            pending.append(pool.submit(answer, batch))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

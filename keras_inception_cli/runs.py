@@ -6,7 +6,6 @@ accuracy, and draws the curves of the runs.
 """
 
 import argparse
-import json
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -45,7 +44,9 @@ def run(options: argparse.Namespace) -> None:
     common.check_folders(options, "json", "output")
     figures = _compare(options) if options.compared else _list(options.runs)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        from keras_inception.files import write_json
+
+        write_json(options.json, figures)
         print(f"wrote {options.json}")
 
 

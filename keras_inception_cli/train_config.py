@@ -9,10 +9,11 @@ import argparse
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from keras_inception import AuxiliaryHead, read_superclasses
 from keras_inception.files import read_json
+from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
 from keras_inception_cli import head_names
 from keras_inception_cli.train_options import run_path
@@ -41,12 +42,14 @@ class TrainConfig:
     mixed_precision: Literal["float16", "bfloat16"] | None = None
     jit_compile: bool | None = None
     gradients: bool = False
+    attribution: bool = False
     profile: tuple[int, int] | None = None
     mirror: bool | None = None
     class_weights: Literal["balanced"] | None = None
     max_bad_fraction: float = 0.01
     data_dir: str | None = None
     cache: bool = False
+    drop_duplicates: bool = False
     architecture: str | None = None
     image_size: int | None = None
     width: float = 1.0
@@ -66,10 +69,14 @@ class TrainConfig:
         if options.resume:
             file = _config_to_resume(options, typed)
             config = cls._combine(_from_config(file))
+            moved = {"data": typed.pop("data", config.data)}
+            if not file.with_name("pictures.csv").is_file():
+                typed |= moved
             config._check_unchanged(
                 cls._combine(_from_config(file) | typed), typed, file
             )
-            return config
+            # The pictures are compared with those of the run when they are found.
+            return dataclasses.replace(config, **moved)
         chosen: dict[str, Any] = {}
         if options.config:
             chosen |= _without_other_heads(_from_config(options.config), typed)
@@ -204,11 +211,19 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 def _from_config(file: Path) -> dict[str, Any]:
     """The settings in a run's config.json."""
     choices = RunConfig.from_json(read_json(file), file).as_json()
-    return {
+    found = {
         name: value
         for name, value in choices.items()
         if name in _NAMES and value is not None
     }
+    forms = get_type_hints(TrainConfig) | {
+        "aux_schedule": str | list[str] | dict[str, str],  # as it was typed
+        "width": Annotated[float, Range(0, 100)],
+        "head_width": Annotated[float, Range(0, 100)],
+        "image_size": Annotated[int, Range(1, 10_000)],
+    }
+    check(found, forms, f"{file} is not the config.json of a run")
+    return found
 
 
 def _without_other_heads(

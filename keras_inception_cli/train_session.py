@@ -14,11 +14,13 @@ import keras
 
 import keras_inception as ki
 from keras_inception import data, training
+from keras_inception.attribution import explain_attribution, write_attribution
 from keras_inception.defaults import input_size_of
 from keras_inception.training import Devices, RunConfig, RunDirectory
 from keras_inception_cli.console import quiet_start
 from keras_inception_cli.data_options import describe_data, find_data
 from keras_inception_cli.head_names import describe_heads
+from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_network import build_model, compile_model
 from keras_inception_cli.train_options import run_path
@@ -53,7 +55,19 @@ def run(options: argparse.Namespace) -> None:
             "--accumulate, or train on one device. Received: --accumulate "
             f"{config.accumulate} on {devices.replicas} devices"
         )
-    source = find_data(config)
+    manifest = None
+    if options.resume:
+        manifest = read_manifest(RunDirectory.open(run_path(options)))
+    try:
+        source = find_data(config, manifest=manifest)
+    except FileNotFoundError as error:
+        if manifest is None:
+            raise
+        raise FileNotFoundError(
+            f"{error} If the pictures of the run are elsewhere now, name the new "
+            f"place: train DATA --name {run_path(options).name} --resume"
+        ) from None
+    known_as_bad = len(source.bad)
     with reproducible(config), scratch_run(devices) as scratch, devices.scope():
         job = prepare(options, config, source, devices)
         # only now, since --overwrite deletes the earlier run
@@ -63,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
             directory = RunDirectory.create(path, overwrite=options.overwrite)
         describe(job, config, devices)
         result = train_job(job, config, devices, directory)
-    if source.bad:
+    if len(source.bad) > known_as_bad:
         print(f"skipped {len(source.bad)} bad pictures: {source.bad.listed()}")
     print(
         f"best: val_main_accuracy {result['val_main_accuracy']:.4f} in epoch "
@@ -177,6 +191,12 @@ def train_job(
         sample = data.sample(source, source.train, 16, size)
         callbacks.append(ki.GradientFlow(*sample, directory.tensorboard))
 
+    attribution = None
+    if config.attribution:
+        account = (job.state or {}).get("attribution")
+        attribution = ki.LossAttribution(directory.tensorboard, account)
+        callbacks.append(attribution)
+
     def stop_if_bad(batch: int, logs: dict) -> None:
         if source.bad.too_many:
             job.model.stop_training = True
@@ -186,9 +206,22 @@ def train_job(
 
     def report() -> dict:
         source.bad.check()
-        return {"bad_pictures": source.bad.report()}
+        return {
+            "bad_pictures": source.bad.report(),
+            "passed_over": source.passed_over.report(),
+            "duplicates": source.duplicates.report(),
+        }
 
-    return training.train(
+    manifest = data.Manifest.of(source)
+    if manifest is not None and not directory.pictures.exists():
+        # not earlier: a directory without a config.json is not a run
+        callbacks.append(
+            keras.callbacks.LambdaCallback(
+                on_train_begin=lambda logs: manifest.write(directory.pictures)
+            )
+        )
+
+    result = training.train(
         job.model,
         job.train,
         job.validation,
@@ -201,6 +234,12 @@ def train_job(
         report=report,
         state=job.state,
     )
+    if attribution is not None:
+        title = f"Which loss moved the weights of {job.model.name}, {source.name}"
+        write_attribution(directory.path, attribution.rows, title)
+        for sentence in explain_attribution(attribution.rows):
+            print(sentence)
+    return result
 
 
 def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConfig:

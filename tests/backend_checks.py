@@ -220,3 +220,31 @@ def test_gradients_are_logged_while_training(tmp_path, monkeypatch):
     for row, other in zip(seen.rows, now, strict=True):
         assert row.norm == pytest.approx(other.norm, rel=1e-4, abs=1e-10)
     assert list(tmp_path.rglob("events.out.*"))
+
+
+def test_losses_add_up_to_the_way_of_the_weights():
+    model = small_supervised(dropout=0.5)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9, weight_decay=0.01))
+    images, labels = small_pictures()
+    account = ki.LossAttribution()
+    options = {"batch_size": 4, "epochs": 2, "verbose": 0, "callbacks": [account]}
+    if BACKEND == "torch":
+        with pytest.raises(ValueError, match="TensorFlow and JAX backends"):
+            model.fit(images, labels, **options)
+        return
+    before = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+    model.fit(images, labels, **options)
+    state = account.state()
+    for position, variable in enumerate(model.trainable_variables):
+        moved = keras.ops.convert_to_numpy(variable) - before[position]
+        parts = sum(
+            state[name]
+            for loss in ("main", "aux", "weight_decay")
+            if (name := f"moved_{loss}_{position}") in state
+        )
+        assert np.linalg.norm(parts - moved) <= 1e-4 * np.linalg.norm(moved)
+    assert account.rows[0].loss == "main"
+    assert account.rows[0].share != 0
+    resumed = ki.LossAttribution(state=state)
+    model.fit(images, labels, **options | {"callbacks": [resumed], "epochs": 1})
+    assert resumed.rows != account.rows

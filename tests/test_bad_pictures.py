@@ -124,7 +124,7 @@ def test_a_class_without_any_good_file_is_an_error(folder):
 
 
 def first_png(split):
-    return Path(next(path for path in split.elements[0] if path.endswith("png")))
+    return Path(next(path for path in split.paths if path.endswith("png")))
 
 
 def damage(path):
@@ -156,7 +156,7 @@ def test_a_file_damaged_after_its_header_is_named_while_training(folder):
 
 def test_a_missing_last_picture_is_named(folder):
     data = ki.data.load(folder, 16, 4, max_bad_fraction=0.2)
-    last = str(data.source.validation.elements[0][-1])
+    last = data.source.validation.paths[-1]
     batches = len(list(data.validation))
     os.remove(last)
     assert len(list(data.validation)) == batches

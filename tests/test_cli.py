@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import small_supervised
+from conftest import colorful_folders, logged, small_supervised
 from PIL import Image
 
 import keras_inception_cli
@@ -45,7 +45,7 @@ def command(*words):
 def test_train_leaves_a_run_directory(workplace, colors):
     run = workplace / "runs/colors"
     names = {"config.json", "history.csv", "model.keras", "latest.keras"}
-    names |= {"result.json", "tensorboard"}
+    names |= {"result.json", "tensorboard", "pictures.csv"}
     assert {entry.name for entry in run.iterdir()} == names
     config = json.loads((run / "config.json").read_text())
     assert config["class_names"] == ["blue", "red"]
@@ -237,6 +237,45 @@ def test_evaluate_prints_and_writes_every_output(workplace, colors, capsys, tmp_
     assert figures["main_accuracy"] == pytest.approx(result["val_main_accuracy"])
 
 
+def test_evaluate_chooses_the_pictures_to_judge_on(workplace, colors, capsys, tmp_path):
+    """A folder that the run did not learn from is judged whole."""
+    words = ["evaluate", workplace / "runs/colors/model.keras"]
+    for split, found in (
+        ([], "8 validation pictures of colors"),
+        (["--split", "train"], "32 train pictures of colors"),
+        (["--split", "all"], "40 pictures of colors"),
+        (["--seed", 5], "8 validation pictures of colors"),
+    ):
+        assert command(*words, colors, *split) == 0
+        assert found in capsys.readouterr().out
+    shutil.copytree(colors, tmp_path / "moved")
+    (tmp_path / "moved/red/new.png").write_bytes((colors / "blue/0.png").read_bytes())
+    figures = tmp_path / "figures.json"
+    assert command(*words, tmp_path / "moved", "--json", figures) == 0
+    out = capsys.readouterr().out
+    assert "the pictures have changed since the run began: 1 new, and left out" in out
+    assert "8 validation pictures of moved" in out
+    found = json.loads(figures.read_text())
+    assert (found["split"], found["pictures"]) == ("validation", 8)
+    low, high = found["main_accuracy_interval"]
+    assert 0 <= low < found["main_accuracy"] <= high <= 1
+    # other pictures, one for each class, and then of one class alone
+    colorful_folders(tmp_path / "other", 1)
+    assert command(*words, tmp_path / "other", "--json", figures) == 0
+    assert "2 pictures of other" in capsys.readouterr().out
+    assert json.loads(figures.read_text())["split"] == "all"
+    shutil.rmtree(tmp_path / "other/red")
+    assert command(*words, tmp_path / "other", "--output", tmp_path / "out") == 0
+    assert "1 picture of other" in capsys.readouterr().out
+    assert command(*words, tmp_path / "other", "--split", "test") == 1
+    assert "has no test split. Choose --split all" in capsys.readouterr().err
+    (tmp_path / "other/blue").rename(tmp_path / "other/green")
+    assert command(*words, tmp_path / "other") == 1
+    assert "unknown: 'green'. The known classes are 'blue', 'red'" in (
+        capsys.readouterr().err
+    )
+
+
 def test_gradients_of_a_trained_file(workplace, colors, capsys, tmp_path):
     words = ["gradients", workplace / "runs/colors/model.keras", colors]
     words += ["--output", tmp_path / "seen", "--pictures", 4]
@@ -365,23 +404,6 @@ def test_data_prints_and_draws(colors, tmp_path, capsys):
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["classes"]["red"] == {"train": 2, "validation": 1}
     assert len(figures["bad_pictures"]) == 1
-
-
-def test_keras_file_and_export_predict_alike(workplace, colors, capsys):
-    images = [colors / "red/0.png", colors / "blue/0.png"]
-    answers = []
-    for model in ("runs/colors/model.keras", "saved/colors", "saved/colors/1"):
-        assert command("predict", workplace / model, *images, "--json") == 0
-        lines = capsys.readouterr().out.splitlines()
-        answers.append([json.loads(line)["classes"] for line in lines])
-    for other in answers[1:]:
-        for a, b in zip(answers[0], other, strict=True):
-            assert list(a) == list(b)
-            assert list(a.values()) == pytest.approx(list(b.values()), abs=1e-5)
-    assert command("predict", workplace / "saved/colors", images[0], "--top", 1) == 0
-    line = capsys.readouterr().out.strip()
-    assert line.startswith(f"{images[0]}: ")
-    assert "," not in line
 
 
 @pytest.mark.slow  # its parts are in the default tests
@@ -514,7 +536,6 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
             "thresholds of --early-exit",
         ),
         (["export", "x.keras", "--int8", "digits"], "--int8 needs --format onnx or"),
-        (["predict", "x.keras"], "predict needs a MODEL and at least one IMAGE"),
         (["train", "{tmp}/nothing"], "There is no folder"),
         (["train", "{tmp}/single"], "at least two classes"),
         (["train", "{tmp}/empty"], "class 'b' has no pictures"),
@@ -543,7 +564,6 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
         (["train", "digits", "--learning-rate", "0"], "--learning-rate must be above"),
         (["evaluate", "{tmp}/none.keras", "digits"], "There is no model"),
         (["evaluate", "{tmp}/bad/a/x.jpg", "digits"], "is not a .keras model"),
-        (["predict", "{tmp}/empty", "x.png"], "no exported model"),
         (["export", "{tmp}/none.keras"], "There is no model"),
     ],
 )
@@ -606,3 +626,37 @@ def test_the_process_is_quiet_and_fails_with_a_status(tmp_path):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "There is no folder" in done.stderr
+
+
+@pytest.mark.slow
+def test_train_keeps_account_of_the_losses_and_resumes_it(
+    colors, tmp_path, monkeypatch, capsys
+):
+    begin = training.Progress.on_epoch_begin
+
+    def interrupt(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    words = ["train", colors, "--runs", tmp_path, "--width", 0.0625, "--epochs", 3]
+    words += ["--batch-size", 8, "--attribution"]
+    assert command(*words, "--name", "whole") == 0
+    assert "Of the way that conv1_3x3 went, " in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Progress, "on_epoch_begin", interrupt)
+        assert command(*words, "--name", "again") == 130
+    assert command("train", "--runs", tmp_path, "--name", "again", "--resume") == 0
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    for file in ("history.csv", "attribution.csv"):
+        assert (again / file).read_text() == (whole / file).read_text()
+    assert (whole / "attribution.png").stat().st_size > 1000
+    log = logged(whole / "tensorboard")
+    assert log["attribution/aux_4a"]["attribution_share/conv1_3x3"] == [1, 2, 3]
+    seen = ["gradients", whole / "model.keras", colors, "--output", tmp_path / "seen"]
+    assert command(*seen) == 0
+    assert "Of the way that conv1_3x3 went, " in capsys.readouterr().out
+    page = (tmp_path / "seen/report.html").read_text()
+    assert "Of the way that conv1_3x3 went, " in page
+    assert command(*words, "--name", "no", "--accumulate", 2) == 1
+    assert "accumulated over several steps" in capsys.readouterr().err

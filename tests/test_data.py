@@ -53,7 +53,7 @@ def test_a_folder_is_split_by_class_and_seed(folder):
     again = find(folder, seed=1)
     other = find(folder, seed=2)
     first, same, different = (
-        set(s.validation.elements[0]) for s in (data.source, again, other)
+        set(s.validation.paths) for s in (data.source, again, other)
     )
     assert first == same != different
     for images, labels in data.train:

@@ -92,7 +92,7 @@ def test_a_folder_is_written_once_and_read_from_records(folder, tmp_path, no_net
         for position, *_ in second.validation.examples()
     }
     assert names <= set(map(str, before))
-    assert len(names & set(plain.validation.elements[0])) >= len(names) - 1
+    assert len(names & set(plain.validation.paths)) >= len(names) - 1
 
 
 def test_records_are_shuffled_and_augmented_by_seed_and_epoch(folder, tmp_path):

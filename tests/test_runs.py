@@ -266,6 +266,79 @@ def test_a_killed_run_resumes_exactly(uninterrupted, tmp_path):
     assert_equal_runs(uninterrupted, train_on(tmp_path / "run"))
 
 
+KILLS = int(os.environ.get("KILLS", 40))
+
+
+def kill_trainings(directory, kills):
+    """Trains runs, each by processes of which the last ends and the others are killed.
+
+    A second process starts while the first trains, and finds the run held, or free
+    because the first was killed. Half of the kills hit a file being written. The
+    processes are forks of this one, which has only imported everything.
+    """
+    random, done, hits, number = np.random.default_rng(kills), 0, 0, 0
+    while done < kills:
+        path = directory / f"run{number}"
+        number += 1
+        while done < kills and not (path / "result.json").is_file():
+            children = [fork_training(path)]
+            time.sleep(float(random.uniform(0, 1)))
+            children.append(fork_training(path))
+            at_a_write = random.random() < 0.5
+            seconds = 60 if at_a_write else float(random.uniform(0, 12))
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline and alive(children):
+                time.sleep(0.0005)
+                if at_a_write and list(path.glob(".partial-*.keras")):
+                    break
+            for child in alive(children):
+                hits += bool(list(path.glob(".partial-*.keras")))
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                done += 1
+    print(f"{done} kills, {hits} at a write, {number} runs", flush=True)
+
+
+def alive(children):
+    """Those that have not ended; forgets the others."""
+    for child in list(children):
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            children.remove(child)
+    return children[:]
+
+
+def fork_training(path):
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            train_on(path, seconds=0.05)
+        except (RuntimeError, FileExistsError):
+            os._exit(3)  # another process trains it, or has finished it
+        finally:
+            os._exit(0)
+    return child
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_again_and_again_resume_exactly(uninterrupted, tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import warnings; warnings.simplefilter('ignore')\n"  # of forks
+        "import test_runs, pathlib\n"
+        f"test_runs.kill_trainings(pathlib.Path({str(tmp_path)!r}), {KILLS})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+    )
+    print(done.stdout.splitlines()[-1])
+    for path in sorted(tmp_path.iterdir()):
+        if not (path / "result.json").is_file():
+            train_on(path)
+        assert_equal_runs(uninterrupted, training.RunDirectory(path))
+        assert not list(path.glob(".partial-*"))
+
+
 def test_a_full_disk_costs_no_checkpoint(uninterrupted, tmp_path):
     """A limit on the file size makes writing fail as on a full disk."""
     with pytest.raises(KeyboardInterrupt):

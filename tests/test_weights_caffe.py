@@ -2,6 +2,7 @@
 
 import struct
 
+import h5py
 import numpy as np
 import pytest
 from comparing import endpoints, relative_difference
@@ -30,6 +31,7 @@ class Network:
         self.text = ['name: "GoogleNet"', 'input: "data"']
         self.text += [f"input_dim: {dim}" for dim in (1, 3, 224, 224)]
         self.blobs: dict[str, list[np.ndarray]] = {}
+        self.graph: list[tuple[str, list[str], str]] = []  # name, bottoms, top
         self.tops = {}  # our stage to the name of its blob
         top, channels = "data", 3
         for stage, row in ki.GOOGLENET.rows.items():
@@ -41,6 +43,7 @@ class Network:
         self.softmax("main", "loss3/classifier")
 
     def layer(self, name, kind, bottoms, parameters=""):
+        self.graph.append((name, list(bottoms), name))
         bottoms = "".join(f' bottom: "{bottom}"' for bottom in bottoms)
         self.text.append(
             f'layer {{ name: "{name}" type: "{kind}"{bottoms} top: "{name}" '
@@ -129,17 +132,49 @@ class Network:
         self.dense(f"{loss}/classifier", fc, 1024, CLASSES)
         self.softmax(f"aux_{stage.removeprefix('inception_')}", f"{loss}/classifier")
 
-    def write(self, path, layers=PRESENT):
-        """Writes the blobs as a .caffemodel, in the first format or the current one."""
-        name_field, blobs_field = {V1: (4, 6), PRESENT: (1, 7)}[layers]
+    def renamed(self, names):
+        """A copy whose layers have other names; None leaves a layer's weights out."""
+        copy = Network.__new__(Network)
+        new = {name: names.get(name, name) for name in self.blobs}
+        copy.blobs = {new[name]: blobs for name, blobs in self.blobs.items()}
+        copy.blobs.pop(None, None)
+        copy.graph = [
+            (new.get(name) or name, bottoms, top) for name, bottoms, top in self.graph
+        ]
+        return copy
+
+    def write(self, path, layers=PRESENT, graph=False):
+        """Writes the blobs as a .caffemodel, in the first format or the current one.
+
+        With `graph` it writes what each layer reads and makes; as in Caffe's snapshots
+        ReLU works in place.
+        """
+        name_field, bottom_field, top_field, blobs_field = {
+            V1: (4, 2, 3, 6),
+            PRESENT: (1, 3, 4, 7),
+        }[layers]
         net = field(1, b"GoogleNet")
         net += field(layers, field(name_field, b"data"))  # a layer without weights
-        for name, blobs in self.blobs.items():
+        listed = self.graph if graph else [(name, [], "") for name in self.blobs]
+        in_place = {top: bottoms[0] for _, bottoms, top in listed if "relu" in top}
+        for name, bottoms, top in listed:
             content = field(name_field, name.encode())
-            for blob in blobs:
+            for bottom in bottoms:
+                bottom = in_place.get(bottom, bottom)
+                content += field(bottom_field, bottom.encode())
+            if graph:
+                content += field(top_field, in_place.get(top, top).encode())
+            for blob in self.blobs.get(name, []):
                 content += field(blobs_field, message(blob, layers))
             net += field(layers, content)
         path.write_bytes(net)
+        return path
+
+    def write_hdf5(self, path):
+        with h5py.File(path, "w") as file:
+            for name, blobs in self.blobs.items():
+                for index, blob in enumerate(blobs):
+                    file[f"data/{name}/{index}"] = blob.astype("float32")
         return path
 
 
@@ -167,6 +202,19 @@ def message(blob, layers):
     return shape + field(5, struct.pack(f"<{blob.size}f", *blob.ravel()))
 
 
+def assert_equal(model, other):
+    """Whether two models have the same weights, layer by layer."""
+    weights = {weight.path: weight.numpy() for weight in other.weights}
+    assert model.weights
+    for weight in model.weights:
+        if "seed_generator" not in weight.path:
+            np.testing.assert_array_equal(weight, weights[weight.path], weight.path)
+
+
+CLASSIFIERS = ("loss1/classifier", "loss2/classifier", "loss3/classifier")
+FLOWERS = {name: f"{name}_flowers" for name in CLASSIFIERS}  # as in Caffe's guide
+
+
 @pytest.fixture(scope="module")
 def network():
     return Network()
@@ -177,7 +225,13 @@ def caffemodel(network, tmp_path_factory):
     return network.write(tmp_path_factory.mktemp("caffe") / "bvlc.caffemodel")
 
 
-def test_every_endpoint_and_output_equals_opencvs(network, caffemodel):
+@pytest.fixture(scope="module")
+def published(caffemodel):
+    """The model of the plain file."""
+    return ki.weights.load_caffe(caffemodel)
+
+
+def test_every_endpoint_and_output_equals_opencvs(network, caffemodel, published):
     images = np.random.default_rng(1).integers(0, 256, (1, 224, 224, 3))
     images = images.astype("float32")
     prototxt = caffemodel.with_suffix(".prototxt")
@@ -191,7 +245,7 @@ def test_every_endpoint_and_output_equals_opencvs(network, caffemodel):
     tops = dict(network.tops)
     values = dict(zip(tops, theirs.forward(list(tops.values())), strict=True))
 
-    model = ki.weights.load_caffe(caffemodel)
+    model = published
     ours = endpoints(model, ki.GOOGLENET, images)
 
     assert list(model.output) == ["main", "aux_4a", "aux_4d"]
@@ -202,22 +256,106 @@ def test_every_endpoint_and_output_equals_opencvs(network, caffemodel):
         assert relative_difference(ours[name], value) < 1e-4, name
 
 
-def test_layers_of_the_first_format_give_the_same_weights(
-    network, caffemodel, tmp_path
+def test_layers_of_the_first_format_give_the_same_weights(network, published, tmp_path):
+    flowers = network.renamed(FLOWERS)
+    path = flowers.write(tmp_path / "v1.caffemodel", V1, graph=True)
+    assert_equal(ki.weights.load_caffe(path), published)
+
+
+@pytest.mark.parametrize(
+    ("names", "graph", "arguments"),
+    [
+        # nothing in the names says where they belong
+        (dict(zip(CLASSIFIERS, "xyz", strict=True)), True, {}),
+        pytest.param(FLOWERS, False, {}, marks=pytest.mark.slow),
+        pytest.param(
+            {name: f"categories_{name}" for name in CLASSIFIERS},
+            True,
+            {"auxiliary": ["aux_4d"]},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            dict(zip(CLASSIFIERS, "xyz", strict=True)),
+            False,
+            {"classifier": {"aux_4a": "x", "inception_4d": "y", "main": "z"}},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_renamed_classifiers_are_found_by_what_they_read(
+    network, published, tmp_path, names, graph, arguments
 ):
-    old = ki.weights.load_caffe(network.write(tmp_path / "v1.caffemodel", V1))
-    new = ki.weights.load_caffe(caffemodel)
-    for one, other in zip(old.get_weights(), new.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    path = network.renamed(names).write(tmp_path / "flowers.caffemodel", graph=graph)
+    model = ki.weights.load_caffe(path, **arguments)
+    assert len(model.heads) == (1 if "auxiliary" in arguments else 2)
+    assert_equal(model, published)
+
+
+@pytest.mark.slow
+def test_hdf5_files_give_the_same_weights(network, published, tmp_path):
+    path = network.renamed({CLASSIFIERS[-1]: "loss3/flowers"}).write_hdf5(
+        tmp_path / "net.caffemodel.h5"
+    )
+    assert_equal(ki.weights.load_caffe(path), published)
+
+
+def test_heads_of_other_classes_are_named_or_left_out(network, tmp_path):
+    tuned = network.renamed({})
+    tuned.blobs["loss3/classifier"] = [np.ones((3, 1024)), np.ones(3)]
+    path = tuned.write(tmp_path / "tuned.caffemodel")
+    with pytest.raises(ValueError, match=r"main 3, aux_4a 7, aux_4d 7.*--no-heads"):
+        ki.weights.load_caffe(path)
+    model = ki.weights.load_caffe(path, auxiliary=())
+    assert model.output["main"].shape == (None, 3)
+    assert list(model.output) == ["main"]
+
+
+def test_a_classifier_that_is_not_clear_is_asked_for(network, tmp_path):
+    several = network.renamed({"loss3/classifier": "loss3/color"})
+    several.blobs["loss3/shape"] = several.blobs["loss3/color"]
+    path = several.write(tmp_path / "several.caffemodel")
+    for arguments, message in (
+        ({}, r"several layers.*'loss3/color', 'loss3/shape'.*--classifier NAME"),
+        ({"classifier": "loss3/color"}, r"unexpected tensors: 'loss3/shape\[0\]'"),
+        ({"classifier": "loss4"}, "no layer 'loss4'.*Candidates: 'loss3/color'"),
+        ({"ignore": ["loss3/size"]}, "no tensor 'loss3/size' to ignore"),
+        (
+            {"auxiliary": ["3a"], "ignore": ["loss3/shape"]},
+            "no output or endpoint '3a'",
+        ),
+        ({"ignore": ["loss3/*"]}, "it lacks .* loss3/classifier.*Its layers: 'conv1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ki.weights.load_caffe(path, **arguments)
+    partial = network.renamed({"loss2/fc": None}).write(tmp_path / "part.caffemodel")
+    with pytest.raises(ValueError, match=r"lacks 'loss2/fc\[0\]'.*--no-heads"):
+        ki.weights.load_caffe(partial)
+
+
+def test_other_files_of_caffe_are_told_apart(network, tmp_path):
+    blob = message(np.zeros((1, 3, 2, 2)), V1)
+    state = varint(1 << 3) + varint(400) + field(2, b"net.caffemodel") + field(3, blob)
+    (tmp_path / "net.solverstate").write_bytes(state)
+    (tmp_path / "mean.binaryproto").write_bytes(blob)
+    (tmp_path / "net.prototxt").write_text('name: "GoogleNet"\nlayer { name: "é" }\n')
+    with h5py.File(tmp_path / "net.solverstate.h5", "w") as file:
+        file["learned_net"], file["iter"] = "net.caffemodel.h5", 400
+    for name, message_of in {
+        "net.solverstate": r"solver's state.*in net\.caffemodel.*Pass the \.caffemodel",
+        "net.solverstate.h5": r"solver's state.*in net\.caffemodel\.h5",
+        "mean.binaryproto": "mean image",
+        "net.prototxt": r"is text, as a prototxt.*has no weights",
+    }.items():
+        with pytest.raises(ValueError, match=message_of):
+            ki.weights.load_caffe(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="is a directory"):
+        ki.weights.load_caffe(tmp_path)
 
 
 def test_a_file_without_heads_gives_a_model_without(network, tmp_path):
-    without_heads = Network.__new__(Network)
-    without_heads.blobs = {
-        name: blobs
-        for name, blobs in network.blobs.items()
-        if not name.startswith(("loss1", "loss2"))
-    }
+    without_heads = network.renamed(
+        {name: None for name in network.blobs if name.startswith(("loss1", "loss2"))}
+    )
     model = ki.weights.load_caffe(
         without_heads.write(tmp_path / "without_heads.caffemodel")
     )
@@ -225,9 +363,7 @@ def test_a_file_without_heads_gives_a_model_without(network, tmp_path):
 
 
 def test_faults_are_named_and_nothing_is_loaded(network, caffemodel, tmp_path):
-    faulty = Network.__new__(Network)
-    faulty.blobs = dict(network.blobs)
-    del faulty.blobs["inception_4b/5x5"]
+    faulty = network.renamed({"inception_4b/5x5": None})
     faulty.blobs["fire2/squeeze1x1"] = [np.zeros((2, 2, 1, 1))]
     faulty.blobs["conv1/7x7_s2"] = [np.zeros((64, 1, 7, 7)), np.zeros(64)]
     with pytest.raises(ValueError, match="Nothing was loaded") as raised:

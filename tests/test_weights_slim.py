@@ -5,6 +5,8 @@ import pytest
 from comparing import endpoints, relative_difference
 
 import keras_inception as ki
+from keras_inception.weights import slim as slim_module
+from keras_inception.weights import slim_file
 
 tf = pytest.importorskip("tensorflow")
 
@@ -145,14 +147,43 @@ def write(variables, path):
     return path
 
 
+def save(variables, path):
+    """Writes the files of a checkpoint at once, without a graph of variables."""
+    tensors = [tf.constant(value) for value in variables.values()]
+    slices = [""] * len(tensors)
+    tf.raw_ops.SaveV2(
+        prefix=str(path),
+        tensor_names=list(variables),
+        shape_and_slices=slices,
+        tensors=tensors,
+    )
+    return path
+
+
+def trained_state(variables, optimizers=("Adagrad",)):
+    """The tensors that optimizers add to a checkpoint, by TensorFlow's names."""
+    slots = {
+        f"{name}/{slot}": np.full_like(value, 9)
+        for name, value in variables.items()
+        for slot in optimizers
+    }
+    return slots | {"beta1_power": np.float32(0.9), "OptimizeLoss/lr": np.float32(0.1)}
+
+
 @pytest.fixture(scope="module")
 def checkpoint(slim, theirs, tmp_path_factory):
     path = tmp_path_factory.mktemp("slim") / "inception_v1.ckpt"
     return write(slim.variables, path)
 
 
-def test_every_endpoint_and_output_equals_slims(checkpoint, theirs, images):
-    model = ki.weights.load_slim(checkpoint)
+@pytest.fixture(scope="module")
+def published(checkpoint):
+    """The model of the plain file."""
+    return ki.weights.load_slim(checkpoint)
+
+
+def test_every_endpoint_and_output_equals_slims(published, theirs, images):
+    model = published
     ours = endpoints(model, ki.GOOGLENET_SLIM, images)
     assert list(model.output) == ["main"]
     for name, stage in OURS.items():
@@ -173,7 +204,7 @@ def test_faults_are_named(slim, checkpoint, tmp_path):
     del variables["InceptionV1/Mixed_5b/Branch_2/Conv2d_0a_3x3/weights"]
     variables["InceptionV1/Mixed_9z/weights"] = np.zeros(2, "float32")
     with pytest.raises(ValueError, match="Nothing was loaded") as raised:
-        ki.weights.load_slim(write(variables, tmp_path / "faulty.ckpt"))
+        ki.weights.load_slim(save(variables, tmp_path / "faulty.ckpt"))
     assert "Mixed_5b/Branch_2/Conv2d_0a_3x3/weights" in str(raised.value)
     assert "has unexpected tensors: 'InceptionV1/Mixed_9z/weights'" in str(raised.value)
 
@@ -189,12 +220,129 @@ def test_faults_are_named(slim, checkpoint, tmp_path):
         ki.weights.load_slim(cut)
 
 
+def weights_of(model):
+    return {weight.path: weight.numpy() for weight in model.weights}
+
+
+def assert_equal(model, other):
+    weights = weights_of(other)
+    for path, value in weights_of(model).items():
+        if "seed_generator" not in path:
+            np.testing.assert_array_equal(value, weights[path], path)
+
+
+def test_the_state_of_training_is_left_out(
+    slim, checkpoint, published, tmp_path, caplog
+):
+    """Slots of any name, below a wrapper's scope; averages on request alone."""
+    caplog.set_level("INFO", "keras_inception")
+    average = "ExponentialMovingAverage"
+    plain = {f"model/{name}": value for name, value in slim.variables.items()}
+    optimizers = ("Adagrad", "Adadelta", "Adadelta_1", "Ftrl_1", "RMSProp_2", "adam_m")
+    state = trained_state(plain, optimizers)
+    state |= {f"OptimizeLoss/{name}/Lamb": np.zeros((2, 2)) for name in plain}
+    state |= {"model/InceptionV1/Conv2d_1a_7x7/weights/vr": np.zeros(3)}
+    averages = {
+        f"{name}/{average}": value * 2
+        for name, value in plain.items()
+        if "/moving_" not in name
+    }
+    path = save(plain | state | averages, tmp_path / "model.ckpt-400")
+    assert_equal(ki.weights.load_slim(path), published)
+    assert "--averages loads its averages" in caplog.text
+    assert "left out the state of training" in caplog.text
+
+    averaged = weights_of(ki.weights.load_slim(path, averages=True))
+    last = weights_of(published)
+    for name in ("main_classifier/kernel", "inception_3a_1x1_bn/beta"):
+        np.testing.assert_array_equal(averaged[name], last[name] * 2)
+    name = "inception_3a_1x1_bn/moving_mean"
+    np.testing.assert_array_equal(averaged[name], last[name])
+    with pytest.raises(ValueError, match=r"has no averages of its weights"):
+        ki.weights.load_slim(checkpoint, averages=True)
+
+
+def test_averages_are_known_in_both_spellings(slim, tmp_path):
+    variables = slim.variables
+    before = {f"ExponentialMovingAverage/{name}": x for name, x in variables.items()}
+    after = {f"{name}/ExponentialMovingAverage_1": x for name, x in variables.items()}
+    for index, averages in enumerate((before, after)):
+        path = tmp_path / f"averages{index}.ckpt"
+        save(averages, path)
+        with pytest.raises(ValueError, match=r"has only averages.*--averages"):
+            ki.weights.load_slim(path)
+        found = slim_module.network_tensors(
+            slim_file.read_checkpoint(path), True, [], "file"
+        )
+        assert set(found) - {"InceptionV1/Conv2d_1a_7x7/weights/Momentum"} >= {
+            *variables
+        }
+    name = next(iter(after))
+    after.pop(name)
+    with pytest.raises(ValueError, match=r"no averages of .*Conv2d_1a_7x7/weights"):
+        ki.weights.load_slim(
+            save(variables | after, tmp_path / "some.ckpt"), averages=True
+        )
+
+
+def test_tensors_of_unknown_use_are_named_or_ignored(slim, published, tmp_path):
+    """Two networks, a classifier of another name, and variables of something else."""
+    other = {f"teacher/{name}": value + 1 for name, value in slim.variables.items()}
+    renamed = {
+        name.replace("InceptionV1/Logits/Conv2d_0c_1x1", "flowers"): value
+        for name, value in slim.variables.items()
+    }
+    renamed["flowers/weights"] = renamed["flowers/weights"][0, 0]
+    path = save(renamed | other | {"queue/sizes": np.ones(4)}, tmp_path / "two.ckpt")
+    with pytest.raises(ValueError, match=r"several networks: .*'teacher/InceptionV1/'"):
+        ki.weights.load_slim(path)
+    with pytest.raises(
+        ValueError, match=r"unexpected tensors: 'queue/sizes'.*--ignore"
+    ):
+        ki.weights.load_slim(path, ignore=["teacher"])
+    model = ki.weights.load_slim(path, ignore=["teacher", "queue/*"])
+    assert_equal(model, published)
+
+
+def test_a_checkpoint_is_found_however_it_is_pointed_at(tmp_path):
+    variables = {"InceptionV1/x": np.arange(3.0), "layer": np.ones(2)}
+    path = write(variables, tmp_path / "run" / "model.ckpt-7")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    for name in (
+        "model.ckpt-7",
+        "model.ckpt-7.index",
+        "model.ckpt-7.data-00000-of-00001",
+        "model.ckpt-7.meta",
+        "checkpoint",
+        "",
+    ):
+        assert set(slim_file.read_checkpoint(moved / name)) >= set(variables), name
+    with pytest.raises(FileNotFoundError, match=r"does not exist.*'model\.ckpt-7'"):
+        slim_file.read_checkpoint(moved / "model.ckpt")
+    (moved / "checkpoint").unlink()
+    assert "layer" in slim_file.read_checkpoint(moved)
+    (moved / "model.ckpt-7.data-00000-of-00001").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no \.data file beside"):
+        slim_file.read_checkpoint(moved / path.name)
+    with pytest.raises(FileNotFoundError, match=r"Pass one of its checkpoints: none"):
+        slim_file.read_checkpoint(tmp_path)
+
+
+def test_checkpoints_of_objects_have_the_same_names(tmp_path):
+    """`tf.train.Checkpoint` escapes names and adds to them."""
+    name = "InceptionV1/Conv2d_1a_7x7/weights"
+    objects = {name: tf.Variable(np.ones((2, 2), "float32")), "a.b": tf.Variable(1.0)}
+    saved = tf.train.Checkpoint(**objects).save(str(tmp_path / "objects"))
+    tensors = slim_file.read_checkpoint(saved)
+    assert set(tensors) == {name, "a.b", "save_counter"}
+
+
 def test_classes_without_background_have_none_to_drop(slim, tmp_path):
     variables = dict(slim.variables)
     scope = "InceptionV1/Logits/Conv2d_0c_1x1"
     variables[f"{scope}/weights"] = variables[f"{scope}/weights"][..., :5]
     variables[f"{scope}/biases"] = variables[f"{scope}/biases"][:5]
-    path = write(variables, tmp_path / "flowers.ckpt")
+    path = save(variables, tmp_path / "flowers.ckpt")
     with pytest.raises(ValueError, match="has 5 classes and no background"):
         ki.weights.load_slim(path, drop_background=True)
     assert ki.weights.load_slim(path).class_names is None

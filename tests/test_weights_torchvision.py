@@ -108,12 +108,143 @@ def test_views_and_half_precision_are_read(tmp_path):
         np.testing.assert_array_equal(tensors[name], tensor.detach().float().numpy())
 
 
+def below(prefix, state):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def weights_of(model):
+    return {
+        weight.path: weight.numpy()
+        for weight in model.weights
+        if "seed_generator" not in weight.path
+    }
+
+
+@pytest.fixture(scope="module")
+def published(reference):
+    """The weights of the plain state dict."""
+    return weights_of(ki.weights.load_torchvision(reference["state"]))
+
+
+class Settings:
+    """What a training script saves beside the weights; its class is not imported."""
+
+
+def checkpoint(state, tmp_path, case):
+    """A checkpoint file as training scripts write them."""
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    other = {
+        name: value + 1 if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+    rest = {
+        "optimizer": optimizer.state_dict(),
+        "epoch": 3,
+        "best": np.float64(0.5),
+        "args": Settings(),
+        "where": tmp_path,
+    }
+    without_fc = {name: x for name, x in state.items() if not name.startswith("fc.")}
+    classifier = {"weight": state["fc.weight"], "bias": state["fc.bias"]}
+    content = {
+        "boxed": {"model": below("module._orig_mod.", state), **rest},
+        "lightning": {
+            "state_dict": below("model.", other)
+            | below("model_ema.module.", state)
+            | {"model_ema.updates": torch.tensor(3), "criterion.weight": torch.ones(7)},
+            **rest,
+        },
+        "swa": below("module.", state) | {"n_averaged": torch.tensor(3)},
+        "backbone": below("net.backbone.", without_fc)
+        | below("net.head.1.", classifier),
+        "bfloat16": {
+            name: value.bfloat16() if value.is_floating_point() else value
+            for name, value in state.items()
+        },
+    }[case]
+    path = tmp_path / f"{case}.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=case != "boxed")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("case", "arguments"),
+    [
+        ("boxed", {}),
+        ("lightning", {"averages": True, "ignore": ["criterion"]}),
+        pytest.param("swa", {}, marks=pytest.mark.slow),
+        pytest.param("backbone", {}, marks=pytest.mark.slow),
+        pytest.param("backbone", {"classifier": "head.1"}, marks=pytest.mark.slow),
+        pytest.param("bfloat16", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_network_is_found_in_checkpoints_of_training(
+    state, published, tmp_path, case, arguments
+):
+    path = checkpoint(state, tmp_path, case)
+    found = weights_of(ki.weights.load_torchvision(path, **arguments))
+    assert set(found) == set(published)
+    tolerance = 2**-8 if case == "bfloat16" else 0
+    for name, value in found.items():
+        np.testing.assert_allclose(value, published[name], tolerance, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_state_dict_in_half_precision_is_taken_from_torch(state, published):
+    state = {name: x.bfloat16() for name, x in state.items()}
+    found = weights_of(ki.weights.load_torchvision({"ema": state, "epoch": 3}))
+    for name, value in found.items():
+        np.testing.assert_allclose(value, published[name], 2**-8, err_msg=name)
+
+
+def test_checkpoints_that_are_not_clear_are_rejected(state, tmp_path):
+    noheads = {name: x for name, x in state.items() if not name.startswith("aux")}
+    tuned = state | {"fc.weight": torch.ones(3, 1024), "fc.bias": torch.ones(3)}
+    two = below("net.", noheads) | {
+        "b.weight": torch.ones(9, 1024),
+        "b.bias": torch.ones(9),
+    }
+    del two["net.fc.weight"], two["net.fc.bias"]
+    two |= {"a.weight": torch.ones(7, 1024), "a.bias": torch.ones(7)}
+    for content, arguments, message in (
+        ({"student": state, "teacher": state}, {}, "networks: 'student', 'teacher'"),
+        (state, {"averages": True}, "has no averages of its weights"),
+        (tuned, {}, r"main 3, aux_4a 7, aux_4d 7.*--no-heads"),
+        (two, {}, r"several layers.*'b', 'a'.*--classifier"),
+        (two, {"classifier": "c"}, "no layer 'c'"),
+        (noheads, {"auxiliary": ["aux_4a"]}, "no head 'aux_4a'"),
+        (noheads | {"module.fc.bias": torch.ones(7)}, {}, "twice, with and without"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ki.weights.load_torchvision(content, **arguments)
+    tuned = ki.weights.load_torchvision(tuned, auxiliary=())
+    assert (list(tuned.output), tuned.class_names) == (["main"], None)
+
+
+def test_a_whole_module_is_refused_and_not_made(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    for name, content, zipped in (
+        ("zip", module, True),
+        ("legacy", module, False),
+        ("boxed", {"model": module, "epoch": 3}, True),
+    ):
+        path = tmp_path / f"{name}.pth"
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match=r"asks for torch\.nn.*Linear.*state_dict"):
+            ki.weights.load_torchvision(path)
+    with pytest.raises(FileNotFoundError, match="is a directory"):
+        ki.weights.load_torchvision(tmp_path)
+
+
 def test_a_pickle_with_code_is_rejected_and_not_run(tmp_path):
     class Malice:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "proof"),)
 
-    malicious = pickle.dumps({"fc.weight": Malice()}, protocol=2)
+    malicious = pickle.dumps({"fc.weight": Malice(), Malice(): 1}, protocol=2)
     (tmp_path / "legacy.pth").write_bytes(malicious)
     with zipfile.ZipFile(tmp_path / "zip.pth", "w") as archive:
         archive.writestr("archive/data.pkl", malicious)

@@ -22,7 +22,7 @@ RECIPE_OPTIONS = ("epochs", "batch_size", "learning_rate", "batch_norm", "augmen
 # The options that `train` needs to train the best setting as the search did.
 TRAIN_OPTIONS = (
     *("recipe", *RECIPE_OPTIONS, "mirror", "architecture", "image_size", "width"),
-    *("seed", "max_bad_fraction", "data_dir", "cache"),
+    *("seed", "max_bad_fraction", "data_dir", "cache", "drop_duplicates"),
 )
 
 

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from keras_inception import ARCHITECTURES, data
 from keras_inception.defaults import default_architecture, default_input_size
-from keras_inception.files import locked, write_json
+from keras_inception.files import read_json, write_json
+from keras_inception.locks import locked
 from keras_inception_cli.data_options import describe_data, find_data
 from tuning import options as command_line
 from tuning.crash_safe_oracles import oracle
@@ -141,7 +142,7 @@ def hold_directory(
                 if entry.name != "logs":  # the workers of this search write there
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         now = json.loads(json.dumps(choices))
-        before = json.loads(file.read_text()) if file.is_file() else now
+        before = read_json(file, Mapping[str, Any]) if file.is_file() else now
         differences = [
             f"{name} was {before.get(name)!r}, is {value!r}"
             for name, value in now.items()

@@ -5,14 +5,14 @@ accuracy. With one seed for each setting it is unknown.
 """
 
 import dataclasses
-import json
 import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from keras_inception.files import write_csv, write_json
+from keras_inception.files import read_json, write_csv, write_json
+from keras_inception.schema import Count, Seconds
 from keras_inception.training import MONITOR
 from tuning.settings import HEAD_FIELDS, RATE, Setting, paper_setting, setting_of
 
@@ -20,6 +20,46 @@ from tuning.settings import HEAD_FIELDS, RATE, Setting, paper_setting, setting_o
 CHOICES = "search.json"
 TRIALS = "trials"
 WORKER = "worker.json"  # in a trial's: the worker that trains it, and how often it died
+
+
+class Choices(TypedDict):
+    """What the results depend on in search.json."""
+
+    epochs: Count
+    batch_norm: bool
+    learning_rate: float
+    tune_learning_rate: bool
+    executions: Count
+    trials: Count
+
+
+class Values(TypedDict):
+    """The values of a trial, as KerasTuner writes them."""
+
+    values: dict[str, Any]
+
+
+class TrialState(TypedDict):
+    """A trial.json of KerasTuner, as far as it is read here."""
+
+    trial_id: str
+    hyperparameters: Values
+    status: str
+
+
+class WorkerState(TypedDict):
+    """A trial's worker.json."""
+
+    worker: str
+    deaths: Count
+    ended: bool
+
+
+class Execution(TypedDict):
+    """The result.json of an execution, as far as it is read here."""
+
+    val_main_accuracy: float
+    seconds: Seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,30 +186,45 @@ def read(directory: str | Path) -> Search:
             f"{directory} does not hold a search: it has no {CHOICES}, which "
             "python -m tuning.search writes."
         )
-    choices = json.loads((directory / CHOICES).read_text())
+    fault = "is not the search.json of a search"
+    choices = read_json(directory / CHOICES, Choices, fault)
     files = directory.glob(f"{TRIALS}/*/trial.json")
     trials = [_read_trial(file, choices) for file in files]
     return Search(choices, tuple(sorted(trials, key=lambda trial: trial.number)))
 
 
 def _read_trial(path: Path, choices: dict[str, Any]) -> Trial:
-    state = json.loads(path.read_text())
+    fault = "is not the trial.json of a search"
+    state = read_json(path, TrialState, fault)
     values = state["hyperparameters"]["values"]
+    try:
+        setting = setting_of(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path} {fault}: its values make no setting "
+            f"({type(error).__name__}: {error})."
+        ) from None
     files = sorted(
         path.parent.glob("execution_*/result.json"),
         key=lambda file: int(file.parent.name.removeprefix("execution_")),
     )
-    executions = [json.loads(file.read_text()) for file in files]
-    error = path.with_name("error.json")
+    executions = [read_execution(file) for file in files]
+    failure = path.with_name("error.json")
     return Trial(
         int(state["trial_id"]),
-        setting_of(values),
+        setting,
         state["status"],
-        tuple(execution[MONITOR] for execution in executions),
+        tuple(execution["val_main_accuracy"] for execution in executions),
         values.get("tuner/epochs", choices["epochs"]),
         sum(execution["seconds"] for execution in executions),
-        json.loads(error.read_text())["error"] if error.is_file() else "",
+        read_json(failure, {"error": str})["error"] if failure.is_file() else "",
     )
+
+
+def read_execution(file: Path) -> Execution:
+    """Reads the result.json of an execution."""
+    result: Execution = read_json(file, Execution, "is not the result.json of a run")
+    return result
 
 
 def write(search: Search, directory: str | Path) -> None:

@@ -1,7 +1,6 @@
 """Trains the settings that the oracle chooses, as `train` does; shows the progress."""
 
 import io
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -94,7 +93,7 @@ class HeadsTuner(keras_tuner.Tuner):
                         self._train(setting, epochs, seed, path, f"{name}, seed {seed}")
                 for model in path.glob("*.keras"):
                     model.unlink()
-                accuracies.append(read_json(result)[training.MONITOR])
+                accuracies.append(results.read_execution(result)["val_main_accuracy"])
         return {training.MONITOR: sum(accuracies) / len(accuracies)}
 
     def _train(
@@ -169,7 +168,8 @@ def record_outcome(directory: Path, worker: str) -> Iterator[None]:
     when the search is resumed.
     """
     file = directory / WORKER
-    deaths = json.loads(file.read_text())["deaths"] if file.is_file() else 0
+    known = read_json(file, results.WorkerState) if file.is_file() else {"deaths": 0}
+    deaths = known["deaths"]
     write_json(file, {"worker": worker, "deaths": deaths, "ended": False})
     try:
         if deaths >= DEATHS:

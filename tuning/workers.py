@@ -1,6 +1,5 @@
 """KerasTuner's chief and its workers as processes of this machine."""
 
-import json
 import os
 import socket
 import subprocess
@@ -136,12 +135,12 @@ def share_of_machine(
 def record_death(directory: Path, worker: str) -> int:
     """Counts a worker's death in its trial; returns how many trials it has ended."""
     with quiet_start():  # imports Keras, for which --help should not wait
-        from keras_inception.files import write_json
-        from tuning.results import TRIALS, WORKER
+        from keras_inception.files import read_json, write_json
+        from tuning.results import TRIALS, WORKER, WorkerState
 
     ended = 0
     for file in (directory / TRIALS).glob(f"*/{WORKER}"):
-        known = json.loads(file.read_text())
+        known = read_json(file, WorkerState)
         if known["worker"] == worker:
             ended += known["ended"]
             if not known["ended"]:

@@ -19,14 +19,17 @@ import tensorflow_datasets as tfds
 
 from keras_inception.data.bad_pictures import BadPictures
 from keras_inception.data.decoding import decode, decode_window
-from keras_inception.data.folders import LabeledPaths, Listing, find_folder
+from keras_inception.data.duplicates import find_duplicates, group_copies
+from keras_inception.data.folders import divide, find_folder, without_copies
+from keras_inception.data.listing import LabeledPaths, Listing
+from keras_inception.data.passed_over import NO_PICTURE, PassedOver
 from keras_inception.data.pictures import as_decodable_bytes
 from keras_inception.data.pipelines import whole_pictures
 from keras_inception.data.sources import Source
-from keras_inception.data.splits import RecordSplit, validation_mask
+from keras_inception.data.splits import RecordSplit
 from keras_inception.data.tfds_datasets import record_split, records_directory
 
-_VERSION = "1.0.0"
+_VERSION = "2.0.0"
 _SIZES_KEPT = 1000
 
 
@@ -38,11 +41,12 @@ def find_cached(
     *,
     seed: int,
     validation_share: float,
+    drop_duplicates: bool = False,
 ) -> Source:
     """Does what `find_folder` does, but the source reads records from `data_dir`.
 
     They are written if there are none, or if a file of the folder is new, deleted or
-    changed. The validation split is the same as without records.
+    changed. The splits are the same as without records.
     """
     slug = re.sub(r"\W+", "_", listing.name.lower()).strip("_")
     config = f"{slug or 'pictures'}-{_fingerprint(listing)[:12]}"
@@ -51,49 +55,49 @@ def find_cached(
     if not (directory / "dataset_info.json").is_file():
         _write(root, config, listing, bad, log)
     info = tfds.builder_from_directory(directory).info
-    bad.total = len(listing.files)
+    no_pictures = info.metadata["no_pictures"]
+    bad.total = len(listing.files) - len(no_pictures)
     for path, fault in info.metadata["bad"].items():
         bad.add(path, fault)
     bad.check()
+    left_out = {*bad.faults, *no_pictures}
+    good = {path for path, _ in listing.files if str(path) not in left_out}
+    by_split = divide(listing, good, seed, validation_share)
+    duplicates = find_duplicates(by_split, info.metadata["copies"])
+    if drop_duplicates:
+        by_split = without_copies(by_split, duplicates)
 
-    def split_of(name: str, files: LabeledPaths, chosen: np.ndarray) -> RecordSplit:
+    def records(name: str) -> RecordSplit:
+        written = name if name in listing.by_split else "train"
+        listed, chosen = listing.by_split[written], {path for path, _ in by_split[name]}
         return record_split(
             info,
-            name,
+            written,
             "image",
             "label",
             "position",
-            count=int(chosen.sum()),
-            chosen=chosen,
-            names=[str(path) for path, _ in files],
-            known_labels=np.array([label for _, label in files], "int32")[chosen],
+            count=len(chosen),
+            chosen=np.array([path in chosen for path, _ in listed], bool),
+            names=[str(path) for path, _ in listed],
+            known_labels=np.array([label for _, label in by_split[name]], "int32"),
         )
 
-    good = _good(listing.train, bad)
-    if listing.validation is None:
-        labels = np.array([label for _, label in listing.train])[good]
-        chosen = np.zeros_like(good)
-        names = listing.class_names
-        chosen[good] = validation_mask(labels, names, seed, validation_share)
-        validation = split_of("train", listing.train, chosen)
-        good &= ~chosen
-    else:
-        files = listing.validation
-        validation = split_of("validation", files, _good(files, bad))
     return Source(
         listing.name,
         listing.class_names,
-        split_of("train", listing.train, good),
-        validation,
+        records("train"),
+        records("validation"),
         read=decode,
         read_window=decode_window,
         sizes=np.array(info.metadata["sizes"]),
+        test=records("test") if "test" in by_split else None,
+        listing=listing,
         bad=bad,
+        passed_over=PassedOver(
+            [*listing.passed_over, *((path, NO_PICTURE) for path in no_pictures)]
+        ),
+        duplicates=duplicates,
     )
-
-
-def _good(files: LabeledPaths, bad: BadPictures) -> np.ndarray:
-    return np.array([str(path) not in bad.faults for path, _ in files])
 
 
 def _fingerprint(listing: Listing) -> str:
@@ -110,15 +114,21 @@ def _fingerprint(listing: Listing) -> str:
 
 
 def _write(root: Path, config: str, listing: Listing, bad: BadPictures, log) -> None:
-    source = find_folder(listing, bad, seed=0, validation_share=0.5)
+    source = find_folder(listing, bad, seed=0, validation_share=0)
     directory = root / KerasInceptionFolder.name / config
     log(f"writing {bad.total} pictures as records into {directory}")
-    for split in (source.train, source.validation):
+    for split in source.by_split.values():
         for _ in whole_pictures(source, split):  # adds undecodable pictures to `bad`
             pass
     bad.check()
+    paths = [path for split in source.by_split.values() for path in split.paths or ()]
     step = max(1, len(source.sizes) // _SIZES_KEPT)
-    metadata = {"bad": dict(bad.faults), "sizes": source.sizes[::step].tolist()}
+    metadata = {
+        "bad": dict(bad.faults),
+        "no_pictures": source.passed_over.files(NO_PICTURE),
+        "copies": group_copies(paths),
+        "sizes": source.sizes[::step].tolist(),
+    }
     builder = KerasInceptionFolder(
         listing, metadata, data_dir=root, config=tfds.core.BuilderConfig(name=config)
     )
@@ -150,14 +160,13 @@ class KerasInceptionFolder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        splits = {"train": self._listing.train}
-        if self._listing.validation is not None:
-            splits["validation"] = self._listing.validation
-        return {name: self._generate_examples(files) for name, files in splits.items()}
+        by_split = self._listing.by_split
+        return {name: self._generate_examples(x) for name, x in by_split.items() if x}
 
     def _generate_examples(self, files: LabeledPaths) -> Iterator:
+        left_out = {*self._metadata["bad"], *self._metadata["no_pictures"]}
         for position, (path, label) in enumerate(files):
-            if str(path) not in self._metadata["bad"]:
+            if str(path) not in left_out:
                 encoded = io.BytesIO(as_decodable_bytes(path.read_bytes()))
                 example = {"image": encoded, "label": label}
                 yield position, example | {"position": position}

@@ -51,9 +51,15 @@ def fit_square(picture: tf.Tensor, side: int) -> tf.Tensor:
     edge = tf.minimum(shape[0], shape[1])
     top, left = (shape[0] - edge) // 2, (shape[1] - edge) // 2
     square = tf.cast(picture[top : top + edge, left : left + edge], tf.float32)
-    # Without antialiasing a photograph shrunk tenfold keeps a hundredth of its pixels.
-    resized = tf.image.resize(square, (side, side), "bilinear", antialias=True)
-    return tf.ensure_shape(resized, (side, side, 3))
+
+    def resized() -> tf.Tensor:
+        # Without antialiasing a photograph shrunk tenfold keeps a hundredth of its
+        # pixels.
+        return tf.image.resize(square, (side, side), "bilinear", antialias=True)
+
+    # To its own size it would stay the same to the bit, at twice the cost of decoding.
+    fitted = tf.cond(tf.equal(edge, side), lambda: square, resized)
+    return tf.ensure_shape(fitted, (side, side, 3))
 
 
 def crop(picture: tf.Tensor, window: Window) -> tf.Tensor:

@@ -1,9 +1,7 @@
-"""Folders of pictures: listed by class, examined, and divided into splits.
+"""The files of a `Listing` as a source: examined, counted, and divided into splits."""
 
-`list_folder` looks at names only; `find_folder` opens every file as far as its header.
-"""
-
-import dataclasses
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,102 +9,103 @@ import tensorflow as tf
 
 from keras_inception.data.bad_pictures import BadPictures
 from keras_inception.data.decoding import crop, decode, decode_window
+from keras_inception.data.duplicates import (
+    Duplicates,
+    find_duplicates,
+    group_copies,
+)
+from keras_inception.data.listing import LabeledPaths, Listing
+from keras_inception.data.passed_over import NO_PICTURE, PassedOver
 from keras_inception.data.pictures import SUFFIXES, decode_with_pillow, examine
 from keras_inception.data.sources import Source
-from keras_inception.data.splits import Split, stratified
-
-LabeledPaths = list[tuple[Path, int]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """The picture files of a folder, not opened yet.
-
-    If the folder has no validation split, `train` lists every file.
-    """
-
-    root: Path
-    class_names: list[str]
-    train: LabeledPaths
-    validation: LabeledPaths | None
-
-    @property
-    def name(self) -> str:
-        """The folder's own name."""
-        return self.root.resolve().name
-
-    @property
-    def files(self) -> LabeledPaths:
-        """Path and label of each file, training files first."""
-        return [*self.train, *(self.validation or [])]
-
-
-def list_folder(root: Path) -> Listing:
-    """Lists the pictures of a folder of class folders, or of `train/` and `val/`."""
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {str(root)!r}. DATA is a folder with one folder of "
-            "pictures per class, 'digits' for the embedded handwritten digits, or "
-            "'tfds:NAME' for a dataset of TensorFlow Datasets."
-        )
-    train = root / "train"
-    found = [path for path in (root / "val", root / "validation") if path.is_dir()]
-    if not (found and train.is_dir()):
-        names = _class_names(root)
-        return Listing(root, names, _list_pictures(root, names), None)
-    validation, names = found[0], _class_names(train)
-    surplus = sorted(set(_class_names(validation)) - set(names))
-    if surplus:
-        raise ValueError(
-            f"{validation} has classes that {train} does not have: "
-            f"{', '.join(surplus)}. Both need the same class folders."
-        )
-    return Listing(
-        root, names, _list_pictures(train, names), _list_pictures(validation, names)
-    )
+from keras_inception.data.splits import Split, validation_mask
 
 
 def find_folder(
-    listing: Listing, bad: BadPictures, *, seed: int, validation_share: float
+    listing: Listing,
+    bad: BadPictures,
+    *,
+    seed: int,
+    validation_share: float,
+    drop_duplicates: bool = False,
 ) -> Source:
     """Examines every file, adds the bad ones to `bad`, and divides the good ones."""
-    files = listing.files
-    examined = [examine(path) for path, _ in files]
-    bad.total += len(files)
-    for (path, _), result in zip(files, examined, strict=True):
+    examined = {path: examine(path) for path, _ in listing.files}
+    passed_over = PassedOver(listing.passed_over)
+    for path, result in examined.items():
+        if result.format is None and path.suffix.lower() not in SUFFIXES:
+            passed_over.add(path, NO_PICTURE)
+            continue
+        bad.total += 1
         if result.fault:
             bad.add(path, result.fault)
     bad.check()
-    good = np.array([result.fault is None for result in examined])
-    native = np.array([result.native for result in examined])
-    paths = np.array([str(path) for path, _ in files])
-    everything = Split((paths, native), np.array([x for _, x in files], "int32"))
-    in_train = np.arange(len(files)) < len(listing.train)
-    train = everything.take(np.flatnonzero(good & in_train))
-    validation = everything.take(np.flatnonzero(good & ~in_train))
-    names = listing.class_names
-    missing = set(range(len(names))) - set(train.labels.tolist())
-    if missing:
-        raise ValueError(
-            f"The class {names[min(missing)]!r} has no pictures: all of its files are "
-            "bad. Repair or remove them, or remove the class."
+    good = {path: result for path, result in examined.items() if not result.fault}
+    by_split = divide(listing, good, seed, validation_share)
+    duplicates = find_duplicates(by_split, group_copies(good))
+    if drop_duplicates:
+        by_split = without_copies(by_split, duplicates)
+    splits = {
+        name: Split(
+            (
+                np.array([os.fsencode(path) for path, _ in files], "S"),
+                np.array([good[path].native for path, _ in files], bool),
+            ),
+            np.array([label for _, label in files], "int32"),
         )
-    if listing.validation is None:
-        train, validation = stratified(train, names, seed, validation_share)
+        for name, files in by_split.items()
+    }
     # Python in a graph runs one picture at a time once operations must be
     # deterministic, as in `train`: only graphs that need Pillow get it.
-    need_pillow = not native[good].all()
+    need_pillow = not all(result.native for result in good.values())
     return Source(
         listing.name,
-        names,
-        train,
-        validation,
+        listing.class_names,
+        splits["train"],
+        splits["validation"],
         read=_read if need_pillow else _read_natively,
         read_window=_read_window if need_pillow else _read_window_natively,
-        sizes=np.array([result.size for result in examined if result.fault is None]),
+        sizes=np.array([result.size for result in good.values()]),
+        test=splits.get("test"),
+        listing=listing,
         bad=bad,
+        passed_over=passed_over,
+        duplicates=duplicates,
         may_be_damaged=True,
     )
+
+
+def divide(
+    listing: Listing, good: Collection[Path], seed: int, validation_share: float
+) -> dict[str, LabeledPaths]:
+    """The good files of each split; validation is cut from train if there is none."""
+    by_split = {
+        name: [file for file in files if file[0] in good]
+        for name, files in listing.by_split.items()
+    }
+    labels = np.array([label for _, label in by_split["train"]], int)
+    missing = {label for _, label in listing.train} - set(labels.tolist())
+    if missing:
+        name = listing.class_names[min(missing)]
+        raise ValueError(
+            f"The class {name!r} has no pictures: all of its files are damaged or not "
+            "pictures. Repair or remove them, or remove the class."
+        )
+    if "validation" not in by_split:
+        chosen = validation_mask(labels, listing.class_names, seed, validation_share)
+        train = by_split["train"]
+        for name, mask in (("train", ~chosen), ("validation", chosen)):
+            by_split[name] = [train[place] for place in np.flatnonzero(mask)]
+    return by_split
+
+
+def without_copies(
+    by_split: Mapping[str, LabeledPaths], duplicates: Duplicates
+) -> dict[str, LabeledPaths]:
+    """Leaves out training files that are copies of validation or test files."""
+    copies = {path for path, _ in duplicates.across_splits}
+    train = [file for file in by_split["train"] if str(file[0]) not in copies]
+    return {**by_split, "train": train}
 
 
 def _read_natively(path, native):
@@ -131,34 +130,3 @@ def _read_window(path, native, window, side):
         lambda: _read_window_natively(path, native, window, side),
         lambda: crop(decode_with_pillow(path), window),
     )
-
-
-def _class_names(folder: Path) -> list[str]:
-    folders = [entry.name for entry in folder.iterdir() if entry.is_dir()]
-    names = sorted(name for name in folders if not name.startswith("."))
-    if len(names) < 2:
-        raise ValueError(
-            "A classifier needs at least two classes, one folder of pictures for "
-            f"each. Found in {folder}: {', '.join(names) or 'no folder'}"
-        )
-    return names
-
-
-def _list_pictures(folder: Path, class_names: list[str]) -> LabeledPaths:
-    found = []
-    for label, name in enumerate(class_names):
-        # does not follow links to folders, which could form a circle
-        files = sorted(
-            path
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in SUFFIXES
-            and not path.name.startswith(".")
-            and not path.is_dir()
-        )
-        if not files:
-            raise ValueError(
-                f"The class {name!r} has no pictures: {folder / name} contains no file "
-                f"that ends in {', '.join(SUFFIXES)}. Add some or remove the folder."
-            )
-        found += [(path, label) for path in files]
-    return found

@@ -13,6 +13,8 @@ from keras_inception.data.decoding import fit_square
 from keras_inception.data.sources import AnySplit, Source
 from keras_inception.data.splits import order
 
+_PICTURES_AHEAD = 16
+
 
 def training_pipeline(
     source: Source,
@@ -86,24 +88,29 @@ def pipeline(
     else:
         dataset = dataset.batch(batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    dataset = dataset.map(lambda place, images, labels: (images, labels))
+    dataset = dataset.map(lambda place, position, images, labels: (images, labels))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def whole_pictures(
-    source: Source, split: AnySplit
+    source: Source, split: AnySplit, image_size: int | None = None
 ) -> Iterator[tuple[np.ndarray, int, str]]:
-    """Reads every picture of a split in its own size.
+    """Reads every picture of a split, in its own size unless `image_size` is given.
 
     A picture that can't be decoded is left out and added to `source.bad`.
 
     Yields:
-        Pixels, uint8 `(height, width, 3)`; the label; the file's path, or the picture's
-        position if there are no files.
+        Pixels, uint8 `(height, width, 3)`, or as `fit_square` resizes them; the label;
+        the file's path, or the picture's position if there are no files.
     """
-    dataset = _in_order(source, split, source.read)
-    for place, picture, label in dataset.prefetch(2):
-        yield picture.numpy(), int(label), split.name_of(int(place))
+
+    def read(*element: tf.Tensor) -> tf.Tensor:
+        picture = source.read(*element)
+        return picture if image_size is None else fit_square(picture, image_size)
+
+    dataset = _in_order(source, split, read)
+    for _, position, picture, label in dataset.prefetch(_PICTURES_AHEAD):
+        yield picture.numpy(), int(label), split.name_of(int(position))
 
 
 def sample(
@@ -156,11 +163,14 @@ def draw_per_pass(seed: int, first_pass: int = 0) -> tf.data.Dataset:
 def _in_order(
     source: Source, split: AnySplit, read: Callable[..., tf.Tensor]
 ) -> tf.data.Dataset:
-    """Yields `(place, picture, label)` of every good picture in stored order."""
+    """Yields `(place, position, picture, label)` of good pictures in stored order.
+
+    Records are stored in another order than the files that they were made from.
+    """
 
     def read_example(place: tf.Tensor, example: tuple) -> tuple:
-        _, *element, label = example
-        return tf.constant(0, tf.int64), place, read(*element), label
+        position, *element, label = example
+        return tf.constant(0, tf.int64), place, position, read(*element), label
 
     examples = _with_successors(source, split.examples())
     dataset = examples.enumerate().map(read_example, tf.data.AUTOTUNE)
@@ -169,7 +179,7 @@ def _in_order(
             dataset, lambda draw, place: split.name_of(place % len(split))
         )
         dataset = dataset.take_while(lambda draw, place, *_: place < len(split))
-    return dataset.map(lambda draw, place, picture, label: (place, picture, label))
+    return dataset.map(lambda draw, *example: example)
 
 
 def _with_successors(source: Source, examples: tf.data.Dataset) -> tf.data.Dataset:

@@ -9,6 +9,9 @@ import tensorflow as tf
 
 from keras_inception.data.augmentation import SHIFT, augmented
 from keras_inception.data.bad_pictures import BadPictures
+from keras_inception.data.duplicates import Duplicates
+from keras_inception.data.listing import SPLITS, Listing
+from keras_inception.data.passed_over import PassedOver
 from keras_inception.data.splits import RecordSplit, Split
 
 AnySplit = Split | RecordSplit
@@ -22,7 +25,8 @@ class Source:
         name: Name for run directories and reports.
         class_names: Names in label order.
         train: The training split.
-        validation: The validation split.
+        validation: The validation split; empty if `find` was told to choose none.
+        test: The test split, `None` if the data has none.
         read: Turns one element of a split into uint8 RGB pixels, in TensorFlow
             operations.
         read_window: Reads only a part of a picture: takes an element, the `Window`
@@ -30,7 +34,10 @@ class Source:
         sizes: Width and height of the pictures that were measured, `(pictures, 2)`.
         mirror: Whether a mirrored picture still shows its class; false for digits.
         shift: How far `basic` augmentation may shift, as a fraction of the side.
+        listing: The files that it was made from, `None` for digits and TFDS.
         bad: The files that were skipped because they can't be decoded.
+        passed_over: The files that were left out on purpose, as no pictures.
+        duplicates: The files that occur more than once, byte for byte.
         may_be_damaged: Whether reading a picture may still fail.
     """
 
@@ -43,8 +50,18 @@ class Source:
     sizes: np.ndarray
     mirror: bool = True
     shift: float = SHIFT
+    test: AnySplit | None = None
+    listing: Listing | None = None
     bad: BadPictures = dataclasses.field(default_factory=BadPictures)
+    passed_over: PassedOver = dataclasses.field(default_factory=PassedOver)
+    duplicates: Duplicates = dataclasses.field(default_factory=Duplicates)
     may_be_damaged: bool = False
+
+    @property
+    def by_split(self) -> dict[str, AnySplit]:
+        """The splits that the data has, by name, without an empty one."""
+        splits = {name: getattr(self, name) for name in SPLITS}
+        return {name: split for name, split in splits.items() if split}
 
     @property
     def picture_size(self) -> int:

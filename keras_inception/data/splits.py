@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 _FILES_AT_ONCE = 16
+_NO_LABELS = np.array([], "int32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +34,18 @@ class Split:
         """Selects the examples at these positions."""
         return Split(tuple(part[index] for part in self.elements), self.labels[index])
 
+    @property
+    def paths(self) -> list[str] | None:
+        """The file of each example, `None` if there are no files."""
+        # Paths are bytes: names of files need not be text.
+        first = self.elements[0]
+        return list(map(os.fsdecode, first)) if first.dtype.kind == "S" else None
+
     def name_of(self, position: int) -> str:
         """The file at a position, or the position itself if there are no files."""
         first = self.elements[0]
-        return str(first[position] if first.dtype.kind == "U" else position)
+        is_path = first.dtype.kind == "S"
+        return os.fsdecode(first[position]) if is_path else str(position)
 
     def examples(self, key: tf.Tensor | None = None) -> tf.data.Dataset:
         """Yields `(position, *element, label)`, shuffled by a key of two integers."""
@@ -91,8 +101,15 @@ class RecordSplit:
             self,
             count=int(chosen.sum()),
             chosen=chosen,
-            known_labels=self.labels[np.sort(index)],
+            known_labels=self.labels[np.sort(index)] if len(index) else _NO_LABELS,
         )
+
+    @property
+    def paths(self) -> list[str] | None:
+        """The file that each example was made from, `None` if unknown."""
+        if self.names is None or self.chosen is None:
+            return self.names
+        return [self.names[place] for place in np.flatnonzero(self.chosen)]
 
     def name_of(self, position: int) -> str:
         """The file that an example was made from, or its position if unknown."""
@@ -150,7 +167,7 @@ def order(count: int, key: tf.Tensor | None) -> tf.Tensor:
 
 
 def stratified(
-    split: Split, class_names: list[str], seed: int, validation_share: float
+    split: Split, class_names: Sequence[str], seed: int, validation_share: float
 ) -> tuple[Split, Split]:
     """Divides examples into training and validation by `validation_mask`."""
     mask = validation_mask(split.labels, class_names, seed, validation_share)
@@ -158,11 +175,21 @@ def stratified(
 
 
 def validation_mask(
-    labels: np.ndarray, class_names: list[str], seed: int, validation_share: float
+    labels: np.ndarray, class_names: Sequence[str], seed: int, validation_share: float
 ) -> np.ndarray:
-    """Chooses the same share of every class, at least one, as bool `(examples,)`."""
+    """Chooses the same share of every class, at least one, as bool `(examples,)`.
+
+    A share of 0 chooses none.
+    """
+    if not 0 <= validation_share < 1:
+        raise ValueError(
+            "validation_share must be at least 0 and less than 1. Received: "
+            f"{validation_share}"
+        )
     random = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
+    if not validation_share:
+        return chosen
     for label in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == label))
         if len(members) < 2:

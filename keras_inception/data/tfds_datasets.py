@@ -10,6 +10,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_inception.data.decoding import decode, decode_window
+from keras_inception.data.layouts import split_of
+from keras_inception.data.listing import SPLITS
 from keras_inception.data.sources import Source
 from keras_inception.data.splits import RecordSplit
 
@@ -19,12 +21,17 @@ _BLOCK_BYTES = 256 * 2**20
 
 
 def find_dataset(
-    spec: str, data_dir: str | Path | None, *, validation_share: float
+    spec: str,
+    data_dir: str | Path | None,
+    *,
+    validation_share: float,
+    whole: bool = False,
 ) -> Source:
     """Finds `NAME[/CONFIG][:VERSION]`; TFDS downloads and prepares it if it is missing.
 
     A dataset without a split for validation is validated on the end of `train`, which
-    is a random part, since TFDS shuffles the records that it writes.
+    is a random part, since TFDS shuffles the records that it writes. `whole` makes all
+    of its splits the training split.
     """
     root = records_directory(data_dir)
     directory = _prepared_directory(root, spec) or _download(spec, root)
@@ -35,18 +42,23 @@ def find_dataset(
             "are supported. Prepare it again with tfds build --file_format=tfrecord."
         )
     image, label = _image_and_label(info, spec)
-    train, validation = (
-        record_split(info, name, image, label)
-        for name in _split_names(info, spec, validation_share)
-    )
+    name_by_split = _split_names(info, spec, validation_share)
+    if whole:
+        name_by_split = {"train": "+".join(name_by_split.values())}
+    splits = {
+        split: record_split(info, name, image, label)
+        for split, name in name_by_split.items()
+    }
+    train = splits["train"]
     return Source(
         info.name,
         list(info.features[label].names),
         train,
-        validation,
+        splits.get("validation") or train.take(np.arange(0)),
         read=decode,
         read_window=decode_window,
         sizes=train.measure(),
+        test=splits.get("test"),
         mirror=not any(part in info.name for part in _DIGITS_AND_LETTERS),
     )
 
@@ -157,12 +169,20 @@ def _image_and_label(info: tfds.core.DatasetInfo, spec: str) -> tuple[str, str]:
 
 def _split_names(
     info: tfds.core.DatasetInfo, spec: str, validation_share: float
-) -> tuple[str, str]:
-    if "train" not in info.splits:
+) -> dict[str, str]:
+    """The name or slice of each split in TFDS, by our name for it."""
+    found: dict[str, str] = {}
+    for name in info.splits:
+        if split := split_of(name):
+            found.setdefault(split, name)
+    if "train" not in found:
         existing = ", ".join(info.splits)
         raise ValueError(f"tfds:{spec} has no split 'train', only {existing}.")
-    for name in ("validation", "val", "test"):
-        if name in info.splits:
-            return "train", name
-    percent = 100 - round(100 * validation_share)
-    return f"train[:{percent}%]", f"train[{percent}%:]"
+    if "validation" not in found and validation_share:
+        percent = 100 - round(100 * validation_share)
+        train = found["train"]
+        found |= {
+            "train": f"{train}[:{percent}%]",
+            "validation": f"{train}[{percent}%:]",
+        }
+    return {split: found[split] for split in SPLITS if split in found}

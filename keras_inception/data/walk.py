@@ -1,7 +1,7 @@
 """The files below a folder, without those that a system or a program put there."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ _MACHINE_MADE_FOLDERS = {
     *("__macosx", "$recycle.bin", "system volume information", "lost+found"),
     *("__pycache__", "node_modules"),
 }
-_MACHINE_MADE_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
+_MACHINE_MADE_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
 
 class Found(NamedTuple):
@@ -24,34 +24,42 @@ class Found(NamedTuple):
     reason: str | None
 
 
-def walk(folder: Path) -> Iterator[Found]:
-    """Yields every file below a folder in the order of its path.
+def walk(folder: Path, without: Collection[Path] = ()) -> Iterator[Found]:
+    """Yields every file below a folder, ordered by name at each level.
 
-    Does not follow links to folders, which could form a circle.
+    Leaves out the folders `without`. Does not follow links to folders, which could form
+    a circle.
     """
-    yield from _walk(folder, None)
+    yield from _walk(folder, None, without)
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder by name, without hidden and machine-made ones."""
     with os.scandir(folder) as entries:
-        names = [
-            x.name for x in entries if x.is_dir() and _reason(x.name, True) is None
-        ]
+        names = [x.name for x in entries if _is_folder(x) and not _reason(x.name, True)]
     return [folder / name for name in sorted(names)]
 
 
-def _walk(folder: Path, reason: str | None) -> Iterator[Found]:
+def _walk(
+    folder: Path, reason: str | None, without: Collection[Path] = ()
+) -> Iterator[Found]:
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        is_folder = entry.is_dir(follow_symlinks=False)
-        why = reason or _reason(entry.name, is_folder)
         path = folder / entry.name
-        if is_folder:
-            yield from _walk(path, why)
-        elif not entry.is_dir():  # not a link to a folder
-            yield Found(path, why)
+        if path in without:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(path, reason or _reason(entry.name, True))
+        elif not _is_folder(entry):
+            yield Found(path, reason or _reason(entry.name, False))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _reason(name: str, is_folder: bool) -> str | None:

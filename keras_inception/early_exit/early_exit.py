@@ -1,10 +1,9 @@
 """`EarlyExit`: the heads of a trained model answer easy pictures early."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 import numpy as np
@@ -19,10 +18,19 @@ from keras_inception.early_exit.segments import (
     padded,
     split_at_exits,
 )
-from keras_inception.files import write_json
+from keras_inception.files import read_json, write_json
 from keras_inception.outputs import MAIN
 
-SETTINGS = ("confidence", "thresholds", "temperatures")  # in a file of exits
+
+class Settings(TypedDict):
+    """What a file of exits holds, beside the calibration."""
+
+    confidence: str
+    thresholds: dict[str, float]
+    temperatures: dict[str, float]
+
+
+SETTINGS = tuple(Settings.__annotations__)
 
 
 class EarlyExit:
@@ -219,12 +227,6 @@ class EarlyExit:
             OSError: If the file cannot be read.
             ValueError: If it is not such a JSON file, or does not fit the model.
         """
-        try:
-            content = json.loads(Path(path).read_text())
-            settings = {name: content[name] for name in SETTINGS}
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-            raise ValueError(
-                f"{path} holds no early exits. Write it with EarlyExit.save or "
-                "keras-inception calibrate."
-            ) from None
-        return cls(model, **settings)
+        fault = "holds no early exits, as EarlyExit.save and calibrate write them"
+        content = read_json(Path(path), Settings, fault)
+        return cls(model, **{name: content[name] for name in SETTINGS})

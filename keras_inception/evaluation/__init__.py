@@ -4,6 +4,7 @@ The files:
 
     crops     where the crops of a picture lie, and their pixels
     evaluate  `evaluate`: probabilities beside the truth, and figures of them
+    suspects  labels that are probably wrong
     plots     the confusion table and the worst mistakes as PNG files
 """
 
@@ -16,20 +17,35 @@ from keras_inception.evaluation.crops import (
 from keras_inception.evaluation.evaluate import (
     Evaluation,
     Mistake,
+    accuracy_interval,
     evaluate,
     predict_crops,
 )
-from keras_inception.evaluation.plots import draw_confusion, draw_mistakes
+from keras_inception.evaluation.plots import (
+    draw_confusion,
+    draw_mistakes,
+    draw_pictures,
+)
+from keras_inception.evaluation.suspects import (
+    Suspects,
+    class_probabilities,
+    find_suspects,
+)
 
 __all__ = [
     "CROP_COUNTS",
     "Crop",
     "Evaluation",
     "Mistake",
+    "Suspects",
+    "accuracy_interval",
+    "class_probabilities",
     "crop_geometry",
     "draw_confusion",
     "draw_mistakes",
+    "draw_pictures",
     "evaluate",
+    "find_suspects",
     "predict_crops",
     "take_crops",
 ]

@@ -1,10 +1,12 @@
 """Drawings of an evaluation, as PNG files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_inception.evaluation.evaluate import Evaluation
+from keras_inception.files import write_whole
 
 _MOST_NAMED = 50  # classes whose names still fit beside the table
 _MOST_COUNTED = 20  # classes whose counts still fit into the cells
@@ -42,18 +44,33 @@ def draw_confusion(evaluation: Evaluation, path: str | Path) -> None:
 
 def draw_mistakes(evaluation: Evaluation, path: str | Path) -> None:
     """Draws the most confident mistakes, worst first, as the model takes them."""
+    names = evaluation.class_names
+    titles = [
+        f"{names[x.label]}\npredicted {names[x.predicted]} ({x.probability:.2f})"
+        for x in evaluation.mistakes
+    ]
+    draw_pictures([x.picture for x in evaluation.mistakes], titles, path, "no mistakes")
+
+
+def draw_pictures(
+    pictures: Sequence[np.ndarray], titles: Sequence[str], path: str | Path, none: str
+) -> None:
+    """Draws pictures, uint8 `(height, width, 3)`, five in a row, each below its title.
+
+    Without pictures the drawing says `none`.
+    """
     from matplotlib.figure import Figure
 
-    mistakes, names = evaluation.mistakes, evaluation.class_names
-    columns, rows = 5, max(1, -(-len(mistakes) // 5))
+    columns, rows = 5, max(1, -(-len(pictures) // 5))
     figure = Figure(figsize=(2.2 * columns, 2.6 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for mistake, axes in zip(mistakes, grid.flat, strict=False):
-        axes.imshow(mistake.picture, interpolation="nearest")
-        predicted = f"predicted {names[mistake.predicted]} ({mistake.probability:.2f})"
-        axes.set_title(f"{names[mistake.label]}\n{predicted}", fontsize=9)
-    if not mistakes:
-        figure.suptitle("no mistakes")
-    figure.savefig(path)
+    for picture, title, axes in zip(pictures, titles, grid.flat, strict=False):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(
+            title, fontsize=9, parse_math=False
+        )  # "$5 and $10" is no formula
+    if not pictures:
+        figure.suptitle(none)
+    write_whole(Path(path), lambda partial: figure.savefig(partial, format="png"))

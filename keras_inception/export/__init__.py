@@ -13,16 +13,17 @@ compared with the model in memory.
     folding        rewrites a network for inference: folded batch norm, other dtypes
     quantization   8-bit integers
     versioning     version directories: next number, publish, rollback, prune
-    classifier     an exported version as a Python function
+    classifier     an exported version, or a model in memory, as a Python function
 """
 
-from keras_inception.export.classifier import load_classifier
+from keras_inception.export.classifier import ModelClassifier, load_classifier
 from keras_inception.export.formats import FORMATS, export_format, open_file
 from keras_inception.export.saved_model import export_saved_model
 from keras_inception.export.versioning import prune, rollback, versions
 
 __all__ = [
     "FORMATS",
+    "ModelClassifier",
     "export_format",
     "export_saved_model",
     "load_classifier",

@@ -23,6 +23,7 @@ from keras_inception.export.preparation import (
 )
 from keras_inception.export.quantization import QUANTIZED, write_quantized
 from keras_inception.export.versioning import being_written, check_version, publish
+from keras_inception.files import plain_path
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.outputs import MAIN, main_of
 
@@ -123,7 +124,8 @@ def open_file(path: str | Path) -> Predict:
     if path.name not in openers:
         names = ", ".join(openers)
         raise ValueError(f"Expected a file called one of {names}. Received: {path}")
-    return openers[path.name](str(path))
+    with plain_path(path.parent) as folder:  # OpenVINO also reads model.bin there
+        return openers[path.name](str(folder / path.name))
 
 
 def _check_format(format: str, integers: bool) -> None:

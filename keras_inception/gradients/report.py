@@ -41,6 +41,7 @@ def write_report(
     model: str,
     data: str,
     details: Sequence[str] = (),
+    history: Sequence[str] = (),
     comparison: Mapping[str, TrainingCurve] | None = None,
 ) -> list[Path]:
     """Writes `gradients.csv`, `gradients.png` and `report.html`; returns their paths.
@@ -52,6 +53,7 @@ def write_report(
         rows: The result of `gradient_flow`.
         model, data: Their names on the page.
         details: Sentences on how it was measured.
+        history: Sentences on the training so far, as by `explain_attribution`.
         comparison: The result of `compare_without_heads`.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,7 @@ def write_report(
     picture = html.png(draw_flow(rows, f"{model} on {data}"))
     files[1].write_bytes(picture)
     parts = [
-        html.paragraphs(explain(rows)),
+        html.paragraphs([*explain(rows), *history]),
         html.figure(picture, "Stages from first to last, a line for each loss."),
         html.heading("How to read this"),
         html.paragraphs(HOW_TO_READ),

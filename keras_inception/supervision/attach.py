@@ -66,7 +66,8 @@ def attach_auxiliary(
     # A Sequential that was never called has no `input`.
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     supervised = supervise(inputs, main, endpoints, described, name=model.name)
-    supervised.class_names = getattr(model, "class_names", None)
+    if names := getattr(model, "class_names", None):
+        supervised.class_names = names
     return supervised
 
 

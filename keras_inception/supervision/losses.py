@@ -2,12 +2,13 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from keras_inception.layers import PACKAGE
+from keras_inception.text import list_names
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -45,6 +46,31 @@ class LossWeights(keras.metrics.Metric):
 
     def load_own_variables(self, store: Any) -> None:
         pass
+
+
+def with_every_class(arguments: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Adds the classes that `class_weight` leaves out, among `fit`'s arguments, as 1.
+
+    Keras itself reads past the end of its table for classes above the last one named.
+    Raises a ValueError for anything that is not the number of a class, and for weights
+    that are negative or not finite.
+    """
+    class_weight, known = arguments.get("class_weight"), range(classes)
+    if class_weight is None:
+        return arguments
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(
+            "class_weight is a dict from class number to weight, such as {0: 2.0}. "
+            f"Received: {class_weight!r} of type {type(class_weight).__name__}"
+        )
+    if unknown := [c for c in class_weight if isinstance(c, str) or c not in known]:
+        raise ValueError(
+            f"class_weight names unknown classes: {list_names(unknown)}. The classes "
+            f"are numbered 0 to {classes - 1}, in label order."
+        )
+    given = {int(number): weight for number, weight in class_weight.items()}
+    whole = {n: checked_weight(f"class {n}", given.get(n, 1.0)) for n in known}
+    return arguments | {"class_weight": whole}
 
 
 def checked_weight(output: str, weight: Any) -> float:

@@ -1,11 +1,17 @@
 """`DeeplySupervised`: a model that trains several outputs on one label per picture."""
 
-from collections.abc import Iterable, Mapping
+import os
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_inception.graph import compile_arguments, layer_of
+from keras_inception.graph import (
+    compile_arguments,
+    layer_of,
+)
+from keras_inception.keras_behavior import LogDirections, is_legacy_config
 from keras_inception.layers import PACKAGE
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.heads import AUXILIARY_WEIGHT
@@ -14,8 +20,14 @@ from keras_inception.supervision.losses import (
     checked_weight,
     from_logits,
     own_copy,
+    with_every_class,
 )
 from keras_inception.text import list_names
+
+_NO_HDF5 = (
+    "Keras's old HDF5 format can't hold the outputs and weights of this model. Save to "
+    "a .keras file: model.save('model.keras')."
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -29,7 +41,9 @@ class DeeplySupervised(keras.Model):
     as well.
 
     The names in logs do not depend on the number of heads: `main_loss`,
-    `main_accuracy`, `aux_4a_accuracy`, `val_main_accuracy`.
+    `main_accuracy`, `aux_4a_accuracy`, `val_main_accuracy`. Keras's callbacks know
+    which of them should fall and which should rise:
+    `keras.callbacks.EarlyStopping("val_main_accuracy")` needs no `mode`.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=("inception_4a",))
@@ -40,8 +54,14 @@ class DeeplySupervised(keras.Model):
     ['aux_4a_accuracy', 'aux_4a_loss', 'loss', 'main_accuracy', 'main_loss']
     """
 
-    # The names of the classes in label order, or None; saved with the model.
-    class_names: list[str] | None = None
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of the classes in label order, or `None`; saved with the model."""
+        return self._names_store().class_names
+
+    @class_names.setter
+    def class_names(self, names: Sequence[str] | None) -> None:
+        self._names_store().class_names = None if names is None else list(names)
 
     @property
     def heads(self) -> list[str]:
@@ -86,6 +106,8 @@ class DeeplySupervised(keras.Model):
                 weight is not a finite number of at least 0.
         """
         weights = self._weight_by_output(loss_weights)
+        if not hasattr(self, "_log_directions"):
+            self._log_directions = LogDirections(self, MAIN)
         if not hasattr(self, "_loss_weights"):
             self._loss_weights = LossWeights(self.heads)
         for output, variable in self._loss_weights.by_output.items():
@@ -98,6 +120,27 @@ class DeeplySupervised(keras.Model):
             weighted_metrics=self._metric_lists("weighted_metrics", weighted_metrics),
             **kwargs,
         )
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains as `keras.Model.fit`; classes that `class_weight` leaves out weigh 1.
+
+        Raises:
+            ValueError: If `class_weight` names an unknown class, or a weight is not a
+                finite number of at least 0.
+        """
+        kwargs = with_every_class(kwargs, self.output[MAIN].shape[-1])
+        return super().fit(*args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains on one batch as `keras.Model.train_on_batch`; see `fit`."""
+        kwargs = with_every_class(kwargs, self.output[MAIN].shape[-1])
+        return super().train_on_batch(*args, **kwargs)
+
+    def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Saves to a `.keras` file as `keras.Model.save`; `.h5` is a ValueError."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(f"{filepath}: {_NO_HDF5}")
+        super().save(filepath, *args, **kwargs)
 
     @property
     def auxiliary_weights(self) -> dict[str, keras.Variable]:
@@ -117,6 +160,8 @@ class DeeplySupervised(keras.Model):
 
     def get_config(self) -> dict:
         config = super().get_config()
+        if is_legacy_config(config):
+            raise ValueError(_NO_HDF5)
         if self.class_names is not None:
             config["class_names"] = list(self.class_names)
         return config
@@ -175,6 +220,15 @@ class DeeplySupervised(keras.Model):
         return {"loss": logs["loss"], "main_loss": logs["loss"]} | {
             f"{MAIN}_{name}": value for name, value in logs.items() if name != "loss"
         }
+
+    def _names_store(self) -> Any:
+        """The layer that stores the class names; the model if it has no `Output`."""
+        for _, layer in self._output_layers():
+            if isinstance(layer, Output):
+                return layer
+        if not hasattr(self, "_own_names"):
+            self._own_names = types.SimpleNamespace(class_names=None)
+        return self._own_names
 
     def _output_layers(self) -> list[tuple[str, keras.Operation]]:
         return [(name, layer_of(tensor)) for name, tensor in self.output.items()]

@@ -1,11 +1,11 @@
 """Reading run directories: their settings, their history, and their state."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_inception.files import read_csv
 from keras_inception.outputs import MAIN
 from keras_inception.training.checkpoint import checkpoint_state
 from keras_inception.training.run_directory import RunConfig, RunDirectory
@@ -108,7 +108,7 @@ def read_runs(directory: str | Path) -> tuple[list[PastRun], dict[str, str]]:
     for config in sorted(directory.glob("*/config.json")):
         try:
             runs.append(read_run(config.parent))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             errors[config.parent.name] = str(error)
     return runs, errors
 
@@ -129,10 +129,21 @@ def differing_settings(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
 
 
 def _read_history(path: Path) -> dict[str, list[float]]:
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        names = [name for name in rows[0] if name != "epoch"] if rows else []
-        return {name: [float(row[name]) for row in rows] for name in names}
-    except (ValueError, TypeError, KeyError):
-        raise ValueError(f"{path} is not the history of a run.") from None
+    fault = "is not the history of a run"
+    names, *rows = read_csv(path, fault) or [[]]
+    history: dict[str, list[float]] = {name: [] for name in names}
+    for line, row in enumerate(filter(None, rows), start=2):
+        if len(row) != len(names):
+            raise ValueError(
+                f"{path} {fault}: line {line} has {len(row)} cells; expected "
+                f"{len(names)}."
+            )
+        for name, cell in zip(names, row, strict=True):
+            try:
+                history[name].append(float(cell))
+            except ValueError:
+                raise ValueError(
+                    f"{path} {fault}: {name!r} in line {line} is {cell[:60]!r}; "
+                    "expected a number."
+                ) from None
+    return {name: values for name, values in history.items() if name != "epoch"}

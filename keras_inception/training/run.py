@@ -21,6 +21,14 @@ from keras_inception.training.callbacks import (
 from keras_inception.training.checkpoint import averages_weights
 from keras_inception.training.run_directory import RunConfig, RunDirectory
 
+_NOTHING_DONE: dict[str, Any] = {
+    "epochs": 0,
+    "history": [],
+    "best": {},
+    "alarms": {},
+    "seconds": 0.0,
+}
+
 
 def train(
     model: DeeplySupervised,
@@ -71,27 +79,28 @@ def train(
             "it. Give at least one batch of (images, labels)."
         )
     run.check_room(model)
-    run.check_free()
-    if state is None:
-        run.begin(config)
-        state = {"epochs": 0, "history": [], "best": {}, "alarms": {}, "seconds": 0.0}
-    history = History(run.history, state["history"])
-    best = KeepBest(run.model, **state["best"])
-    alarms = Alarms(state=state["alarms"])
-    started = time.perf_counter() - state["seconds"]
-
-    def present_state(epoch: int) -> dict:
-        return {
-            "epochs": epoch + 1,
-            "history": history.rows,
-            "best": {"value": best.value, "epoch": best.epoch},
-            "alarms": alarms.state,
-            "seconds": time.perf_counter() - started,
-        }
-
-    averaging = [keras.callbacks.SwapEMAWeights()] if averages_weights(model) else []
-    make_variables(model, batch)
     with run.hold():
+        if state is None:
+            run.begin(config)
+        state = state or _NOTHING_DONE
+        history = History(run.history, state["history"])
+        best = KeepBest(
+            run.model, state["best"].get("value"), state["best"].get("epoch")
+        )
+        alarms = Alarms(state=state["alarms"])
+        started = time.perf_counter() - state["seconds"]
+
+        def present_state(epoch: int) -> dict:
+            return {
+                "epochs": epoch + 1,
+                "history": history.rows,
+                "best": {"value": best.value, "epoch": best.epoch},
+                "alarms": alarms.state,
+                "seconds": time.perf_counter() - started,
+            }
+
+        averages = averages_weights(model)
+        make_variables(model, batch)
         model.fit(
             train_data,
             validation_data=validation_data,
@@ -101,7 +110,7 @@ def train(
             shuffle=False,  # the pipeline shuffles
             class_weight=class_weight,
             callbacks=[
-                *averaging,
+                *([keras.callbacks.SwapEMAWeights()] if averages else []),
                 history,
                 *callbacks,
                 Progress(),
@@ -111,13 +120,13 @@ def train(
                 KeepLatest(run.latest, present_state),
             ],
         )
-    result = {
-        "best_epoch": best.epoch,
-        MONITOR: best.value,
-        "epochs": len(history.rows),
-        "seconds": round(time.perf_counter() - started, 1),
-    } | report()
-    write_json(run.result, result)
+        result = {
+            "best_epoch": best.epoch,
+            MONITOR: best.value,
+            "epochs": len(history.rows),
+            "seconds": round(time.perf_counter() - started, 1),
+        } | report()
+        write_json(run.result, result)
     return result
 
 

@@ -2,15 +2,18 @@
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, NotRequired, Self, TypedDict
 
 import keras
 import numpy as np
 
-from keras_inception.files import locked, read_json, write_json, write_whole
+from keras_inception.files import delete, read_json, write_json, write_whole
+from keras_inception.locks import locked
+from keras_inception.schema import Count, Range, Seconds, check
 from keras_inception.training.checkpoint import checkpoint_state, load_checkpoint
 
 
@@ -42,30 +45,44 @@ class RunConfig:
     @classmethod
     def from_json(cls, choices: Any, source: Path) -> Self:
         """Reads what `as_json` wrote; a `ValueError` names `source`, its file."""
-        complete = isinstance(choices, dict) and choices.keys() >= _REQUIRED
-        if not complete or not isinstance(choices["heads"], list):
-            raise ValueError(
-                f"{source} is not the config.json of a run: it must be a JSON object "
-                f"with {', '.join(sorted(_REQUIRED))} (a list)."
-            )
+        check(choices, cls, f"{source} is not the config.json of a run")
         known = {name: choices[name] for name in _NAMES if name in choices}
         rest = {name: value for name, value in choices.items() if name not in _NAMES}
         return cls(**known | {"heads": tuple(choices["heads"])}, settings=rest)
 
 
 _NAMES = ("data", "epochs", "heads", "seed", "recipe")
-_REQUIRED = {"data", "epochs", "heads"}
+
+
+class Result(TypedDict):
+    """What a finished run reports in `result.json`, among other things."""
+
+    best_epoch: Count
+    val_main_accuracy: Annotated[float, Range(0, 1)]
+    seconds: NotRequired[Seconds]
+
+
+# All that a run, and `calibrate`, write into its directory: what overwriting deletes.
+# The settings come last: without them the directory is not recognized as a run's.
+_MADE = (
+    *("result.json", "latest.keras", "model.keras", "history.csv", "tensorboard"),
+    *("pictures.csv", "attribution.csv", "attribution.png"),
+    *("exits.json", "exits.png", "config.json"),
+)
 
 
 class RunDirectory:
     """The files of one training run.
 
         runs/NAME/config.json   every setting of the run
+                  pictures.csv  the files it learned from, with class, split and size
                   history.csv   one line per epoch: loss and accuracy of every output
                   model.keras   the epoch with the best `val_main_accuracy`
                   latest.keras  the last finished epoch, from which a run resumes
                   tensorboard/  for `tensorboard --logdir runs`
+                  attribution.csv, attribution.png   with `train --attribution`
                   result.json   written last: the run is finished
+                  .lock         while a process trains it, which holds it locked
 
     `RunDirectory.create` makes one for a new run, `RunDirectory.open` finds one.
 
@@ -76,11 +93,16 @@ class RunDirectory:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config = self.path / "config.json"
+        self.pictures = self.path / "pictures.csv"
         self.history = self.path / "history.csv"
         self.model = self.path / "model.keras"
         self.latest = self.path / "latest.keras"
         self.tensorboard = self.path / "tensorboard"
+        self.attribution = self.path / "attribution.csv"
         self.result = self.path / "result.json"
+        # Not one of the files above, which people replace and overwriting deletes.
+        self.lock = self.path / ".lock"
+        self._is_new = False
 
     @classmethod
     def create(cls, path: str | Path, *, overwrite: bool = False) -> Self:
@@ -88,31 +110,58 @@ class RunDirectory:
 
         Args:
             path: `runs/NAME`; missing parents are made too.
-            overwrite: Whether to delete an earlier run there.
+            overwrite: Whether to delete an earlier run there: the files that a run
+                makes, and no others.
 
         Raises:
             FileExistsError: If the directory holds an earlier run and `overwrite` is
                 False, or holds something else.
+            ValueError: If the path is not in UTF-8.
             RuntimeError: If another process trains in it.
         """
         run = cls(path)
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-            if not run.config.is_file():
-                raise FileExistsError(
-                    f"{run.path} already exists and is not a training run; choose "
-                    "another name or directory."
-                )
-            if not overwrite:
-                finished = run.result.is_file()
-                raise FileExistsError(
-                    f"{run.path} holds {'a finished' if finished else 'an unfinished'}"
-                    " run. Choose another --name, or pass --overwrite to replace it"
-                    f"{'.' if finished else ' or --resume to continue it.'}"
-                )
-            run.check_free()
-            shutil.rmtree(run.path)
+        run._check_creatable(overwrite)  # before a lock file is left there
+        run.check_free()
         run.path.mkdir(parents=True, exist_ok=True)
+        with run.hold():
+            run._check_creatable(overwrite)
+            for name in _MADE:
+                delete(run.path / f".partial-{name}")  # as earlier versions left it
+                delete(run.path / name)
+        run._is_new = True
         return run
+
+    def _check_creatable(self, overwrite: bool) -> None:
+        try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                "TensorBoard's files need a path in UTF-8. Received: "
+                f"{str(self.path)!r}"
+            ) from None
+        if not os.path.lexists(self.path):
+            return
+        is_run = fault = None
+        if self.path.is_dir():
+            entries = (entry.name for entry in self.path.iterdir())
+            if all(n == self.lock.name or n.startswith(".partial-") for n in entries):
+                return  # empty, or of a start that was killed
+            try:
+                is_run = self.config.is_file() and self.read_config()
+            except ValueError as error:
+                fault = error
+        if not is_run:
+            raise FileExistsError(
+                f"{self.path} already exists and is not a training run"
+                f"{f' ({fault})' if fault else ''}; choose another name or directory."
+            )
+        if not overwrite:
+            finished = self.result.is_file()
+            raise FileExistsError(
+                f"{self.path} holds {'a finished' if finished else 'an unfinished'}"
+                " run. Choose another --name, or pass --overwrite to replace it"
+                f"{'.' if finished else ' or --resume to continue it.'}"
+            )
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -136,11 +185,22 @@ class RunDirectory:
 
     def read_result(self) -> dict[str, Any] | None:
         """Reads `result.json`; `None` if the run is not finished."""
-        return read_json(self.result) if self.result.is_file() else None
+        if not self.result.is_file():
+            return None
+        return read_json(self.result, Result, "is not the result.json of a run")
 
     def begin(self, config: RunConfig) -> None:
-        """Writes `config.json`; deletes curves of a start that finished no epoch."""
-        shutil.rmtree(self.tensorboard, ignore_errors=True)
+        """Writes `config.json`; deletes curves of a start that finished no epoch.
+
+        Raises:
+            FileExistsError: If another process has begun a run since `create`.
+        """
+        if self._is_new and self.config.exists():
+            raise FileExistsError(
+                f"Another process has begun a run in {self.path} in the meantime."
+            )
+        self._is_new = False
+        delete(self.tensorboard)
         write_json(self.config, config.as_json())
 
     def checkpoint(self) -> tuple[keras.Model, dict] | None:
@@ -163,10 +223,14 @@ class RunDirectory:
 
     def is_held(self) -> bool:
         """Whether a process trains this run, on any machine that shares the disk."""
-        if not self.config.is_file():
-            return False
-        with locked(self.config, shared=True) as free:
-            return not free
+        for file in (self.lock, self.config):  # earlier versions lock config.json
+            with (
+                contextlib.suppress(FileNotFoundError),
+                contextlib.ExitStack() as stack,
+            ):
+                if not stack.enter_context(locked(file, shared=True)):
+                    return True
+        return False
 
     def check_free(self) -> None:
         """Raises a `RuntimeError` if a process is training this run."""
@@ -176,8 +240,7 @@ class RunDirectory:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Holds the run for the block; a `RuntimeError` if another process does."""
-        # No run replaces its config.json, so every process locks the same file.
-        with locked(self.config) as free:
+        with locked(self.lock, temporary=True) as free:
             if not free:
                 raise RuntimeError(self._busy())
             yield

@@ -1,17 +1,12 @@
 """Assigns the tensors of a file to a model: each exactly once, or none at all."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from keras_inception.architecture import (
-    AUXILIARY_ENDPOINTS,
-    Architecture,
-    Conv,
-    Inception,
-)
+from keras_inception.architecture import Architecture, Conv, Inception
 from keras_inception.graph import random_states
 from keras_inception.text import list_names
 
@@ -48,11 +43,13 @@ def assign(
     plan: list[Assignment],
     tensors: Mapping[str, np.ndarray],
     source: str,
+    heads: Sequence[str] = (),
 ) -> None:
     """Assigns `tensors` to every weight of `model`, or assigns nothing.
 
     The error names tensors that are missing, unexpected, not finite or of another shape
-    than their variable. `plan` has an assignment for each weight of the model.
+    than their variable. `plan` has an assignment for each weight of the model; the
+    tensors of heads begin with one of `heads`.
     """
     planned = {id(one.variable) for one in plan}
     planned |= {id(state) for state in random_states(model)}  # in no file
@@ -80,19 +77,15 @@ def assign(
     kinds["has wrong tensors:"] = wrong
     faults = [f"{kind} {list_names(them, 6)}" for kind, them in kinds.items() if them]
     if faults:
-        raise ValueError(f"{source} {'; it '.join(faults)}. Nothing was loaded.")
+        fixes = []
+        if any(name.startswith(tuple(heads)) for name in [*missing, *wrong]):
+            fixes += [" auxiliary=() or convert --no-heads loads it without heads."]
+        if surplus:
+            fixes += [" ignore=[NAME] or convert --ignore NAME leaves tensors out."]
+        text = f"{source} {'; it '.join(faults)}. Nothing was loaded."
+        raise ValueError("".join([text, *fixes]))
     for one, value in zip(plan, arranged, strict=True):
         one.variable.assign(value)
-
-
-def heads_in(prefixes: Iterable[str], tensors: Iterable[str]) -> list[str]:
-    """The paper's endpoints whose heads a file has, by their prefixes of its names."""
-    names = tuple(tensors)
-    return [
-        endpoint
-        for prefix, endpoint in zip(prefixes, AUXILIARY_ENDPOINTS, strict=True)
-        if any(name.startswith(prefix) for name in names)
-    ]
 
 
 def convolution_kernel(tensor: np.ndarray) -> np.ndarray:

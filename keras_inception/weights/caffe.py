@@ -1,20 +1,15 @@
-"""Loads BVLC's `bvlc_googlenet.caffemodel`, its two trained heads included.
+"""Loads BVLC's `bvlc_googlenet.caffemodel` and what was fine-tuned from it."""
 
-The file is a protocol buffer. protobuf.dev/programming-guides/encoding: a message is a
-series of fields, each a tag (number and wire type) and a value. The bytes do not say
-what a value means.
-"""
-
-import math
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from keras_inception.architecture import GOOGLENET
 from keras_inception.network import build_network
+from keras_inception.outputs import MAIN
 from keras_inception.supervision import DeeplySupervised
+from keras_inception.text import list_names
 from keras_inception.weights.assign import (
     Assignment,
     assign,
@@ -22,34 +17,47 @@ from keras_inception.weights.assign import (
     convolution_names,
     dense_kernel,
     dense_kernel_of_head,
-    heads_in,
 )
+from keras_inception.weights.caffe_file import Layer, read_layers
 from keras_inception.weights.imagenet import imagenet_class_names
-
-VARINT, LENGTH = 0, 2  # wire types
-FIXED = {1: 8, 5: 4}  # and their bytes
-# caffe.proto: the fields (name, blobs) of a layer, by the field of NetParameter that
-# holds layers. Field 2, V1LayerParameter, is that of files from before the end of 2014.
-LAYERS = {2: (4, 6), 100: (1, 7)}
-# BlobProto
-OLD_SHAPE, DATA, SHAPE, DOUBLE_DATA = (1, 2, 3, 4), 5, 7, 8
+from keras_inception.weights.selection import (
+    check_classes,
+    keep_heads,
+    rename_classifiers,
+    without,
+)
 
 # models/bvlc_googlenet/train_val.prototxt
 HEADS = {"loss1/": "aux_4a", "loss2/": "aux_4d"}
-KERNEL, BIAS = 0, 1  # order of a layer's blobs
+CLASSIFIERS = {MAIN: "loss3/classifier"}
+CLASSIFIERS |= {output: f"{prefix}classifier" for prefix, output in HEADS.items()}
+KERNEL, BIAS = ENDINGS = ("[0]", "[1]")  # order of a layer's blobs
 
 
-def load_caffe(path: str | os.PathLike) -> DeeplySupervised:
+def load_caffe(
+    path: str | os.PathLike,
+    *,
+    auxiliary: Sequence[str] | None = None,
+    classifier: str | Mapping[str, str] | None = None,
+    ignore: Sequence[str] = (),
+) -> DeeplySupervised:
     """Builds a Keras model with the weights of a Caffe GoogLeNet.
 
     Pictures stay RGB: the blue-green-red order of Caffe's pictures and the scale are
     folded into the first kernel, and the mean (104, 117, 123 of B, G, R) is inside the
-    model. The model has the heads that the file has (`loss1/*`, `loss2/*`); BVLC's has
-    both.
+    model. The model has as many classes as the file. A classifier that was renamed for
+    fine-tuning is found by what it reads.
 
     Args:
-        path: A `.caffemodel` file with BVLC's layer names, whose layers are of Caffe's
-            first format (V1) or the current one.
+        path: A `.caffemodel` or `.caffemodel.h5` file with BVLC's layer names, whose
+            layers are of Caffe's first format (V1) or the current one.
+        auxiliary: The heads to load, by endpoint or output; `()` for none. Defaults to
+            those that the file has (`loss1/*`, `loss2/*`); BVLC's has both.
+        classifier: The layer that is the classifier of `main`, or a dict from output to
+            layer, where it can't be found. Defaults to BVLC's name, else the
+            inner product that reads the place of BVLC's.
+        ignore: Names of tensors to leave out, or patterns (`"loss3/color*"`). Defaults
+            to none.
 
     Returns:
         A `DeeplySupervised` model for raw RGB pixels `(batch, 224, 224, 3)` in 0..255,
@@ -57,82 +65,68 @@ def load_caffe(path: str | os.PathLike) -> DeeplySupervised:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file can't be read, or a tensor is missing, unexpected or of
-            another shape.
+        ValueError: If the file can't be read, a tensor is missing, unexpected or of
+            another shape, the classifier can't be found, or heads have other classes
+            than `main`.
 
     Source: Caffe's caffe.proto and models/bvlc_googlenet/train_val.prototxt.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"The weights file {path} does not exist.")
-    try:
-        tensors = read_blobs(memoryview(path.read_bytes()))
-    except Truncated as error:
-        raise ValueError(
-            f"{path} can't be read as a .caffemodel: it is truncated or another kind "
-            f"of file ({error})."
-        ) from None
-    classifier = tensors.get("loss3/classifier[0]")
-    if classifier is None or _as_matrix(classifier).ndim != 2:
+    source, layers = str(path), read_layers(path)
+    tensors = {
+        f"{layer.name}[{index}]": blob
+        for layer in layers
+        for index, blob in enumerate(layer.blobs)
+    }
+    tensors = without(tensors, ignore, source)
+    tensors = rename_classifiers(
+        tensors,
+        CLASSIFIERS,
+        ENDINGS,
+        lambda name: _output_of(name, layers),
+        classifier,
+        source,
+    )
+    tensors, endpoints = keep_heads(tensors, HEADS, auxiliary, source)
+    kernels = {
+        output: None if kernel is None else _as_matrix(kernel)
+        for output, name in CLASSIFIERS.items()
+        for kernel in [tensors.get(f"{name}{KERNEL}")]
+    }
+    main = kernels[MAIN]
+    if main is None or main.ndim != 2:
         raise ValueError(
             f"{path} is not BVLC's GoogLeNet: it lacks the kernel of the layer "
-            "loss3/classifier. Only files with BVLC's layer names are supported."
+            "loss3/classifier, and no other layer classifies what pool5 makes. Its "
+            f"layers: {list_names(layer.name for layer in layers if layer.blobs)}"
         )
-    classes = _as_matrix(classifier).shape[0]
-    auxiliary = heads_in(HEADS, tensors)
-    model = build_network(GOOGLENET, classes=classes, auxiliary=auxiliary)
-    assign(model, _plan(model), tensors, str(path))
+    check_classes(kernels, source)
+    classes = main.shape[0]
+    model = build_network(GOOGLENET, classes=classes, auxiliary=endpoints)
+    assign(model, _plan(model), tensors, source, list(HEADS))
     model.class_names = imagenet_class_names(classes)
     return model
 
 
-def read_blobs(net: memoryview) -> dict[str, np.ndarray]:
-    """Returns the blobs of a binary NetParameter by `LAYER[index]`, as float32."""
-    tensors: dict[str, np.ndarray] = {}
-    for number, layer in fields(net):
-        if number not in LAYERS or isinstance(layer, int):
-            continue
-        name_field, blobs_field = LAYERS[number]
-        name, blobs = "", []
-        for field, value in fields(layer):
-            if field == name_field and not isinstance(value, int):
-                name = bytes(value).decode("utf-8", "replace")
-            elif field == blobs_field and not isinstance(value, int):
-                blobs.append(_blob(value))
-        tensors |= {f"{name}[{index}]": blob for index, blob in enumerate(blobs)}
-    return tensors
+def _output_of(name: str, layers: list[Layer]) -> str | None:
+    """Finds the output that a classifier belongs to by the trained layers it reads.
 
-
-def _blob(message: memoryview) -> np.ndarray:
-    old_shape, shape, pieces = [1, 1, 1, 1], None, []
-    for field, value in fields(message):
-        if field in OLD_SHAPE and isinstance(value, int):
-            old_shape[field - 1] = value
-        elif isinstance(value, int):
-            continue
-        elif field == SHAPE:
-            shape = [dim for _, dims in fields(value) for dim in _dims(dims)]
-        elif field in (DATA, DOUBLE_DATA):
-            dtype = "<f4" if field == DATA else "<f8"
-            try:
-                pieces.append(np.frombuffer(value, dtype))
-            except ValueError as error:
-                raise Truncated(str(error)) from None
-    numbers = np.concatenate(pieces) if pieces else np.zeros(0, "float32")
-    shape = old_shape if shape is None else shape
-    if math.prod(shape) != numbers.size:
-        raise Truncated(f"a blob of shape {shape} holds {numbers.size} numbers")
-    return numbers.astype("float32", copy=False).reshape(shape)
-
-
-def _dims(value: int | memoryview) -> list[int]:
-    if isinstance(value, int):
-        return [value]
-    dims, at = [], 0
-    while at < len(value):
-        dim, at = varint(value, at)
-        dims.append(dim)
-    return dims
+    Without a graph in the file (HDF5) its name decides.
+    """
+    index = [layer.name for layer in layers].index(name)
+    reads, waiting = set(), [(index, bottom) for bottom in layers[index].bottoms]
+    while waiting:
+        index, bottom = waiting.pop()
+        # A layer may work in place; the last one before makes the value.
+        makers = [at for at in range(index) if bottom in layers[at].tops]
+        if makers and layers[makers[-1]].blobs:
+            reads.add(layers[makers[-1]].name)
+        elif makers:
+            waiting += [(makers[-1], above) for above in layers[makers[-1]].bottoms]
+    for prefix, output in HEADS.items():
+        if f"{prefix}fc" in reads or (not reads and prefix[:-1] in name):
+            return output
+    of_main = all(layer.startswith("inception_5b/") for layer in reads)
+    return MAIN if of_main else None
 
 
 def _as_matrix(tensor: np.ndarray) -> np.ndarray:
@@ -155,8 +149,8 @@ def _plan(model: DeeplySupervised) -> list[Assignment]:
 
     def layer(name: str, key: str, arrange: Callable) -> None:
         found = model.get_layer(name)
-        plan.append(Assignment(found.kernel, f"{key}[{KERNEL}]", arrange))
-        plan.append(Assignment(found.bias, f"{key}[{BIAS}]", _as_vector))
+        plan.append(Assignment(found.kernel, f"{key}{KERNEL}", arrange))
+        plan.append(Assignment(found.bias, f"{key}{BIAS}", _as_vector))
 
     def dense(name: str, key: str, arrange: Callable = dense_kernel) -> None:
         layer(name, key, lambda tensor: arrange(_as_matrix(tensor)))
@@ -176,47 +170,3 @@ def _plan(model: DeeplySupervised) -> list[Assignment]:
             dense(f"{head}_classifier", f"{prefix}classifier")
     dense("main_classifier", "loss3/classifier")
     return plan
-
-
-class Truncated(ValueError):
-    """Raised when bytes end within a field or are not a message."""
-
-
-def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yields the fields of a message in order, as number and value.
-
-    The value is an int (varint) or a view of the bytes (all other types: strings,
-    messages, packed numbers, single floats).
-    """
-    at = 0
-    while at < len(message):
-        tag, at = varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if kind == VARINT:
-            value, at = varint(message, at)
-            yield number, value
-            continue
-        if kind == LENGTH:
-            size, at = varint(message, at)
-        elif kind in FIXED:
-            size = FIXED[kind]
-        else:
-            raise Truncated(f"unknown wire type {kind} at byte {at}")
-        if number == 0 or at + size > len(message):
-            raise Truncated(f"field {number} is longer than the message")
-        yield number, message[at : at + size]
-        at += size
-
-
-def varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Returns the number that starts at byte `at`, and the index after its end."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            raise Truncated("the bytes end within a number")
-        byte = message[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise Truncated("a number has more than 10 bytes")

@@ -1,9 +1,10 @@
 """Reads a PyTorch checkpoint or a safetensors file without torch and without its code.
 
 A `.pth` file is a pickle, and unpickling can run any code that the file names.
-`_Restricted` allows only the parts of a dictionary of tensors and raises an error that
-names anything else. Both of torch's containers are supported: the zip file written
-since 1.6, and the older stream, in which torchvision published its GoogLeNet in 2019.
+`_Restricted` makes only the parts of dictionaries of tensors; anything else becomes an
+`Unread`, which has a name and does nothing. Both of torch's containers are supported:
+the zip file written since 1.6, and the older stream, in which torchvision published its
+GoogLeNet in 2019.
 """
 
 import collections
@@ -13,7 +14,6 @@ import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,34 +39,59 @@ STORAGE_TYPES = {torch: dtype for torch, _, dtype in TYPES}
 SAFETENSORS_TYPES = {safetensors: dtype for _, safetensors, dtype in TYPES}
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Returns the tensors of a `.pth`, `.pt` or `.safetensors` file by name."""
+def read_tensors(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns the tensors of a `.pth`, `.pt` or `.safetensors` file by name.
+
+    A checkpoint of a training is a dictionary that has such dictionaries inside. Values
+    other than tensors stay as they are; objects of unknown classes are an `Unread`.
+    """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"The weights file {path} does not exist.")
+        kind = "is a directory" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"The weights file {path} {kind}.")
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         read = _read_zip if zipfile.is_zipfile(path) else _read_legacy
         content = read(path)
-    except _NotAllowed as error:
-        raise ValueError(f"{path} {error} It was not loaded.") from None
     except Exception as error:  # a broken pickle can raise any type
         raise ValueError(
             f"{path} can't be read as a PyTorch or safetensors file: it is truncated "
             f"or another kind of file ({type(error).__name__}: {error})."
         ) from None
-    if not isinstance(content, dict) or not all(
-        isinstance(value, np.ndarray) for value in content.values()
-    ):
+    check_read(content, str(path))
+    if not isinstance(content, dict):
         raise ValueError(
             f"{path} is not a dictionary of tensors. Save model.state_dict() instead."
         )
-    return dict(content)
+    return content
 
 
-class _NotAllowed(Exception):
-    """Raised when a pickle asks for anything but the parts of a state dict."""
+class Unread:
+    """An object whose class a file names; it is not made and its state is dropped."""
+
+    asked = ""  # the name of the class
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Unread":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def _drop(self, *args: Any) -> None:
+        pass
+
+    __setstate__ = __setitem__ = append = extend = add = _drop
+
+
+def check_read(value: Any, source: str) -> None:
+    """Raises an error if a value that is needed is an `Unread`."""
+    if isinstance(value, Unread):
+        raise ValueError(
+            f"{source} is a pickle that asks for {value.asked}, which a dictionary of "
+            "tensors does not need and which may run code. It was not loaded. Save the "
+            "tensors alone: torch.save(model.state_dict(), FILE)."
+        )
 
 
 class _Storage(NamedTuple):
@@ -90,32 +115,49 @@ class _View(NamedTuple):
     strides: tuple[int, ...]
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_) -> _View:
+def _rebuild_tensor(storage, offset, shape, strides, *_) -> Any:
+    if not isinstance(storage, _Storage):
+        return storage
     return _View(storage, int(offset), tuple(shape), tuple(strides))
 
 
+# What the pickle of a dictionary of tensors asks for.
+MADE: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
+    ("torch._tensor", "_rebuild_from_type_v2"): lambda rebuild, _, args, __: rebuild(
+        *args
+    ),
+}
+
+
 class _Restricted(pickle.Unpickler):
-    """Unpickles dictionaries of tensors, and raises `_NotAllowed` for anything else."""
+    """Unpickles dictionaries of tensors, and notes their `storages`."""
+
+    def __init__(self, file: Any):
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda data, *_: data
         if module == "torch" and name in STORAGE_TYPES:
             return _StorageType(STORAGE_TYPES[name])
-        raise _NotAllowed(
-            f"is a pickle that asks for {module}.{name}, which a dictionary of tensors "
-            "does not need and which may run code."
-        )
+        if (made := MADE.get((module, name))) is not None:
+            return made
+        return type(name, (Unread,), {"asked": f"{module}.{name}"})
 
-    def persistent_load(self, reference: Any) -> _Storage:
-        kind, storage_type, key, _, size, *_ = reference
+    def persistent_load(self, reference: Any) -> Any:
+        kind, storage_type, *rest = reference
+        if kind == "module":  # the old container's class and source of a module
+            return storage_type
         if kind != "storage" or not isinstance(storage_type, _StorageType):
             raise ValueError(f"unknown reference {reference!r}")
-        return _Storage(str(key), storage_type.dtype, int(size))
+        key, _, size, *_ = rest
+        storage = _Storage(str(key), storage_type.dtype, int(size))
+        return self.storages.setdefault(storage.key, storage)
 
 
 def _read_zip(path: Path) -> Any:
@@ -124,44 +166,41 @@ def _read_zip(path: Path) -> Any:
         if len(pickles) != 1:
             raise ValueError("it does not contain one data.pkl")
         folder = pickles[0].removesuffix("data.pkl")
-        content = _Restricted(io.BytesIO(archive.read(pickles[0]))).load()
-        return _with_arrays(
-            content, lambda storage: archive.read(f"{folder}data/{storage.key}")
-        )
+        pickled = _Restricted(io.BytesIO(archive.read(pickles[0])))
+        content = pickled.load()
+        arrays = {
+            key: _array(archive.read(f"{folder}data/{key}"), storage.dtype)
+            for key, storage in pickled.storages.items()
+        }
+    return _with_arrays(content, arrays)
 
 
 def _read_legacy(path: Path) -> Any:
     with path.open("rb") as file:
-        if _Restricted(file).load() != LEGACY_MAGIC:
+        if (magic := _Restricted(file).load()) != LEGACY_MAGIC:
+            if isinstance(magic, dict):  # a pickle of another library
+                return magic
             raise ValueError("it does not start like torch's files")
         _Restricted(file).load()  # version of the container
         _Restricted(file).load()  # properties of the machine that wrote it
-        content = _Restricted(file).load()
-        keys = _Restricted(file).load()
-        views = [view for view in content.values() if isinstance(view, _View)]
-        types = {view.storage.key: view.storage for view in views}
-        pieces = {}
-        for key in keys:
-            storage = types[str(key)]
+        pickled = _Restricted(file)
+        content = pickled.load()
+        arrays = {}
+        for key in map(str, _Restricted(file).load()):
+            storage = pickled.storages[key]
             file.read(8)  # the number of elements, which the pickle has, too
-            pieces[storage.key] = file.read(storage.size * _width(storage.dtype))
-    return _with_arrays(content, lambda storage: pieces[storage.key])
+            data = file.read(storage.size * _width(storage.dtype))
+            arrays[key] = _array(data, storage.dtype)
+    return _with_arrays(content, arrays)
 
 
-def _with_arrays(content: Any, bytes_of: Callable[[_Storage], bytes]) -> Any:
-    """Replaces the views in an unpickled dictionary by arrays."""
-    if not isinstance(content, dict):
-        return content
-    storages: dict[str, np.ndarray] = {}
-    arrays = {}
-    for name, value in content.items():
-        if isinstance(value, _View):
-            storage = value.storage
-            if storage.key not in storages:
-                storages[storage.key] = _array(bytes_of(storage), storage.dtype)
-            value = _strided(storages[storage.key], value)
-        arrays[str(name)] = value
-    return arrays
+def _with_arrays(content: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Replaces the views in unpickled dictionaries by arrays."""
+    if isinstance(content, dict):
+        return {str(name): _with_arrays(x, arrays) for name, x in content.items()}
+    if isinstance(content, _View):
+        return _strided(arrays[content.storage.key], content)
+    return content
 
 
 def _strided(numbers: np.ndarray, view: _View) -> np.ndarray:
