@@ -2,6 +2,7 @@
 
 import fnmatch
 import logging
+import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -14,17 +15,8 @@ from keras_inception.text import list_names
 
 FEATURES = 1024  # what the classifiers read, those of the heads included
 # Words in the names of averaged weights: `model_ema`, `ExponentialMovingAverage_1`.
-AVERAGE_WORDS = frozenset(
-    [
-        "ema",
-        "swa",
-        "avg",
-        "average",
-        "averages",
-        "averaged",
-        "movingaverage",
-        "exponentialmovingaverage",
-    ]
+AVERAGE = re.compile(
+    "(^|_)(ema|swa|avg|average[ds]?|(exponential)?movingaverage)(_|$)", re.IGNORECASE
 )
 
 logger = logging.getLogger("keras_inception")
@@ -33,7 +25,7 @@ Tensor = TypeVar("Tensor")
 
 def is_average(scope: str) -> bool:
     """Whether a component of a tensor's name says that it is averaged weights."""
-    return not AVERAGE_WORDS.isdisjoint(scope.lower().split("_"))
+    return AVERAGE.search(scope) is not None
 
 
 def scopes_in(
