@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from keras_inception import AuxiliaryHead, read_superclasses
-from keras_inception.files import read_json
 from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
 from keras_inception_cli import head_names
@@ -210,7 +209,7 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 
 def _from_config(file: Path) -> dict[str, Any]:
     """The settings in a run's config.json."""
-    choices = RunConfig.from_json(read_json(file), file).as_json()
+    choices = RunConfig.read(file).as_json()
     found = {
         name: value
         for name, value in choices.items()

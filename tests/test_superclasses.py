@@ -30,6 +30,7 @@ def test_each_class_gets_its_superclass_in_any_order(tmp_path):
         ("class,superclass\nant,a\nant,b", "'ant' twice"),
         ("class,superclass\nant,a\nbee,a", "no line for 'cat'"),
         ("class,superclass\nant,a\nbee,a\ncat,b\ndog,b", "unknown classes: 'dog'"),
+        (f"class,superclass\nant,{'a' * 200_000}", "superclasses: it is not a CSV"),
     ],
 )
 def test_faults_of_the_file_are_named(tmp_path, lines, message):

@@ -1,6 +1,5 @@
 """Auxiliary classifiers: their endpoints, sizes, names, superclasses and layers."""
 
-import csv
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any, cast
 import keras
 
 from keras_inception.architecture import ARCHITECTURES, Conv
+from keras_inception.files import read_csv
 from keras_inception.layers import convolution, scaled
 from keras_inception.outputs import MAIN
 from keras_inception.text import list_names
@@ -214,8 +214,8 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
     >>> read_superclasses(file, ["bee", "lion", "tabby"])
     ['insect', 'cat', 'cat']
     """
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    fault = "gives no superclasses"
+    rows = [[c.strip() for c in row] for row in read_csv(Path(path), fault) if row]
     if rows[:1] != [["class", "superclass"]]:
         first = ",".join(rows[0]) if rows else "an empty file"
         raise ValueError(

@@ -43,15 +43,21 @@ class RunConfig:
         return named | {"heads": list(self.heads)} | dict(self.settings)
 
     @classmethod
+    def read(cls, file: Path) -> Self:
+        """Reads a `config.json`; a `ValueError` if it is damaged or not a run's."""
+        return cls.from_json(read_json(file, fault=_NO_CONFIG), file)
+
+    @classmethod
     def from_json(cls, choices: Any, source: Path) -> Self:
         """Reads what `as_json` wrote; a `ValueError` names `source`, its file."""
-        check(choices, cls, f"{source} is not the config.json of a run")
+        check(choices, cls, f"{source} {_NO_CONFIG}")
         known = {name: choices[name] for name in _NAMES if name in choices}
         rest = {name: value for name, value in choices.items() if name not in _NAMES}
         return cls(**known | {"heads": tuple(choices["heads"])}, settings=rest)
 
 
 _NAMES = ("data", "epochs", "heads", "seed", "recipe")
+_NO_CONFIG = "is not the config.json of a run"
 
 
 class Result(TypedDict):
@@ -181,7 +187,7 @@ class RunDirectory:
 
     def read_config(self) -> RunConfig:
         """Reads `config.json`; a `ValueError` if it is damaged or not a run's."""
-        return RunConfig.from_json(read_json(self.config), self.config)
+        return RunConfig.read(self.config)
 
     def read_result(self) -> dict[str, Any] | None:
         """Reads `result.json`; `None` if the run is not finished."""
