@@ -1,4 +1,4 @@
-"""Cost of a gradient report relative to a training step: seconds and memory.
+"""Cost of gradient reports and attribution relative to a training step.
 
     python -m benchmarks.gradient_flow --output benchmarks/results/gradient_flow.csv
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.tables import environment, write
 
-WAYS = ("training step", "gradient_flow", "compiled probe")
+WAYS = ("training step", "attribution step", "gradient_flow", "compiled probe")
 
 
 def measure(way: str, side: int, width: float, batch: int, repetitions: int) -> dict:
@@ -41,7 +41,10 @@ def measure(way: str, side: int, width: float, batch: int, repetitions: int) -> 
     images = random.uniform(0, 255, (batch, side, side, 3)).astype("float32")
     labels = random.integers(0, 1000, batch)
     probe = Probe(model, compiled=True)
+    if way == "attribution step":
+        ki.LossAttribution().set_model(model)  # replaces the training step
     run = {
+        "attribution step": lambda: model.train_on_batch(images, labels),
         "training step": lambda: model.train_on_batch(images, labels),
         "gradient_flow": lambda: ki.gradient_flow(model, images, labels),
         "compiled probe": lambda: probe(images, labels),

@@ -11,8 +11,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -33,12 +34,16 @@ class Server(NamedTuple):
     path: str
 
     def ask(
-        self, body: bytes, path: str = ":predict", seconds: float = 60
+        self,
+        body: bytes,
+        path: str = ":predict",
+        seconds: float = 60,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[int, bytes]:
         """Sends a request on a new connection; returns its status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         with contextlib.closing(connection):
-            connection.request("POST", self.path + path, body)
+            connection.request("POST", self.path + path, body, headers)
             response = connection.getresponse()
             return response.status, response.read()
 

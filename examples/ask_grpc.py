@@ -1,6 +1,7 @@
-"""Ask TF Serving about picture files over gRPC.
+"""Ask a served model about picture files over gRPC.
 
-`tensorflow-serving-api`, which keras-inception installs, has the messages and the stub:
+Works with TF Serving and with `keras-inception serve`. `tensorflow-serving-api`, which
+keras-inception installs, has the messages and the stub:
 
 python examples/ask_grpc.py 127.0.0.1:8500 digits five.png nine.png
 """

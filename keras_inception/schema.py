@@ -87,7 +87,7 @@ def _faults_within(value: Any, form: Any, field: str) -> Iterator[str]:
         entries = [(_join(field, key), one, inner[1]) for key, one in value.items()]
     else:
         forms, required = _fields(form)
-        for name in required - value.keys():
+        for name in sorted(required - value.keys()):
             yield f"{_join(field, name)} is missing"
         entries = [
             (_join(field, key), one, forms[key])

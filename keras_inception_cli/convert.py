@@ -106,7 +106,9 @@ def run(options: argparse.Namespace) -> None:
     classes = f"{model.output['main'].shape[-1]:,} classes"
     if model.class_names and model.class_names[0] == "background":
         classes += ", class 0 is 'background' (--drop-background)"
-    heads = ", ".join(model.heads) or "none in the file"
+    heads = ", ".join(model.heads) or (
+        "none" if options.no_heads else "none in the file"
+    )
     print(f"{model.name}: {model.count_params():,} parameters, {classes}, ", end="")
     print(f"auxiliary heads: {heads}\nwrote {out}")
 

@@ -24,28 +24,16 @@ class Answer(NamedTuple):
 def print_answer(answer: Answer, as_json: bool) -> None:
     """Prints an answer on stdout; a fault also, or only, on stderr, in one line."""
     name, classes, fault = answer
+    shown = name.replace("\n", r"\n")  # `safe_output` escapes the rest
     if fault is not None:
-        line = f"{printable(name)}: {printable(' '.join(fault.split()))}"
-        print(f"keras-inception: error: {line}", file=sys.stderr, flush=True)
+        line = f"keras-inception: error: {shown}: {' '.join(fault.split())}"
+        print(line, file=sys.stderr, flush=True)
     if as_json:
         told = {"classes": dict(classes)} if fault is None else {"error": fault}
         print(json.dumps({"image": name, **told}))
     elif fault is None:
-        ranked = ", ".join(
-            f"{printable(label)} {score:.3f}" for label, score in classes
-        )
-        print(f"{printable(name)}: {ranked}")
-
-
-def printable(name: str) -> str:
-    """Replaces what would break a line, and bytes that are not UTF-8.
-
-    >>> print(printable("one\\nline\\udcff, 日"))
-    one\\nline\\udcff, 日
-    """
-    return "".join(
-        x if x.isprintable() else x.encode("unicode_escape").decode() for x in name
-    )
+        ranked = ", ".join(f"{label} {score:.3f}" for label, score in classes)
+        print(f"{shown}: {ranked}")
 
 
 class Table:

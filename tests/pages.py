@@ -23,6 +23,7 @@ import re
 import runpy
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -272,13 +273,15 @@ class Workshop:
         return printed.getvalue()
 
     def _serve(self, words: list[str]) -> str:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            words = [*words, "--grpc-port", str(free.getsockname()[1])]
         self.server = subprocess.Popen(
             [sys.executable, "-m", "keras_inception_cli", *words[1:]],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
-        lines = [self.server.stdout.readline() for _ in range(3)]
+        lines = [self.server.stdout.readline() for _ in range(4)]
         self.address = re.search(r"127\.0\.0\.1:\d+", "".join(lines)).group()
         return "".join(lines)
 

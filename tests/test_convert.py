@@ -55,12 +55,52 @@ def test_convert_reports_an_error_in_one_line_and_writes_nothing(tmp_path, capsy
         ("torchvision", tmp_path / "nowhere", out): "does not exist",
         ("caffe", "x", tmp_path / "out.h5"): "must end in .keras",
         ("caffe", "x", out, "--drop-background"): "is for slim files, not caffe",
+        ("slim", "x", out, "--no-heads"): "is for torchvision and caffe files, not",
+        ("caffe", "x", out, "--averages"): "is for torchvision and slim files, not",
+        ("caffe", "x", out, *["--classifier", "a"] * 2): "one layer for each output",
     }
     for words, message in wrong.items():
         assert command("convert", *words) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["noise.caffemodel"]
+
+
+@pytest.mark.slow
+def test_convert_takes_what_fine_tuning_left(tmp_path, capsys):
+    """Other classes than the heads, a new classifier, wrappers and an optimizer."""
+    torch = pytest.importorskip("torch")
+    model = ki.GoogLeNet(
+        classes=5, auxiliary=(), architecture=ki.GOOGLENET_TORCHVISION, batch_norm=True
+    )
+    state = torchvision_state(model)
+    state["fc.1.weight"], state["fc.1.bias"] = (
+        state.pop("fc.weight"),
+        state.pop("fc.bias"),
+    )
+    state |= {"aux1.fc2.weight": torch.ones(9, 1024), "aux1.fc2.bias": torch.ones(9)}
+    state = {f"module.{name}": value for name, value in state.items()}
+    state["module.criterion.weight"] = torch.ones(5)
+    path, out = tmp_path / "tuned.pth", tmp_path / "tuned.keras"
+    torch.save({"model": state, "optimizer": {}, "epoch": 3}, path)
+
+    start = ["convert", "torchvision", path, out]
+    assert command(*start) == 1
+    assert "Leave the heads out" in capsys.readouterr().err
+    assert command(*start, "--no-heads") == 1
+    assert "unexpected tensors: 'criterion.weight'" in capsys.readouterr().err
+    assert not out.exists()
+    assert (
+        command(*start, "--no-heads", "--ignore", "criterion", "--classifier", "fc.1")
+        == 0
+    )
+    assert "5 classes" in capsys.readouterr().out
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3))
+    again = keras.saving.load_model(out)
+    np.testing.assert_array_equal(
+        again.predict(pixels, verbose=0)["main"],
+        model.predict(pixels, verbose=0)["main"],
+    )
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from conftest import small_pictures, small_supervised
 from keras import layers, ops
 
-from keras_inception import graph
+from keras_inception import graph, keras_behavior
 from keras_inception.outputs import output_activation
 
 
@@ -353,9 +353,9 @@ def test_the_patch_leaves_other_strategies_alone(monkeypatch):
         monkeypatch.setattr(place, name, getattr(place, name))  # undone afterwards
     model = small_supervised(dropout=0.0)
     before = model.evaluate(*small_pictures(), verbose=0, return_dict=True)
-    graph.patch_multi_worker_trainer()
+    keras_behavior.patch_multi_worker_trainer()
     patched = trainer.reduce_per_replica
-    graph.patch_multi_worker_trainer()
+    keras_behavior.patch_multi_worker_trainer()
     assert trainer.reduce_per_replica is patched  # a second call does nothing
     after = model.evaluate(*small_pictures(), verbose=0, return_dict=True)
     assert after == before

@@ -17,7 +17,7 @@ from keras_inception.server.limits import ServingError
 from keras_inception.server.pictures import check_picture
 from keras_inception.server.servable import Servable
 
-SIDE = 8
+SIDE, SCALE = 8, 1 / 2550
 BLOCKS = np.random.default_rng(3).integers(0, 256, (6, 10, 3)).astype("uint8")
 PIXELS = np.kron(BLOCKS, np.ones((8, 8, 1), "uint8"))[:45, :77]
 PICTURE = Image.fromarray(PIXELS)
@@ -381,9 +381,10 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
-    """An export whose classes are the pixels that it sees, by number."""
+    """An export whose classes are the pixels that it sees; see `scores_of`."""
     images = keras.Input((SIDE, SIDE, 3))
-    main = keras.layers.Flatten(name="main")(keras.layers.Rescaling(1.0)(images))
+    scaled = keras.layers.Flatten()(keras.layers.Rescaling(SCALE)(images))
+    main = keras.layers.Softmax(name="main")(scaled)
     return export.export_saved_model(
         keras.Model(images, main), tmp_path_factory.mktemp("export") / "pixels"
     )
@@ -391,14 +392,14 @@ def version(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ways(version):
-    """Ways from a file's path and contents to the pixels that a network gets."""
+    """Ways from a file's path and contents to the scores of its pixels."""
     loaded = tf.saved_model.load(version)
     classify = export.load_classifier(version)
     servable = Servable(version, None, pictures.MAX_PIXELS)
 
     def sorted_by_class(classes, scores):
         order = np.argsort([int(name) for name in classes])
-        return np.array(scores)[order].reshape(SIDE, SIDE, 3)
+        return np.array(scores)[order]
 
     def signature(path, contents):
         answer = loaded.signatures["serving_bytes"](image_bytes=tf.constant([contents]))
@@ -417,13 +418,19 @@ def ways(version):
         return sorted_by_class(answer["classes"][0], answer["scores"][0])
 
     return {
-        "load_picture": lambda path, contents: data.load_picture(path, SIDE),
+        "load_picture": lambda path, contents: scores_of(data.load_picture(path, SIDE)),
         "signature": signature,
         "load_classifier": lambda path, contents: sorted_by_class(
             *zip(*classify(path), strict=True)
         ),
         "server": server,
     }
+
+
+def scores_of(pixels):
+    """The answer of `version` for pixels."""
+    powers = np.exp(pixels.ravel().astype("float64") * SCALE)
+    return powers / powers.sum()
 
 
 @pytest.fixture(scope="module")
@@ -454,12 +461,15 @@ def test_a_readable_file_has_the_same_pixels_everywhere(name, files, whole, ways
     assert examined.native == (name not in PILLOW_FILES)
     assert examined.format is not None
     resized = decoding.fit_square(tf.constant(pixels), SIDE).numpy()
+    np.testing.assert_array_equal(data.load_picture(path, SIDE), resized)
     for way, read in ways.items():
         if name in PILLOW_FILES and way == "signature":
             with pytest.raises(tf.errors.InvalidArgumentError):
                 read(path, contents)
         else:
-            np.testing.assert_array_equal(read(path, contents), resized, way)
+            # a level of 255 in one pixel is 20 times as much
+            scores = read(path, contents)
+            np.testing.assert_allclose(scores, scores_of(resized), 2e-5, err_msg=way)
 
 
 @pytest.mark.parametrize("name", BAD_FILES)

@@ -6,6 +6,7 @@ in tensorflow_serving/model_servers of the repository tensorflow/serving.
 
 import base64
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
@@ -30,7 +31,14 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 import keras_inception as ki
 import keras_inception_cli
-from keras_inception.server import Batching, Limits, Manager, build_app
+from keras_inception.server import (
+    Batching,
+    Limits,
+    Manager,
+    ModelConfig,
+    Models,
+    build_app,
+)
 from keras_inception.server.servable import Servable
 from keras_inception_cli import serve
 
@@ -85,20 +93,21 @@ def expected(model, images):
 def serving(directory, limits=None, batching=Batching(), **versions):  # noqa: B008
     """Runs a server in a thread; yields its port."""
     limits = limits or Limits()
-    manager = Manager(
-        directory,
-        lambda path: Servable(path, batching, limits.picture_pixels),
-        **versions,
-    )
-    manager.update()
+
+    def load(path, runtime):
+        return Servable(path, batching, limits.picture_pixels, runtime)
+
+    config = ModelConfig(directory.name, directory)
+    models = Models([dataclasses.replace(config, **versions)], load)
+    models.update()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        app = build_app(manager, limits)
+        app = build_app(models, limits)
         config = uvicorn.Config(app, lifespan="off", log_level="warning")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
-            with manager.following(0.05):
+            with models.following(0.05):
                 yield listening.getsockname()[1]
         finally:
             server.should_exit = True
@@ -230,7 +239,7 @@ def test_status_versions_and_labels(port, images):
     assert images_input["tensor_shape"]["dim"][0] == {"size": "-1", "name": ""}
     # paths are not case-sensitive, names are
     assert ask(port, "/V1/Models/insects") == (200, available)
-    assert ask(port, "/V1/MODELS/insects:PREDICT", body)[0] == 200
+    assert ask(port, "/V1/MODELS/insects:predict", body)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -239,7 +248,7 @@ def test_status_versions_and_labels(port, images):
         ("/v1/models", None, 400, "Missing model name in request."),
         ("/v1/models/other", None, 404, "Could not find any versions of model other"),
         ("/v1/models/insects/versions/9", None, 404, "version 9 of model insects"),
-        ("/v1/models/insects/labels/x", None, 400, "version label: x"),
+        ("/v1/models/insects/labels/x/metadata", None, 400, "version label: x"),
         ("/v1/models/other/metadata", None, 404, "request: Latest(other)"),
         ("/v1/models/other:predict", {}, 404, "not found for request: Latest(other)"),
         (
@@ -253,9 +262,14 @@ def test_status_versions_and_labels(port, images):
         ("/v1/models/insects:explain", {}, 400, "Malformed request: POST /v1/models"),
         ("/v1/models/insects", {}, 400, "Malformed request: POST"),
         (PREDICT, None, 400, "Malformed request: GET"),
-        ("/elsewhere", None, 400, "Malformed request: GET /elsewhere"),
+        ("/elsewhere", None, 404, "Not found: /elsewhere"),
         (PREDICT, b"{", 400, "JSON Parse error"),
-        (PREDICT, {"instances": [[1.0]]}, 400, "images has shape [1,1]; the signature"),
+        (
+            PREDICT,
+            {"instances": [[1.0]]},
+            400,
+            "images has shape [1, 1]; the signature",
+        ),
         (PREDICT, {"signature_name": "x", "inputs": []}, 400, 'name: "x" not found'),
         (PREDICT, of_bytes(b"words"), 400, "image_bytes 0 is not a picture"),
         (
@@ -264,14 +278,24 @@ def test_status_versions_and_labels(port, images):
             400,
             "Could not parse example",
         ),
-        ("/v1/models/insects:classify", {"examples": [{}]}, 400, "classify needs a"),
+        (
+            "/v1/models/insects:classify",
+            {"examples": [{}]},
+            400,
+            "takes images; classify",
+        ),
         (
             "/v1/models/insects:classify",
             {"signature_name": "classify", "examples": [{"other": 1}]},
             400,
             "image_bytes",
         ),
-        ("/v1/models/insects:regress", {"examples": [{}]}, 400, "no regression"),
+        (
+            "/v1/models/insects:regress",
+            {"signature_name": "classify", "examples": [{}]},
+            400,
+            "Expected regression signature",
+        ),
     ],
 )
 def test_bad_requests_have_a_status_and_a_message(port, path, body, status, message):
@@ -294,7 +318,7 @@ def test_a_damaged_picture_is_reported_in_one_line(port, images):
     status, answer = ask(port, PREDICT, of_bytes(png(images[0])[:-60]))
     assert status == 400
     assert "\n" not in answer["error"]
-    assert "PNG" in answer["error"] or "decode" in answer["error"], answer
+    assert "contents are damaged" in answer["error"]
 
 
 def test_requests_in_one_batch_do_not_touch_each_other(port, images, expected):
@@ -327,7 +351,7 @@ def save_probe(path, identity: int) -> None:
 
 
 def test_two_models_do_not_share_a_batch(tmp_path):
-    """TensorFlow has one queue per name scope; `batched` relies on that."""
+    """And a model of others is batched on request only."""
     for identity in range(2):
         save_probe(tmp_path / str(identity), identity)
 
@@ -343,11 +367,12 @@ def test_two_models_do_not_share_a_batch(tmp_path):
             answers = list(pool.map(one, range(32)))
         return answers[::2], answers[1::2]
 
-    for identity, answers in enumerate(ask_both(Batching(micros=500_000))):
+    for identity, answers in enumerate(ask_both(Batching(micros=500_000, every=True))):
         assert {model for _, model in answers} == {identity}
         assert max(rows for rows, _ in answers) > 1  # they were batched at all
-    for identity, answers in enumerate(ask_both(None)):
-        assert set(answers) == {(1, identity)}
+    for batching in (None, Batching(micros=100_000)):
+        for identity, answers in enumerate(ask_both(batching)):
+            assert set(answers) == {(1, identity)}
 
 
 def test_a_request_larger_than_a_batch_is_answered(port, images, expected):
@@ -522,7 +547,7 @@ def test_a_server_answers_a_folder(exported, images, expected, tmp_path, capsys)
     (tmp_path / "notes.txt").touch()
     shown = io.StringIO()
     with serving(exported, Limits(picture_pixels=10_000), name=name) as port:
-        manager = Manager(exported, Servable, name=name)
+        manager = Manager(ModelConfig(name, exported), Servable)
         with contextlib.redirect_stdout(shown):
             serve._print_address(f"http://127.0.0.1:{port}", manager)
         printed = re.search(r"for programs +(\S+)\n", shown.getvalue()).group(1)
@@ -584,11 +609,11 @@ def test_sigterm_finishes_requests_in_progress_and_stops(process, images):
     ("words", "message"),
     [
         (["{tmp}/none"], "There is no directory"),
-        (["{tmp}"], "has no version to serve: no numbered directory"),
+        (["{tmp}"], "it holds directories of versions. Serve one of bad"),
         (["{tmp}/bad"], "has no version to serve: version 1: "),
         (["{tmp}", "--versions", "x"], "--versions takes latest, all, or numbers"),
-        (["{tmp}", "--label", "a-b=1"], "--label takes LABEL=VERSION"),
-        (["{tmp}", "--timeout", "0"], "--timeout must be above 0"),
+        (["{tmp}", "--label", "a=b"], "--label takes LABEL=VERSION"),
+        (["{tmp}", "--timeout", "0"], "--timeout must be above 0, and at most"),
         (["{tmp}", "--max-queue", "0"], "--max-queue must be at least 1"),
     ],
 )
@@ -599,39 +624,6 @@ def test_serve_refuses_in_one_line(tmp_path, capsys, words, message):
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
-
-
-@pytest.mark.slow  # its parts are in the default tests
-def test_the_grpc_example(exported, images, expected, tmp_path):
-    """Against a server that implements TF Serving's own service definition."""
-    import grpc
-    from tensorflow_serving.apis import predict_pb2
-    from tensorflow_serving.apis import prediction_service_pb2_grpc as services
-
-    servable = Servable(exported / "1", None, 10**6)
-
-    class Service(services.PredictionServiceServicer):
-        def Predict(self, request, context):
-            assert request.model_spec.name == "insects"
-            inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
-            answer = servable.predict(request.model_spec.signature_name, inputs)
-            response = predict_pb2.PredictResponse()
-            for key, array in answer.items():
-                response.outputs[key].CopyFrom(tf.make_tensor_proto(array))
-            return response
-
-    server = grpc.server(ThreadPoolExecutor(1))
-    services.add_PredictionServiceServicer_to_server(Service(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        (tmp_path / "a.png").write_bytes(png(images[0]))
-        words = [sys.executable, ROOT / "examples/ask_grpc.py", f"127.0.0.1:{port}"]
-        words += ["insects", tmp_path / "a.png"]
-        out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    finally:
-        server.stop(None)
-    assert f"a.png: {NAMES[expected[0].argmax()]} (0." in out
 
 
 def test_tf_serving_parses_the_configuration_files():

@@ -7,6 +7,7 @@ tensorflow_serving/g3doc/api_rest.md, the documentation of the REST API;
 
 import base64
 import json
+import time
 
 import numpy as np
 import pytest
@@ -27,6 +28,16 @@ NAMED = {
 def ask(body: str | bytes, inputs):
     request = json_bodies.parse(body.encode() if isinstance(body, str) else body)
     return json_bodies.tensors(request, inputs)
+
+
+def features(serialized: bytes) -> dict[str, list]:
+    """The features of a serialized example by name."""
+    example = tf.train.Example.FromString(serialized)
+    found = {}
+    for name, feature in example.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        found[name] = list(getattr(feature, kind).value) if kind else None
+    return found
 
 
 def refused(body: str | bytes, inputs=None) -> str:
@@ -85,7 +96,7 @@ def test_binary_values_in_examples():
         ]}"""
     )
     assert request["signature_name"] == "classify_objects"
-    assert json_bodies.examples(request) == [
+    assert list(map(features, json_bodies.examples(request))) == [
         {"image": [b"image bytes"], "caption": [b"seaside"]},
         {"image": [b"awesome image bytes"], "caption": [b"mountains"]},
     ]
@@ -172,32 +183,211 @@ def test_types_are_never_converted(dtype, value):
     assert "not of expected type" in message or "base64" in message
 
 
+# json_tensor.cc:293, AddValueToTensor; FloatTensorWithPrecisionLoss and
+# FloatTensorThatExceedsMaxReturnsInf of json_tensor_test.cc; api_rest.md:333
 @pytest.mark.parametrize(
-    ("dtype", "value", "fits"),
+    ("dtype", "value", "expected"),
     [
-        ("float32", "16777215", True),
-        ("float32", "-16777215", True),
-        ("float32", "16777216", False),  # IsLosslessDecimal: 2**24 - 1 at most
-        ("float32", "16777216.0", True),
-        ("float32", "3.4e38", True),
-        ("float32", "3.5e38", False),
-        ("float64", "9007199254740991", True),
-        ("float64", "9007199254740992", False),
-        ("int32", "2147483647", True),
-        ("int32", "2147483648", False),
-        ("uint8", "255", True),
-        ("uint8", "256", False),  # TF Serving makes it 0
-        ("uint8", "-1", False),
+        ("float32", "16777217", 16777216),
+        ("float32", "1435774380", 1435774336),
+        ("float32", "-16777217.0", -16777216),
+        ("float32", "123456789012345678901234567890", 1.2345679e29),
+        ("float32", "1e39", np.inf),
+        ("float32", "-1.7e308", -np.inf),
+        ("float32", "2.2e-308", 0),
+        ("float32", "1" + 40 * "0", np.inf),
+        ("float64", "9007199254740993", 9007199254740992),
+        ("float64", "1" + 300 * "0", 1e300),
+        ("float64", "1e-400", 0),
+        ("int32", "2147483647", 2147483647),
+        ("int64", "-9223372036854775808", -(2**63)),
+        ("uint64", "18446744073709551615", 2**64 - 1),
+        ("uint8", "255", 255),
+        ("int8", "-0", 0),
     ],
 )
-def test_numbers_keep_their_value_or_are_refused(dtype, value, fits):
+def test_numbers_are_rounded_to_the_type(dtype, value, expected):
     body, inputs = f'{{"instances": [{value}]}}', {"x": tf.TensorSpec(ANY, dtype)}
-    if fits:
-        tensors, _ = ask(body, inputs)
-        assert tensors["x"].dtype == dtype
-        assert tensors["x"][0] == float(value)
+    tensors, _ = ask(body, inputs)
+    assert tensors["x"].dtype == dtype
+    assert tensors["x"][0] == np.array(expected, dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float32", "1e400"),  # RapidJSON: kParseErrorNumberTooBig
+        ("float32", "-1e400"),
+        ("float64", "1e309"),
+        ("float64", "1" + 400 * "0"),
+        ("float64", "[Infinity, 1e999]"),
+        ("int32", "2147483648"),  # IsInt
+        ("int64", "9223372036854775808"),  # IsInt64
+        ("uint32", "-1"),  # IsUint
+        ("uint64", "18446744073709551616"),  # IsUint64
+        ("uint8", "256"),  # TF Serving makes it 0
+        ("uint8", "-1"),
+        ("int16", "32768"),
+        ("int64", "NaN"),
+        ("int64", "1e2"),
+    ],
+)
+def test_numbers_that_the_type_cannot_hold(dtype, value):
+    message = refused(f'{{"instances": [{value}]}}', {"x": tf.TensorSpec(ANY, dtype)})
+    assert "expected type" in message or "too big" in message
+
+
+# ParseJson, json_tensor.cc:473-502, and ParseNumber of RapidJSON
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        *(("NaN", np.nan), ("-NaN", np.nan), ("Inf", np.inf), ("-Inf", -np.inf)),
+        *(("Infinity", np.inf), ("-Infinity", -np.inf), ("1E2", 100), ("-0", 0)),
+        *(("nan", None), ("inf", None), ("+1", None), ("Infinit", None), ("01", None)),
+        *(("--Inf", None), ("1Inf", None), ("1.", None), (".5", None), ("+Inf", None)),
+        *(("-", None), ("-Na", None), ("InfInf", None), ("0x10", None), ("1e", None)),
+    ],
+)
+def test_tokens_of_numbers(token, expected):
+    body, inputs = f'{{"instances": [{token}]}}', {"x": tf.TensorSpec(ANY, "float32")}
+    if expected is None:
+        assert "JSON Parse error" in refused(body, inputs)
     else:
-        assert "without loss of precision" in refused(body, inputs)
+        np.testing.assert_equal(ask(body, inputs)[0]["x"][0], np.float32(expected))
+
+
+def test_text_that_names_a_constant_stays_as_it_is():
+    body = r'{"instances": ["-NaN", "Inf\\", "a\"Inf"], "more": -NaN}'
+    tensors, _ = ask(body, ONE)
+    assert tensors["x"].tolist() == [b"-NaN", b"Inf\\", b'a"Inf']
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"instances": [1]} trailing', [1]),  # kParseStopWhenDoneFlag
+        ('{"instances": [1]}}', [1]),
+        ('{"instances": [1]}\0', [1]),
+        ('\ufeff \t\r\n{"instances": [1]}', [1]),  # EncodedInputStream
+        # FindMember: the first of equal keys
+        ('{"instances": [1], "instances": [2, 3]}', [1]),
+        ('{"instances": [{"x": 1, "x": 2}]}', [1]),
+        ('{"inputs": {"x": [1], "x": [2]}}', [1]),
+        ('{"inputs": {"x": [1], "y": "ignored"}}', [1]),
+        ('{"instances": [1], "signature_name": "", "signature_name": 5}', [1]),
+        # DeeplyNestedWellFormed
+        ('{"instances": [1], "nested": ' + "[" * 200_000 + "]" * 200_000 + "}", [1]),
+        ('{"nested": ' + '[{"a":' * 5_000 + "1" + "}]" * 5_000 + ',"inputs":[1]}', [1]),
+        ('{"inputs": [1], "b": ["[[", ' + "[" * 2_000 + "]" * 2_000 + ', "]"]}', [1]),
+    ],
+)
+def test_text_around_and_beside_the_request(body, expected):
+    tensors, _ = ask(body, {"x": tf.TensorSpec(ANY, "int32")})
+    assert tensors["x"].tolist() == expected
+
+
+def deep(count: int) -> str:
+    return "[" * count + "1" + "]" * count
+
+
+HALF_A_PAIR = "JSON Parse error: Half of a surrogate pair"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"instances": [1]}'.encode("utf-16"), "JSON Parse error"),
+        ('{"instances": [1]}'.encode("utf-32-le"), "JSON Parse error"),
+        (b'{"instances": ["\xff"]}', "JSON Parse error"),
+        (b'{"instances": ["\xed\xa0\x80"]}', "JSON Parse error"),  # CESU-8
+        (b'{"\xc3": 1, "instances": [1]}', "JSON Parse error"),
+        (r'{"instances": ["\ud800"]}', HALF_A_PAIR),
+        (r'{"instances": ["\udc00\ud800"]}', HALF_A_PAIR),
+        (r'{"instances": ["\ud800\u0041"]}', HALF_A_PAIR),
+        (r'{"\uDFFF": 1, "instances": [1]}', HALF_A_PAIR),
+        (r'{"signature_name": "\ud83d", "instances": [1]}', HALF_A_PAIR),
+        ('{"instances": ["a\nb"]}', "JSON Parse error"),
+        (f'{{"instances": {deep(66)}}}', "at most 64 dimensions"),
+        (f'{{"inputs": {deep(65)}}}', "at most 64 dimensions"),
+        (f'{{"inputs": {deep(90_000)}}}', "at most 64 dimensions"),
+        ('{"inputs": ' + '{"a":' * 9_000 + "1" + "}" * 9_001, "Missing named input"),
+        ('{"signature_name": ' + "[" * 9_000 + "]" * 9_000 + "}", "must be a string"),
+        ('{"signature_name": null, "instances": [1]}', "must be a string"),
+        ('{"instances": [1], "inputs": [1]}', "only one of"),
+        ('{"instances": null}', "to be an list/array"),
+        ('{"Instances": [1]}', "Missing 'inputs' or 'instances'"),
+        ('{"instances": [[], [[]]]}', "unexpected size: 1"),
+        ('{"instances": [[], 1]}', "found at incorrect level"),
+        ('{"instances": [{"x": 1, "x": [1]}, {}]}', "keys must be equal to: x"),
+        ('{"inputs": [1', "JSON Parse error"),
+        ('{"inputs": ["' + '\\"' * 50_000, "JSON Parse error"),
+        ('{"inputs": [Inf, "' + '\\"' * 50_000 + "\\", "JSON Parse error"),
+        ("[" * 200_000, "JSON Parse error"),
+        ("5 trailing", "Is not object"),
+        ('"text"', "Is not object"),
+    ],
+)
+def test_hostile_and_malformed_text(body, message):
+    started = time.monotonic()
+    assert message in refused(body)
+    assert time.monotonic() - started < 2
+
+
+def test_whole_pairs_of_surrogates_are_text():
+    tensors, _ = ask(r'{"instances": ["\ud83d\ude00 \\ud800 \u00e9"]}', ONE)
+    assert tensors["x"].tolist() == ["😀 \\ud800 é".encode()]
+
+
+@pytest.mark.parametrize("bracket", ["[]", "{}"])
+def test_bodies_of_brackets_are_refused_before_they_are_parsed(bracket):
+    """Each would take 20 times its text."""
+    body = '{"inputs": [' + ",".join([bracket] * 1_000) + "]}"
+    with pytest.raises(ServingError, match="more than") as caught:
+        json_bodies.parse(body.encode(), 900)
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("dtype", ["half", "bfloat16", "complex64", "uint16"])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('{"instances": [1]}', 400),  # FillTensorMapFromInstancesList makes it a 400
+        ('{"instances": [{"x": [1.5]}]}', 400),
+        ('{"inputs": [1]}', 501),  # AddValueToTensor: Unimplemented, json_tensor.cc:336
+        ('{"inputs": {"x": 1}}', 501),
+        ('{"inputs": {"x": [null]}}', 501),
+        ('{"inputs": [{"b64": "AA=="}]}', 400),  # FillTensorProto asks first
+        ('{"inputs": []}', None),  # has no value to convert
+        ('{"instances": [[], []]}', None),
+    ],
+)
+def test_types_that_json_cannot_carry(dtype, body, status):
+    inputs = {"x": tf.TensorSpec(ANY, dtype)}
+    if status is None:
+        assert ask(body, inputs)[0]["x"].dtype == inputs["x"].dtype.as_numpy_dtype
+        return
+    with pytest.raises(ServingError) as caught:
+        ask(body, inputs)
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "values"),
+    [
+        ('{"inputs": "text"}', (), b"text"),
+        ('{"inputs": {"b64": "aGVsbG8="}}', (), b"hello"),
+        ('{"inputs": {"x": {"b64": "aGVsbG8="}}}', (), b"hello"),
+        ('{"instances": [{"x": "é"}]}', (1,), ["é".encode()]),
+        ('{"instances": [[], []]}', (2, 0), [[], []]),
+        ('{"instances": [[[]], [[]]]}', (2, 1, 0), [[[]], [[]]]),
+        ('{"inputs": [[]]}', (1, 0), [[]]),
+        ('{"inputs": [{"b64": ""}]}', (1,), [b""]),
+    ],
+)
+def test_strings_of_any_shape(body, shape, values):
+    tensors, _ = ask(body, ONE)
+    assert tensors["x"].shape == shape
+    assert tensors["x"].tolist() == values
 
 
 def test_base64_is_an_object_with_that_key_alone():
@@ -224,20 +414,32 @@ def test_base64_is_an_object_with_that_key_alone():
         ('{"b64": "a-_b"}', "standard alphabet"),  # the one for URLs is another
         ('{"b64": "a"}', "Unable to base64 decode"),
         ('{"b64": "\\u00e4\\u00f6aa"}', "Unable to base64 decode"),
+        ('{"b64": "AAAA="}', "Unable to base64 decode"),  # too much padding
+        ('{"b64": "AA==="}', "Unable to base64 decode"),
+        ('{"b64": "AA="}', "Unable to base64 decode"),
+        ('{"b64": "="}', "Unable to base64 decode"),
+        ('{"b64": "AA==AA=="}', "Unable to base64 decode"),
+        ('{"b64": "A\\u00a0A=="}', "Unable to base64 decode"),
+        ('{"b64": "AA==", "b64": "AA=="}', "keys must be equal to"),  # MemberCount
         ('{"b64": 5}', "keys must be equal to"),
         ('{"b64": "AA==", "more": 1}', "keys must be equal to"),
         ('{"x": {"b64": 5}}', "not formatted correctly for base64"),
-        ('"\\ud800"', "not valid Unicode"),
     ],
 )
 def test_wrong_base64(value, message):
     assert message in refused(f'{{"instances": [{value}]}}', ONE)
 
 
-def test_a_wrong_shape_says_both():
+def test_shapes_are_not_compared_with_the_signature():
+    """predict_util.cc:51-76 compares names and their number."""
     inputs = {"images": tf.TensorSpec((None, 2, 2), "float32")}
-    message = refused('{"instances": [[1, 2, 3]]}', inputs)
-    assert message == "images has shape [1,3]; the signature takes [?,2,2]"
+    tensors, _ = ask('{"instances": [[1, 2, 3]]}', inputs)
+    assert tensors["images"].shape == (1, 3)
+
+
+def test_a_signature_without_inputs_cannot_be_asked():
+    with pytest.raises(ServingError, match="Failed to get input map"):
+        ask('{"inputs": {}}', {})
 
 
 def test_an_empty_column_is_an_empty_batch():
@@ -249,7 +451,8 @@ def test_an_empty_column_is_an_empty_batch():
 
 
 def classify(text: str):
-    return json_bodies.examples(json_bodies.parse(text.encode()))
+    found = json_bodies.examples(json_bodies.parse(text.encode()))
+    return list(map(features, found))
 
 
 def test_features_are_bytes_floats_or_integers():
@@ -259,8 +462,21 @@ def test_features_are_bytes_floats_or_integers():
 
 
 def test_context_goes_into_every_example():
-    text = '{"context": {"c": 5}, "examples": [{"a": 1}, {"a": 2}]}'
-    assert classify(text) == [{"c": [5], "a": [1]}, {"c": [5], "a": [2]}]
+    text = '{"context": {"c": 5}, "examples": [{"a": 1}, {"c": 2}]}'
+    assert classify(text) == [{"c": [5], "a": [1]}, {"c": [2]}]
+
+
+def test_features_of_unusual_numbers():
+    """MakeExampleFromJsonObject: of a feature given twice the last counts."""
+    text = """{"examples": [{"a": 1, "a": 2, "nan": [NaN, -Inf], "none": [],
+        "long": 123456789012345678901, "low": -9223372036854775809, "big": 1e39}]}"""
+    (found,) = classify(text)
+    assert found["a"] == [2]
+    np.testing.assert_equal(found["nan"], [np.nan, -np.inf])
+    assert found["none"] is None
+    assert found["long"] == [np.float32(123456789012345678901)]
+    assert found["low"] == [np.float32(-(2**63))]
+    assert found["big"] == [np.inf]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +491,12 @@ def test_context_goes_into_every_example():
         ('{"examples": [{"a": null}]}', "unexpected JSON type: Null"),
         ('{"examples": [{"a": [[1]]}]}', "unexpected JSON type: Array"),
         ('{"examples": [{"a": {"b": 1}}]}', "unexpected JSON type: Object"),
-        ('{"examples": [{"a": 18446744073709551615}]}', "loss of precision"),
+        ('{"examples": [{"a": 18446744073709551615}]}', "Only int64_t"),
+        ('{"examples": [{"a": 9223372036854775808}]}', "Only int64_t"),
+        ('{"examples": [{"a": 1e400}]}', "too big"),
+        ('{"examples": [{"a": [1, 18446744073709551616]}]}', "Unexpected element"),
+        ('{"examples": null}', "an list/array"),
+        ('{"examples": [{}], "context": null}', "Example must be JSON object"),
         ('{"context": 1, "examples": [{}]}', "Example must be JSON object"),
     ],
 )
@@ -331,6 +552,44 @@ def test_only_outputs_called_bytes_are_base64():
     assert answer == {"predictions": [{"b64": "/wA="}]}
     answer = json.loads(json_bodies.predictions({"label": value}, True))
     assert answer == {"predictions": ["�\x00"]}
+
+
+def test_scalars_and_vocabularies_go_in_columns():
+    """AddTensorValues, json_tensor.cc:956: no output needs a batch."""
+    outputs = {
+        "total": np.array(0.5, "float32"),
+        "label": b"a\0",  # as a scalar tensor's numpy() returns it
+        "vocabulary": np.array([b"a", b"b", b"c"], object),
+        "nothing": np.empty((2, 0), "float32"),
+        "no_text": np.empty((0, 2), object),
+        "flags": np.array([True]),
+        "wide": np.array([0.1], "float64"),
+    }
+    assert json.loads(json_bodies.predictions(outputs, False))["outputs"] == {
+        "total": 0.5,
+        "label": "a\0",
+        "vocabulary": ["a", "b", "c"],
+        "nothing": [[], []],
+        "no_text": [],
+        "flags": [True],
+        "wide": [0.1],
+    }
+    for name in ("total", "label"):
+        with pytest.raises(ServingError, match="inconsistent batch sizes"):
+            json_bodies.predictions({name: outputs[name]}, True)
+    with pytest.raises(ServingError, match="empty tensor map"):
+        json_bodies.predictions({}, False)
+
+
+@pytest.mark.parametrize("dtype", ["half", "bfloat16", "complex64", "uint16"])
+@pytest.mark.parametrize("rows", [False, True])
+def test_outputs_that_json_cannot_carry(dtype, rows):
+    """AddSingleValueAndAdvance, json_tensor.cc:939; it is not asked without values."""
+    dtype = tf.as_dtype(dtype).as_numpy_dtype
+    with pytest.raises(ServingError, match="Failed to write JSON value") as caught:
+        json_bodies.predictions({"y": np.ones(1, dtype)}, rows)
+    assert caught.value.status == 400
+    assert "[]" in json_bodies.predictions({"y": np.ones(0, dtype)}, rows)
 
 
 def test_rows_need_equal_batches():

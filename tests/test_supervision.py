@@ -1,12 +1,14 @@
 """Training with heads: labels, losses, weights, saving."""
 
+import copy
+import pickle
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASSES, tiny_googlenet
+from conftest import CLASSES, small_pictures, small_supervised, tiny_googlenet
 
 import keras_inception as ki
 from keras_inception.supervision import output_name
@@ -124,6 +126,94 @@ def test_class_weight_and_sample_weight_reach_every_head(model, pictures):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def weights_after_a_step(form, **weights):
+    """All weights after one step on the same pictures, given in some form."""
+    keras.utils.set_random_seed(3)
+    images, labels = small_pictures()
+    model = small_supervised(superclasses=["pet", "tool", "pet"], dropout=0.0)
+    loss = "categorical_crossentropy" if form == "one-hot" else None
+    model.compile(keras.optimizers.SGD(0.1), **({"loss": loss} if loss else {}))
+    if form == "one-hot":
+        labels = np.eye(CLASSES, dtype="float32")[labels]
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(len(images))
+    match form:
+        case "dataset":
+            model.fit(data, shuffle=False, verbose=0, **weights)
+        case "one batch":
+            model.train_on_batch(images, labels, **weights)
+        case _:
+            model.fit(images, labels, verbose=0, **weights)
+    return np.concatenate([weight.ravel() for weight in model.get_weights()])
+
+
+@pytest.mark.parametrize("form", ["arrays", "dataset", "one batch", "one-hot"])
+def test_classes_without_a_class_weight_weigh_one(form):
+    _, labels = small_pictures()
+    by_class = weights_after_a_step(form, class_weight={np.int64(0): 2})
+    by_sample = weights_after_a_step("arrays", sample_weight=1.0 + (labels == 0))
+    np.testing.assert_allclose(by_class, by_sample, atol=1e-7)
+    assert not np.allclose(by_class, weights_after_a_step("arrays"), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({0: 1.0, 3: 2.0}, "unknown classes: 3. The classes are numbered 0 to 2"),
+        ({"ant": 2.0}, "unknown classes: 'ant'"),
+        ({0: -1.0}, "weight of 'class 0' must be a finite number of at least 0"),
+        ([1.0, 2.0, 3.0], "is a dict from class number.*of type list"),
+    ],
+)
+def test_class_weight_names_what_is_wrong(class_weight, message):
+    model = small_supervised()
+    images, labels = small_pictures()
+    with pytest.raises(ValueError, match=message):
+        model.fit(images, labels, class_weight=class_weight, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.train_on_batch(images, labels, class_weight=class_weight)
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_callbacks_know_which_logs_should_rise(heads, tmp_path):
+    """Keras's own callbacks, without `mode`."""
+    images, labels = small_pictures()
+    model = small_supervised()
+    if not heads:
+        model = ki.attach_auxiliary(ki.detach_auxiliary(model), [])
+    top2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
+    entropy = keras.metrics.SparseCategoricalCrossentropy(name="entropy")
+    model.compile("sgd", metrics=["accuracy", top2], weighted_metrics=[entropy])
+    logs = {"val_main_accuracy": "max", "main_top_2": "max", "val_main_loss": "min"}
+    logs |= {"val_loss": "min", "val_main_entropy": "min"}
+    logs |= {"val_aux_accuracy": "max", "val_aux_loss": "min"} if heads else {}
+    callbacks = []
+    for log, mode in logs.items():
+        one = keras.callbacks.EarlyStopping(log, patience=9)
+        same = keras.callbacks.EarlyStopping(log, patience=9, mode=mode)
+        callbacks += [one, same, keras.callbacks.ReduceLROnPlateau(log)]
+    path = tmp_path / "best.keras"
+    callbacks += [
+        keras.callbacks.ModelCheckpoint(path, "val_main_accuracy", save_best_only=True)
+    ]
+    history = model.fit(
+        images,
+        labels,
+        validation_data=(images, labels),
+        epochs=2,
+        verbose=0,
+        callbacks=callbacks,
+    ).history
+    assert set(logs) <= set(history)
+    assert not any("directions" in name for name in history)
+    for one, same, reduce in zip(*[iter(callbacks[:-1])] * 3, strict=True):
+        assert one.monitor_op is same.monitor_op is reduce.monitor_op, one.monitor
+        assert one.best == same.best
+    assert path.exists()
+    unknown = keras.callbacks.EarlyStopping("val_main_f1")
+    with pytest.raises(ValueError, match="Pass `mode='max'`"):
+        model.fit(images, labels, verbose=0, callbacks=[unknown])
+
+
 def test_the_trunk_after_4a_gets_no_gradient_from_aux_4a(pictures):
     model = tiny_googlenet()
     with tf.GradientTape() as tape:
@@ -220,6 +310,50 @@ def test_clone_of_a_compiled_model(model, pictures):
     assert type(clone) is ki.DeeplySupervised
     clone.set_weights(model.get_weights())
     assert evaluate(clone, *pictures) == evaluate(model, *pictures)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_copies_keep_class_names_superclasses_and_weights(compiled):
+    model = small_supervised(superclasses=["pet", "tool", "pet"], loss_weights=0.5)
+    if not compiled:
+        model = type(model).from_config(model.get_config())
+    model.class_names = ["cat", "saw", "dog"]
+    copies = {
+        "clone_model": keras.models.clone_model(model),
+        "from_config": type(model).from_config(model.get_config()),
+        "deepcopy": copy.deepcopy(model),
+        "pickle": pickle.loads(pickle.dumps(model)),
+        "json": keras.models.model_from_json(model.to_json()),
+    }
+    for name, one in copies.items():
+        assert type(one) is ki.DeeplySupervised, name
+        assert one.output_class_names == {
+            "main": ["cat", "saw", "dog"],
+            "aux": ["pet", "tool"],
+        }, name
+        one.class_names = None
+        if compiled and name != "from_config":  # a configuration of layers alone
+            assert float(one.auxiliary_weights["aux"]) == 0.5, name
+    assert model.class_names == ["cat", "saw", "dog"]
+
+
+def test_models_that_share_layers_share_class_names(model):
+    model.class_names = ["ant", "bee", "cat"]
+    attached = ki.attach_auxiliary(ki.detach_auxiliary(model), ["inception_4b"])
+    assert attached.class_names == model.class_names == ["ant", "bee", "cat"]
+
+
+def test_hdf5_is_refused_in_one_line(tmp_path):
+    model = small_supervised()
+    for save in (model.save, lambda path: keras.saving.save_model(model, path)):
+        for name in ("model.h5", "model.hdf5"):
+            with pytest.raises(
+                ValueError, match=r"model\.save\('model\.keras'\)"
+            ) as no:
+                save(tmp_path / name)
+            assert "\n" not in str(no.value)
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").compiled
 
 
 def test_weights_files_fit_compiled_and_uncompiled_models(model, tmp_path):

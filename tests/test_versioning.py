@@ -10,10 +10,12 @@ import threading
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import tiny_googlenet
+from PIL import Image
 
 import keras_inception as ki
 from keras_inception.export import versioning
@@ -225,6 +227,23 @@ def test_a_rollback_finds_a_free_name_and_all_directories_of_a_version(tmp_path)
         "withdrawn-7-2": "7",
         "withdrawn-7-3": "007",
     }
+
+
+@pytest.mark.parametrize("name", ["a [1] *?", "q'\"\\ ü日", "é" * 127, "\udcff"])
+def test_a_directory_may_have_any_name(name, tmp_path):
+    """TensorFlow takes some for patterns, and others not at all."""
+    inputs = keras.Input((8, 8, 3))
+    scores = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs))
+    model = keras.Model(inputs, scores)
+    Image.fromarray(np.zeros((4, 4, 3), "uint8")).save(tmp_path / "x.png")
+    path = ki.export.export_saved_model(model, tmp_path / name / "m")
+    assert path == tmp_path / name / "m/1"
+    assert len(ki.export.load_classifier(path)(tmp_path / "x.png")) == 3
+    if name == "\udcff":
+        with pytest.raises(ValueError, match=r"must be in UTF-8. Received: '.udcff'"):
+            versioning.check_version(tmp_path / name, None)
+    else:
+        assert write(tmp_path / name).name == "1"
 
 
 def test_a_damaged_record_is_one_line(tmp_path):

@@ -291,6 +291,7 @@ def test_renamed_classifiers_are_found_by_what_they_read(
     assert_equal(model, published)
 
 
+@pytest.mark.slow
 def test_hdf5_files_give_the_same_weights(network, published, tmp_path):
     path = network.renamed({CLASSIFIERS[-1]: "loss3/flowers"}).write_hdf5(
         tmp_path / "net.caffemodel.h5"

@@ -269,7 +269,7 @@ def test_averages_are_known_in_both_spellings(slim, tmp_path):
     for index, averages in enumerate((before, after)):
         path = tmp_path / f"averages{index}.ckpt"
         save(averages, path)
-        with pytest.raises(ValueError, match="has only averages.*--averages"):
+        with pytest.raises(ValueError, match=r"has only averages.*--averages"):
             ki.weights.load_slim(path)
         found = slim_module.network_tensors(
             slim_file.read_checkpoint(path), True, [], "file"
@@ -329,7 +329,7 @@ def test_a_checkpoint_is_found_however_it_is_pointed_at(tmp_path):
 
 
 def test_checkpoints_of_objects_have_the_same_names(tmp_path):
-    """`tf.train.Checkpoint` escapes names, and keeps an optimizer's slots below them."""
+    """`tf.train.Checkpoint` escapes names and adds to them."""
     name = "InceptionV1/Conv2d_1a_7x7/weights"
     objects = {name: tf.Variable(np.ones((2, 2), "float32")), "a.b": tf.Variable(1.0)}
     saved = tf.train.Checkpoint(**objects).save(str(tmp_path / "objects"))

@@ -147,7 +147,8 @@ def decode_webp(contents: tf.Tensor) -> tf.Tensor:
     length = (4 + tf.strings.length(chunk)) // 256 ** tf.range(4) % 256
     length = tf.strings.reduce_join(tf.gather(_BYTES, length))
     alone = tf.strings.join([b"RIFF", length, b"WEBP", chunk])
-    picture = tf.io.decode_webp(alone)[0, ..., :3]
+    # not tf.io.decode_webp, for which an older TF Serving would not load the model
+    picture = tf.io.decode_image(alone, expand_animations=False)[..., :3]
     corner = [2 * number(contents, start + at, 3) for at in (11, 8)]
     corner = tf.where(framed, corner, _ZERO)
     extended = tf.strings.substr(contents, 12, 4) == b"VP8X"
@@ -205,10 +206,10 @@ def bytes_of(contents: tf.Tensor) -> tf.Tensor:
 
 def checked(value: tf.Tensor, good: tf.Tensor, fault: str) -> tf.Tensor:
     """Returns a value, or fails with a `tf.errors.InvalidArgumentError`."""
-    # tf.debugging.Assert has state, which would make a pipeline sequential.
-    number = tf.strings.to_number(tf.where(good, "0", f"not a picture but {fault}"))
-    with tf.control_dependencies([number]):
-        return tf.identity(value)
+    # tf.debugging.Assert has state, which would make a pipeline sequential. Added,
+    # because TensorFlow removes an operation that others only wait for.
+    zero = tf.strings.to_number(tf.where(good, "0", f"not a picture but {fault}"))
+    return value + tf.cast(zero, value.dtype)
 
 
 def _is_in(value: tf.Tensor, known: Collection[int]) -> tf.Tensor:

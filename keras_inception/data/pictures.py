@@ -15,7 +15,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -205,8 +205,8 @@ def _examine_by_pillow(file: BinaryIO, length: int) -> Examination:
 
 
 def _orientation(picture: Image.Image) -> int:
-    value = picture.getexif().get(0x0112)
-    return int(value) if value in range(1, 9) else 1
+    value: Any = picture.getexif().get(0x0112)
+    return value if value in range(1, 9) else 1
 
 
 @contextlib.contextmanager

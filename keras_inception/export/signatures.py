@@ -66,11 +66,7 @@ def build_signatures(
         return {MAIN: probabilities(tf.cast(images, tf.float32))}
 
     def ranked(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.map_fn(
-            lambda contents: fit_square(decode(contents), size),
-            image_bytes,
-            fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
-        )
+        images = pixels_of(image_bytes, size)
         scores, order = tf.math.top_k(probabilities(images), count)
         return {"classes": tf.gather(tf.constant(class_names), order), "scores": scores}
 
@@ -112,6 +108,15 @@ def build_signatures(
             on_images("serving_early_exit", function, size, "float32", returns)
         )
     return signatures
+
+
+def pixels_of(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes picture files `(batch,)` to pixels, float32 `(batch, size, size, 3)`."""
+    return tf.map_fn(
+        lambda contents: fit_square(decode(contents), size),
+        image_bytes,
+        fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
+    )
 
 
 def on_images(

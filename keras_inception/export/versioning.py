@@ -177,7 +177,8 @@ def _record(directory: Path, given: Iterable[int]) -> None:
 
 def _record_of(directory: Path) -> Path:
     directory = directory.resolve()
-    return directory.with_name(f".{directory.name}.versions.json")
+    name = os.fsdecode(os.fsencode(directory.name)[:200])  # names have 255 bytes
+    return directory.with_name(f".{name}.versions.json")
 
 
 def _check_number(directory: Path, number: int, given: Iterable[int]) -> None:

@@ -7,12 +7,16 @@ written model answers every one before the version appears.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_inception.export.signatures import Signature
 from keras_inception.files import plain_path
+
+if TYPE_CHECKING:
+    from tensorflow_serving.apis.input_pb2 import Input
 
 FILE = Path("assets.extra/tf_serving_warmup_requests")
 
@@ -34,22 +38,60 @@ def write_requests(path: Path, name: str, signatures: Iterable[Signature]) -> No
 
 
 def read_requests(path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yields the signature name and inputs of each request in a warm-up file."""
+    """Yields the signature name and inputs of each request in a warm-up file.
+
+    The name is `""` for the default signature. Classify and regress requests are those
+    of tensorflow_serving/servables/tensorflow/saved_model_warmup.cc: their examples are
+    the input `inputs`.
+
+    Raises:
+        ValueError: If a record is of a type that TF Serving does not replay, or if
+            there are more than its 1,000.
+    """
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     with plain_path(path) as plain:
-        records = tf.data.TFRecordDataset(str(plain / FILE))
+        records = tf.data.TFRecordDataset(str(plain / FILE)).take(1001)
         logs = list(map(PredictionLog.FromString, records.as_numpy_iterator()))
+    if len(logs) > 1000:
+        raise ValueError(f"{path / FILE} has more than 1,000 warm-up records")
     for log in logs:
         kind = log.WhichOneof("log_type")
-        if kind != "predict_log":
+        if kind is None:
+            continue
+        request: Any = getattr(getattr(log, kind), "request", None)
+        if kind == "predict_log":
+            inputs = {k: tf.make_ndarray(value) for k, value in request.inputs.items()}
+            yield request.model_spec.signature_name, inputs
+        elif kind in ("classify_log", "regress_log"):
+            inputs = {"inputs": serialized_examples(request.input)}
+            yield request.model_spec.signature_name, inputs
+        elif kind == "multi_inference_log":
+            inputs = {"inputs": serialized_examples(request.input)}
+            for task in request.tasks:
+                yield task.model_spec.signature_name, inputs
+        else:
             raise ValueError(
-                f"{path / FILE} has a warm-up record of type {kind}; only predict_log "
-                "is supported here."
+                f"{path / FILE} has a warm-up record of type {kind}, which TF Serving "
+                "does not replay either."
             )
-        request = log.predict_log.request
-        inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
-        yield request.model_spec.signature_name, inputs
+
+
+def serialized_examples(given: "Input") -> np.ndarray:
+    """The examples of a classify or regress request, each with the common context.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    kind = given.WhichOneof("kind")
+    examples = getattr(given, kind).examples if kind else []
+    if not examples:
+        raise ValueError("Input is empty.")
+    with_context = kind == "example_list_with_context"
+    # protobuf: messages that follow each other are one, with the fields of both
+    context = getattr(given, kind).context.SerializeToString() if with_context else b""
+    contents = [context + example.SerializeToString() for example in examples]
+    return np.array(contents, object)
 
 
 def replay(path: Path, signatures: Iterable[Signature]) -> None:

@@ -5,12 +5,14 @@ raises a `ServingError`.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_inception.server import json_text
+from keras_inception.server.json_text import Repeated
 from keras_inception.server.json_values import (
     is_base64,
     shown,
@@ -22,14 +24,9 @@ from keras_inception.server.json_values import (
 from keras_inception.server.limits import ServingError
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in a request's body."""
-    if not body:
-        raise ServingError("JSON Parse error: The document is empty")
-    try:
-        request = json.loads(body)  # with NaN and Infinity, as TF Serving documents
-    except (ValueError, RecursionError) as error:
-        raise ServingError(f"JSON Parse error: {error}") from None
+def parse(body: bytes, most_lists: int = 2**22) -> dict[str, Any]:
+    """The JSON object in a request's body; see `json_text.parse`."""
+    request = json_text.parse(body, most_lists)
     if not isinstance(request, dict):
         raise ServingError(f"JSON Value: {shown(request)} Is not object")
     if not isinstance(request.get("signature_name", ""), str):
@@ -43,31 +40,34 @@ def parse(body: bytes) -> dict[str, Any]:
 def tensors(
     request: Mapping[str, Any], inputs: Mapping[str, tf.TensorSpec]
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """A predict request's arrays by input name, and whether it is in row format."""
+    """A predict request's arrays by input name, and whether it is in row format.
+
+    Names and types are the signature's. Shapes are the client's: whether a model can
+    use them is found out by running it, as in TF Serving.
+    """
+    if not inputs:
+        raise ServingError("Failed to get input map for signature: it has no inputs")
     rows = "instances" in request
     if not rows and "inputs" not in request:
         raise ServingError("Missing 'inputs' or 'instances' key")
-    if not rows:
-        columns = _columns(request["inputs"], inputs)
-    elif "inputs" not in request:
-        columns = _columns_of_rows(request["instances"], inputs)
-    else:
+    if rows and "inputs" in request:
         raise ServingError(
             "Not formatted correctly expecting only one of 'inputs' or 'instances' "
             "keys to exist"
         )
-    arrays = {}
-    for name, value in columns.items():
-        array = to_array(value, np.dtype(inputs[name].dtype.as_numpy_dtype))
-        accepted = inputs[name].shape
-        if not accepted.is_compatible_with(array.shape):
-            sizes = ",".join("?" if size is None else str(size) for size in accepted)
-            raise ServingError(
-                f"{name} has shape [{','.join(map(str, array.shape))}]; the signature "
-                f"takes [{sizes}]"
-            )
-        arrays[name] = array
-    return arrays, rows
+    if rows:
+        columns = _columns_of_rows(request["instances"], inputs)
+    else:
+        columns = _columns(request["inputs"], inputs)
+    try:
+        return {
+            name: to_array(value, np.dtype(inputs[name].dtype.as_numpy_dtype))
+            for name, value in columns.items()
+        }, rows
+    except ServingError as error:
+        if rows:  # FillTensorMapFromInstancesList makes one error of all
+            raise ServingError(f"Failed to process 'instances' list: {error}") from None
+        raise
 
 
 def _columns_of_rows(instances: Any, names: Collection[str]) -> dict[str, list]:
@@ -113,8 +113,8 @@ def _columns(value: Any, names: Collection[str]) -> dict[str, Any]:
     return {name: value for name in names}
 
 
-def examples(request: Mapping[str, Any]) -> list[dict[str, list]]:
-    """A classify request's examples, each a dict from feature to list of values.
+def examples(request: Mapping[str, Any]) -> list[bytes]:
+    """The serialized `tf.Example`s of a classify or regress request.
 
     The values of a feature are all bytes, all floats or all ints. The features of
     `context` are added to every example.
@@ -129,7 +129,7 @@ def examples(request: Mapping[str, Any]) -> list[dict[str, list]]:
         raise ServingError("Expecting 'examples' value to be an list/array")
     if not listed:
         raise ServingError("'examples' value is an empty array")
-    return [context | _features(example) for example in listed]
+    return [_serialized(context | _features(example)) for example in listed]
 
 
 def _features(example: Any) -> dict[str, list]:
@@ -138,7 +138,8 @@ def _features(example: Any) -> dict[str, list]:
             f"Example must be JSON object but got JSON {type_name(example)}"
         )
     features = {}
-    for name, content in example.items():
+    last = example.last if isinstance(example, Repeated) else example
+    for name, content in last.items():
         listed = content if isinstance(content, list) else [content]
         values = [_feature_value(name, value) for value in listed]
         if len(set(map(type, values))) > 1:
@@ -153,40 +154,58 @@ def _features(example: Any) -> dict[str, list]:
 def _feature_value(name: str, value: Any) -> bytes | float | int:
     if isinstance(value, str) or is_base64(value):
         return to_bytes(value)
-    if isinstance(value, float):
+    if isinstance(value, int) and -(2**63) <= value < 2**64:  # or a bool
+        if value >= 2**63:
+            raise ServingError(
+                f"Feature: {name} has uint64_t element. Only int64_t is supported."
+            )
+        return int(value)
+    if isinstance(value, (int, float)):  # RapidJSON reads longer integers as doubles
         return float(to_array(value, np.dtype("float32")))
-    if isinstance(value, int):  # or a bool
-        return int(to_array(int(value), np.dtype("int64")))
     raise ServingError(
         f"Feature: {name} has element with unexpected JSON type: {type_name(value)}"
     )
 
 
+def _serialized(features: Mapping[str, list]) -> bytes:
+    example = tf.train.Example()
+    kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
+    for name, values in features.items():
+        feature = example.features.feature[name]  # also adds one without values
+        if values:
+            getattr(feature, kinds[type(values[0])]).value.extend(values)
+    return example.SerializeToString()
+
+
 def predictions(outputs: Mapping[str, np.ndarray], rows: bool) -> str:
     """The body of a predict answer, in row format if the request was."""
+    if not outputs:
+        raise ServingError("Cannot convert empty tensor map to JSON")
+    if rows:
+        sizes = {name: np.shape(array)[:1] for name, array in outputs.items()}
+        if len(set(sizes.values())) > 1 or () in sizes.values():
+            raise ServingError(
+                "Outputs have inconsistent batch sizes, which only the columnar format "
+                f"('inputs') can answer: {sizes}"
+            )
     plain = {name: to_json(name, outputs[name]) for name in sorted(outputs)}
-    if not rows:
-        return json.dumps({"outputs": _bare(plain)})
-    sizes = {name: np.shape(array)[:1] for name, array in outputs.items()}
-    if len(set(sizes.values())) > 1 or () in sizes.values():
-        raise ServingError(
-            "Outputs have inconsistent batch sizes, which only the columnar format "
-            f"('inputs') can answer: {sizes}"
-        )
-    if len(plain) == 1:
-        return json.dumps({"predictions": _bare(plain)})
-    by_row = zip(*plain.values(), strict=True)
-    objects = [dict(zip(plain, row, strict=True)) for row in by_row]
-    return json.dumps({"predictions": objects})
+    if len(plain) == 1:  # goes without its name
+        (values,) = plain.values()
+    elif rows:
+        by_row = zip(*plain.values(), strict=True)
+        values = [dict(zip(plain, row, strict=True)) for row in by_row]
+    else:
+        values = plain
+    return json.dumps({"predictions" if rows else "outputs": values})
 
 
-def classifications(classes: np.ndarray, scores: np.ndarray) -> str:
+def classifications(labels: np.ndarray, scores: np.ndarray) -> str:
     """The body of a classify answer: a list of (label, score) pairs per example."""
-    answers = zip(to_json("classes", classes), to_json("", scores), strict=True)
+    answers = zip(to_json("classes", labels), to_json("", scores), strict=True)
     pairs = [list(zip(*answer, strict=True)) for answer in answers]
     return json.dumps({"results": pairs})
 
 
-def _bare(plain: Mapping[str, Sequence]) -> Any:
-    """A single output without its name, several as an object by name."""
-    return next(iter(plain.values())) if len(plain) == 1 else dict(plain)
+def regressions(values: np.ndarray) -> str:
+    """The body of a regress answer: a value per example."""
+    return json.dumps({"results": to_json("", values)})

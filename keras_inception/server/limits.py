@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import grpc
 import tensorflow as tf
 
 
@@ -11,7 +12,9 @@ class Limits:
     """Limits on requests; exceeding each one has its own HTTP status.
 
     Attributes:
-        body_bytes: Largest body of a request; beyond it 413.
+        body_bytes: Largest body of a REST request; beyond it 413.
+        message_bytes: Largest gRPC message, and largest tensor in one (a few bytes can
+            declare gigabytes); beyond it RESOURCE_EXHAUSTED.
         picture_pixels: Largest width times height of a picture, read from its header
             before it is decoded; beyond it 413.
         queue: Most requests that are in progress or waiting; beyond it 503.
@@ -20,6 +23,7 @@ class Limits:
     """
 
     body_bytes: int = 32 * 2**20
+    message_bytes: int = 256 * 2**20
     picture_pixels: int = 25_000_000
     queue: int = 64
     seconds: float = 30.0
@@ -30,45 +34,71 @@ class Batching:
     """How rows of concurrent requests are combined into batches.
 
     Attributes:
-        rows: Most rows in a batch. A request with more is answered alone.
+        rows: Most rows in a batch. A request with more runs in several.
         micros: Microseconds that an idle server waits for more requests. While a batch
             runs, the next one gathers in any case.
-        threads: Batches that run at once. With two, one decodes its pictures while the
-            other computes.
+        threads: Batches of a signature that run at once. With two, one decodes its
+            pictures while the other computes.
+        every: Whether models are batched that this package did not export. An answer
+            of such a model may depend on all rows of its batch.
     """
 
     rows: int = 32
     micros: int = 1000
     threads: int = 2
-
-
-class ServingError(Exception):
-    """Raised for a request that can't be answered, with the HTTP status to answer."""
-
-    def __init__(self, message: str, status: int = 400):
-        super().__init__(message)
-        self.status = status
+    every: bool = False
 
 
 # tensorflow_serving/model_servers/http_server.cc
 _STATUS_BY_CODE = {
-    tf.errors.INVALID_ARGUMENT: 400,
-    tf.errors.FAILED_PRECONDITION: 400,
-    tf.errors.OUT_OF_RANGE: 400,
-    tf.errors.UNAUTHENTICATED: 401,
-    tf.errors.PERMISSION_DENIED: 403,
-    tf.errors.NOT_FOUND: 404,
-    tf.errors.ALREADY_EXISTS: 409,
-    tf.errors.ABORTED: 409,
-    tf.errors.RESOURCE_EXHAUSTED: 429,
-    tf.errors.CANCELLED: 499,
-    tf.errors.UNIMPLEMENTED: 501,
-    tf.errors.UNAVAILABLE: 503,
-    tf.errors.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
+_CODE_BY_STATUS = {status: code for code, status in _STATUS_BY_CODE.items()} | {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    409: grpc.StatusCode.ABORTED,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+_CODE_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class ServingError(Exception):
+    """Raised for a request that can't be answered.
+
+    Attributes:
+        status: The HTTP status to answer.
+        code: The gRPC status; defaults to the one that HTTP's stands for.
+    """
+
+    def __init__(
+        self, message: str, status: int = 400, code: grpc.StatusCode | None = None
+    ):
+        super().__init__(message)
+        self.status = status
+        self.code = code or _CODE_BY_STATUS.get(status, grpc.StatusCode.INTERNAL)
+
+
+def failed_precondition(message: str) -> ServingError:
+    """The error for a request that is well formed but does not fit the model."""
+    return ServingError(message, code=grpc.StatusCode.FAILED_PRECONDITION)
+
+
 # Lines of TensorFlow's messages that locate an error in the graph, and empty lines.
 _TRACE = re.compile(
-    r"$|File |Graph execution error|Detected at node|.*(\[\[\{\{node|\[Op:)"
+    r"$|File |Graph execution error|Detected at node|\d+ (root|successful|derived) "
+    r"|.*(\[\[\{\{|\[Op:)"
 )
 
 
@@ -77,4 +107,18 @@ def from_tensorflow(error: tf.errors.OpError) -> ServingError:
     lines = error.message.split("\n")
     kept = [line for line in map(str.strip, lines) if not _TRACE.match(line)]
     message = (kept or lines[:1])[-1]
-    return ServingError(message, _STATUS_BY_CODE.get(error.error_code, 500))
+    code = code_of(error)
+    return ServingError(message, _STATUS_BY_CODE.get(code, 500), code)
+
+
+def code_of(error: Exception) -> grpc.StatusCode:
+    """The status that an exception stands for, such as NOT_FOUND."""
+    if isinstance(error, ServingError):
+        return error.code
+    if isinstance(error, tf.errors.OpError):
+        return _CODE_BY_NUMBER.get(error.error_code, grpc.StatusCode.UNKNOWN)
+    if isinstance(error, OSError):  # TensorFlow's loader: a file is missing
+        return grpc.StatusCode.NOT_FOUND
+    if isinstance(error, ValueError):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    return grpc.StatusCode.UNKNOWN

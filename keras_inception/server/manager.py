@@ -1,21 +1,24 @@
 """The versions of a model: which are loaded, and which one answers.
 
-TF Serving's policy. The directory is polled. New versions are loaded
-before old ones are unloaded, and an old one first finishes the requests that it is
-answering, so that a version can answer at every moment.
+TF Serving's policy. The directory is polled. New versions are loaded before old ones
+are unloaded, and an old one first finishes the requests that it is answering, so that a
+version can answer at every moment.
 """
 
 import contextlib
 import dataclasses
 import enum
+import gc
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_inception.export.versioning import path_of, versions
-from keras_inception.server.limits import ServingError
+import grpc
+
+from keras_inception.server.limits import ServingError, code_of
 from keras_inception.server.servable import Servable
+from keras_inception.server.version_policy import ModelConfig, versions_in
 
 
 class ModelSpec(NamedTuple):
@@ -40,17 +43,17 @@ class Version:
     """A version that was seen; it has a servable while it is available."""
 
     state: State = State.LOADING
+    code: grpc.StatusCode = grpc.StatusCode.OK
     error: str = ""
     servable: Servable | None = None
     users: int = 0
 
     def status(self, number: int) -> dict:
         """The entry of TF Serving's GetModelStatusResponse."""
-        code = "UNKNOWN" if self.error else "OK"
         return {
             "version": str(number),
             "state": self.state,
-            "status": {"error_code": code, "error_message": self.error},
+            "status": {"error_code": self.code.name, "error_message": self.error},
         }
 
 
@@ -58,30 +61,21 @@ class Manager:
     """Loads and unloads the versions of one model, and lends them to requests.
 
     Args:
-        directory: The directory of versions.
+        config: The model; may be replaced before an `update`.
         load: Loads the version at a path as a servable that answers requests.
-        name: The model's name in requests. Defaults to the directory's name.
-        wanted: The versions to serve: `"latest"`, `"all"`, or their numbers.
-        labels: Version number by label; labeled versions are always served.
     """
 
-    def __init__(
-        self,
-        directory: str | Path,
-        load: Callable[[Path], Servable],
-        *,
-        name: str | None = None,
-        wanted: str | Sequence[int] = "latest",
-        labels: Mapping[str, int] | None = None,
-    ):
-        self.directory = Path(directory)
-        self.name = name or self.directory.resolve().name
-        self.labels = dict(labels or {})
+    def __init__(self, config: ModelConfig, load: Callable[[Path], Servable]):
+        self.config = config
         self._load = load
-        self._wanted = wanted
+        self._labels: dict[str, int] = {}
         self._versions: dict[int, Version] = {}
         self._changed = threading.Condition()
-        self._stop = threading.Event()
+
+    @property
+    def name(self) -> str:
+        """The model's name in requests."""
+        return self.config.name
 
     def update(self) -> None:
         """Loads the wanted versions that are not loaded, then unloads the others.
@@ -89,14 +83,17 @@ class Manager:
         A version that fails to load is reported in the status and not retried; what was
         served before continues to be served.
         """
-        present = versions(self.directory)
-        wanted = self._select(present)
+        config = self.config
+        present = versions_in(config.directory)
+        wanted = config.select(present)
         for number in wanted:
             known = self._versions.get(number)
             if known is None or (known.state == State.END and not known.error):
-                self._start(number)
+                self._start(number, present[number])
         available = set(self.available())
-        if available.intersection(wanted):
+        self._assign_labels(config.labels, available)
+        # A directory that is empty for a moment leaves what is served.
+        if config.retired or available.intersection(wanted):
             for number in available.difference(wanted):
                 self._finish(self._versions[number])
         # A version that failed and was removed is tried again when it returns.
@@ -105,34 +102,16 @@ class Manager:
                 del self._versions[number]
 
     @contextlib.contextmanager
-    def following(self, seconds: float) -> Iterator[None]:
-        """Updates at this interval, in a thread, while the block runs."""
-
-        def follow() -> None:
-            while not self._stop.wait(seconds):
-                with contextlib.suppress(OSError):  # unreadable for a while
-                    self.update()
-
-        thread = threading.Thread(target=follow, name="versions", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
-
-    @contextlib.contextmanager
     def servable(self, spec: ModelSpec) -> Iterator[tuple[int, Servable]]:
         """Yields the version that answers a request, kept loaded while the block runs.
 
         Raises:
             ServingError: If no version that is served fits `spec`.
         """
-        own = spec.name == self.name
-        version = self._version_of(spec) if own else spec.version
         with self._changed:
+            version = self._version_of(spec)
             number = max(self.available(), default=0) if version is None else version
-            entry = self._versions.get(number) if own else None
+            entry = self._versions.get(number)
             if entry is None or entry.servable is None:
                 wanted = f"Latest({spec.name})"
                 if version is not None:
@@ -150,15 +129,20 @@ class Manager:
     def status(self, spec: ModelSpec) -> list[dict]:
         """The state of one version, or of all that were seen, highest first.
 
+        A label in place of a number is passed over, as in TF Serving
+        (get_model_status_impl.cc): the answer is that for all versions.
+
         Raises:
             ServingError: If no version that was seen fits `spec`.
         """
-        version = self._version_of(spec)
         with self._changed:
-            seen = self._versions if spec.name == self.name else {}
-            numbers = sorted(seen, reverse=True) if version is None else [version]
+            seen = self._versions
+            numbers = sorted(seen, reverse=True)
+            if spec.version is not None:
+                numbers = [spec.version]
             if not numbers or numbers[0] not in seen:
-                which = "any versions" if version is None else f"version {version}"
+                all_ = spec.version is None
+                which = "any versions" if all_ else f"version {spec.version}"
                 raise ServingError(f"Could not find {which} of model {spec.name}", 404)
             return [seen[number].status(number) for number in numbers]
 
@@ -167,33 +151,47 @@ class Manager:
         with self._changed:
             return sorted(n for n, v in self._versions.items() if v.servable)
 
+    def exits(self) -> dict[int, Mapping[str, int]]:
+        """How many rows each exit has answered, by version that is served."""
+        with self._changed:
+            loaded = {n: v.servable for n, v in self._versions.items()}
+        return {n: servable.exits for n, servable in loaded.items() if servable}
+
     def failures(self) -> dict[int, str]:
         """The reason why each version that failed to load did so, by number."""
         with self._changed:
             return {n: v.error for n, v in self._versions.items() if v.error}
 
+    def unassigned_labels(self) -> dict[str, int]:
+        """The labels that are not at their version, since that is not served."""
+        with self._changed:
+            labels = self.config.labels.items()
+            return {k: number for k, number in labels if self._labels.get(k) != number}
+
+    def _assign_labels(self, labels: Mapping[str, int], available: set[int]) -> None:
+        """TF Serving's rule (server_core.cc): a label goes to an available version."""
+        with self._changed:
+            self._labels = {
+                label: number if number in available else self._labels[label]
+                for label, number in labels.items()
+                if number in available or label in self._labels
+            }
+
     def _version_of(self, spec: ModelSpec) -> int | None:
         if spec.label is None:
             return spec.version
-        if spec.label not in self.labels:
+        if spec.label not in self._labels:
             raise ServingError(f"Unrecognized servable version label: {spec.label}")
-        return self.labels[spec.label]
+        return self._labels[spec.label]
 
-    def _select(self, present: list[int]) -> list[int]:
-        if self._wanted == "all":
-            return present
-        wanted = {*self.labels.values()}
-        wanted |= {*present[-1:]} if self._wanted == "latest" else {*self._wanted}
-        return [number for number in present if number in wanted]
-
-    def _start(self, number: int) -> None:
+    def _start(self, number: int, path: Path) -> None:
         with self._changed:
             entry = self._versions[number] = Version()
         try:
-            servable = self._load(path_of(self.directory, number))
+            servable = self._load(path)
         except Exception as error:  # a directory can hold anything
             with self._changed:
-                entry.state = State.END
+                entry.state, entry.code = State.END, code_of(error)
                 entry.error = str(error).strip().split("\n")[0] or type(error).__name__
             return
         with self._changed:
@@ -201,6 +199,12 @@ class Manager:
 
     def _finish(self, entry: Version) -> None:
         with self._changed:
-            entry.servable, entry.state = None, State.UNLOADING
+            servable, entry.servable = entry.servable, None
+            entry.state = State.UNLOADING
             self._changed.wait_for(lambda: entry.users == 0)
+        if servable is not None:
+            servable.close()
+        del servable
+        gc.collect()  # TensorFlow's graphs refer to themselves
+        with self._changed:
             entry.state = State.END

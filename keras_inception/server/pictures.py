@@ -12,9 +12,11 @@ from keras_inception.server.limits import ServingError
 
 
 def check_pictures(
-    inputs: Mapping[str, np.ndarray], most_pixels: int
+    inputs: Mapping[str, np.ndarray], most_pixels: int, examples: bool
 ) -> Mapping[str, np.ndarray]:
     """Returns the inputs with pictures that the signature can decode.
+
+    With `examples`, an input `inputs` holds them in serialized `tf.Example`s.
 
     Refuses files that are not pictures, and pictures too large: a few kilobytes can
     declare a gigapixel. A picture that is refused here also can't fail the batch of
@@ -23,7 +25,7 @@ def check_pictures(
     prepare: Callable[[bytes, int, int], bytes]
     if IMAGE_BYTES in inputs:
         name, prepare = IMAGE_BYTES, _decodable
-    elif list(inputs) == ["inputs"]:
+    elif examples and list(inputs) == ["inputs"]:
         name, prepare = "inputs", _example
     else:
         return inputs
@@ -74,8 +76,9 @@ def _example(serialized: bytes, most_pixels: int, index: int) -> bytes:
     """
     try:
         example = tf.train.Example.FromString(serialized)
-    except DecodeError:
-        return serialized  # TensorFlow reports it
+    except DecodeError as error:  # TensorFlow might read one whose text is not UTF-8
+        raise ServingError(f"Could not parse example {index}: {error}") from None
+    example.DiscardUnknownFields()
     if IMAGE_BYTES in example.features.feature:
         value = example.features.feature[IMAGE_BYTES].bytes_list.value
         value[:] = [_decodable(contents, most_pixels, index) for contents in value]

@@ -1,154 +1,149 @@
 """One loaded version of a model, which answers requests from many threads."""
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from keras_inception.export import warmup
-from keras_inception.export.signatures import CLASSIFY, DEFAULT
-from keras_inception.files import plain_path
+from keras_inception.export.signatures import DEFAULT
+from keras_inception.server.batch_queue import Arrays, BatchQueue
 from keras_inception.server.limits import Batching, ServingError, from_tensorflow
 from keras_inception.server.pictures import check_pictures
-
-Arrays = dict[str, np.ndarray]
-Tensors = dict[str, tf.Tensor]
+from keras_inception.server.runtimes import load
 
 
 class Servable:
-    """A loaded SavedModel, which has answered its warm-up requests.
+    """A loaded version, which has answered its warm-up requests.
 
-    Creating it raises a `tf.errors.OpError`, `OSError` or `ValueError` if it fails to
-    load or to warm up. Requests that it can't answer raise a `ServingError`. The name
-    `""` means the default signature.
+    Creating it raises if it fails to load or to warm up. Requests that it can't answer
+    raise a `ServingError`. The signature name `""` means the default signature.
+
+    Attributes:
+        definitions: TensorFlow's `SignatureDef` of each signature, by name.
+        exits: How many rows each exit has answered.
     """
 
-    def __init__(self, path: Path, batching: Batching | None, picture_pixels: int):
-        # Must be kept: a signature does not keep the variables alive.
-        with plain_path(path) as plain:
-            self._loaded = tf.saved_model.load(plain)
-        self._signatures = dict(self._loaded.signatures)
+    def __init__(
+        self,
+        path: Path,
+        batching: Batching | None,
+        picture_pixels: int,
+        runtime: str | None = None,
+    ):
+        loaded = load(path, runtime)
+        self.definitions = loaded.definitions
+        self.exits: Counter[str] = Counter()
+        self._functions = loaded.functions
+        self._ops = loaded.ops
+        self._ours = loaded.rows_are_independent
+        self._counting = threading.Lock()
         self._picture_pixels = picture_pixels
-        self._most_rows = batching.rows if batching else 0
         self._batched = {
-            name: _batched(name, function, batching)
-            for name, function in self._signatures.items()
-            if batching
+            name: BatchQueue(function, batching)
+            for name, function in loaded.functions.items()
+            if batching and (batching.every or name in loaded.rows_are_independent)
         }
-        graph = SavedModel.FromString((path / "saved_model.pb").read_bytes())
-        self.signature_def: dict[str, dict] = {
+        self.close = loaded.close  # to be called when no request uses it any more
+        try:
+            if (path / warmup.FILE).is_file():
+                for name, inputs in warmup.read_requests(path):
+                    name = self.known(name)
+                    self._functions[name](self._complete(name, inputs))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def signature_def(self) -> dict[str, dict]:
+        """The definitions as JSON objects."""
+        return {
             name: MessageToDict(
                 definition,
                 preserving_proto_field_name=True,
                 always_print_fields_with_no_presence=True,
             )
-            for name, definition in graph.meta_graphs[0].signature_def.items()
+            for name, definition in self.definitions.items()
         }
-        if (path / warmup.FILE).is_file():
-            for name, inputs in warmup.read_requests(path):
-                self._run(name, inputs)
 
     def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
         """The inputs of a signature by name."""
-        _, inputs = self._signatures[self._known(signature)].structured_input_signature
-        return inputs
+        definition = self.definitions[self.known(signature)]
+        return {
+            name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), info.dtype)
+            for name, info in definition.inputs.items()
+        }
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """The outputs of a signature by name, for inputs as `inputs` specifies them."""
-        name = self._known(signature)
-        return self._run(name, check_pictures(inputs, self._picture_pixels))
+        """The outputs of a signature by name."""
+        name = self.known(signature)
+        given = self._complete(name, inputs)
+        if self._ops.decodes_pictures:
+            pixels, parses = self._picture_pixels, self._ops.parses_examples
+            given = dict(check_pictures(given, pixels, parses))
+        try:
+            outputs = self._batched.get(name, self._functions[name])(given)
+        except tf.errors.OpError as error:
+            fault = from_tensorflow(error)
+            if unfit := self._unfit(name, given):
+                raise ServingError(f"{unfit}: {fault}", fault.status) from error
+            raise fault from error
+        if name in self._ours and "exit" in outputs:
+            names, counts = np.unique(outputs["exit"].astype(str), return_counts=True)
+            with self._counting:
+                self.exits.update(
+                    dict(zip(names.tolist(), counts.tolist(), strict=True))
+                )
+        return outputs
 
-    def classify(
-        self, signature: str, examples: Iterable[Mapping[str, list]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Classes and scores, best first, for examples given by their features."""
-        name = self._known(signature)
-        takes = set(self.inputs(name))
-        returns = set(self._signatures[name].structured_outputs)
-        if takes != {"inputs"} or not returns <= {"classes", "scores"}:
-            raise ServingError(
-                f"Expected classification signature: {name!r} takes "
-                f"{', '.join(sorted(takes))} and returns {', '.join(sorted(returns))}; "
-                "classify needs a signature from 'inputs' to 'classes' and 'scores', "
-                f"such as {CLASSIFY!r}"
-            )
-        serialized = [_example(features).SerializeToString() for features in examples]
-        answer = self.predict(name, {"inputs": np.array(serialized, object)})
-        return answer["classes"], answer["scores"]
-
-    def _known(self, signature: str) -> str:
+    def known(self, signature: str) -> str:
+        """A signature's full name; raises a `ServingError` if there is none."""
         name = signature or DEFAULT
-        if name not in self._signatures:
+        if name not in self._functions:
             raise ServingError(
                 f'Serving signature name: "{name}" not found in signature def'
             )
         return name
 
-    def _run(self, name: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        tensors = {key: tf.constant(array) for key, array in inputs.items()}
-        rows = {len(t) if t.shape.rank else 0 for t in tensors.values()}
-        try:
-            if len(rows) == 1 and 0 < min(rows) <= self._most_rows:
-                # A damaged picture fails its whole batch, and may belong to another
-                # request, so after a failure this one is run again alone.
-                with contextlib.suppress(tf.errors.InvalidArgumentError):
-                    return _arrays(self._batched[name](**tensors))
-            return _arrays(self._signatures[name](**tensors))
-        except tf.errors.OpError as error:
-            raise from_tensorflow(error) from error
+    def _unfit(self, name: str, inputs: Arrays) -> str:
+        """Which inputs have another shape than the signature's."""
+        return ", ".join(
+            f"{key} has shape {list(inputs[key].shape)}; the signature takes "
+            f"{spec.shape}"
+            for key, spec in self.inputs(name).items()
+            if not spec.shape.is_compatible_with(inputs[key].shape)
+        )
 
+    def _complete(self, name: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """The inputs with the signature's defaults, if all are there, of their types.
 
-_numbers = itertools.count()
-
-
-def _batched(
-    name: str, function: tf.types.experimental.ConcreteFunction, batching: Batching
-) -> Callable[..., Tensors]:
-    """A signature whose concurrent calls share batches.
-
-    It takes at most `batching.rows` rows, and fails for all calls in a batch if one of
-    them fails.
-    """
-    specs = function.structured_input_signature[1]
-    outputs = sorted(function.structured_outputs)
-
-    @tf.nondifferentiable_batch_function(
-        batching.threads,
-        batching.rows,
-        batching.micros,
-        max_enqueued_batches=10_000,  # never reached: Limits.queue is smaller
-        autograph=False,
-    )
-    def run_batch(*tensors):
-        answer = function(**dict(zip(specs, tensors, strict=True)))
-        return [answer[output] for output in outputs]
-
-    # TensorFlow has one batch queue per name scope and process. With equal names, two
-    # models would answer each other's requests (test_two_models_do_not_share_a_batch).
-    scope = f"{name}_{next(_numbers)}"
-
-    @tf.function(input_signature=list(specs.values()), autograph=False)
-    def enqueue(*tensors):
-        with tf.name_scope(scope):
-            return dict(zip(outputs, run_batch(*tensors), strict=True))
-
-    return lambda **tensors: enqueue(*(tensors[key] for key in specs))
-
-
-def _arrays(outputs: Tensors) -> Arrays:
-    return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-
-def _example(features: Mapping[str, list]) -> tf.train.Example:
-    example = tf.train.Example()
-    kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
-    for name, values in features.items():
-        feature = example.features.feature[name]  # also adds one without values
-        if values:
-            getattr(feature, kinds[type(values[0])]).value.extend(values)
-    return example
+        The rules of tensorflow_serving/servables/tensorflow/predict_util.cc, which
+        compares no shapes.
+        """
+        definition = self.definitions[name]
+        defaults = {
+            key: tf.make_ndarray(value)
+            for key, value in definition.defaults.items()
+            if key not in inputs
+        }
+        given = {**defaults, **inputs}
+        extra = sorted(set(given) - set(definition.inputs))
+        missing = sorted(set(definition.inputs) - set(given))
+        if extra or missing:
+            raise ServingError(
+                f"input size does not match signature: {len(inputs)}!="
+                f"{len(definition.inputs)}. Sent extra: {{{','.join(extra)}}}. Missing "
+                f"but required: {{{','.join(missing)}}}."
+            )
+        for key, array in given.items():
+            expected = tf.as_dtype(definition.inputs[key].dtype)
+            if tf.as_dtype(array.dtype) != expected:
+                raise ServingError(
+                    f"{key} has type {tf.as_dtype(array.dtype).name}; the signature "
+                    f"takes {expected.name}"
+                )
+        return given

@@ -1,12 +1,9 @@
-"""Threads that answer requests within limits, and metrics for Prometheus."""
+"""Threads that answer the requests of all doors within limits."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-
-import prometheus_client
 
 from keras_inception.server.limits import Limits, ServingError
 
@@ -44,48 +41,3 @@ class Workers:
         self.in_progress -= 1
         if not running.cancelled():
             running.exception()  # else asyncio warns that it was never retrieved
-
-
-class Metrics:
-    """Counts and times requests."""
-
-    def __init__(self, workers: Workers):
-        registry = self._registry = prometheus_client.CollectorRegistry()
-        self._requests = prometheus_client.Counter(
-            "keras_inception_requests",
-            "Requests by method and HTTP status.",
-            ("method", "status"),
-            registry=registry,
-        )
-        self._seconds = prometheus_client.Histogram(
-            "keras_inception_request_seconds",
-            "Seconds from the arrival of the body to the answer.",
-            ("method",),
-            registry=registry,
-        )
-        prometheus_client.Gauge(
-            "keras_inception_requests_under_way",
-            "Requests in progress or waiting.",
-            registry=registry,
-        ).set_function(lambda: workers.in_progress)
-        self._available = prometheus_client.Gauge(
-            "keras_inception_version_available",
-            "1 for every version that is served.",
-            ("model", "version"),
-            registry=registry,
-        )
-
-    def count(self, method: str, status: int) -> None:
-        """Counts an answered request."""
-        self._requests.labels(method, status).inc()
-
-    def time(self, method: str) -> contextlib.AbstractContextManager:
-        """Measures the seconds that the block takes."""
-        return self._seconds.labels(method).time()
-
-    def text(self, model: str, available: Iterable[int]) -> bytes:
-        """All metrics in Prometheus's format, with the versions that are served."""
-        self._available.clear()
-        for number in available:
-            self._available.labels(model, number).set(1)
-        return prometheus_client.generate_latest(self._registry)

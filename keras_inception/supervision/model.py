@@ -8,11 +8,10 @@ from typing import Any
 import keras
 
 from keras_inception.graph import (
-    LogDirections,
     compile_arguments,
-    is_legacy_config,
     layer_of,
 )
+from keras_inception.keras_behavior import LogDirections, is_legacy_config
 from keras_inception.layers import PACKAGE
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.heads import AUXILIARY_WEIGHT

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_inception.graph import patch_multi_worker_trainer
+from keras_inception.keras_behavior import patch_multi_worker_trainer
 
 TESTED_VERSIONS = ("3.15.1",)
 
@@ -27,7 +27,7 @@ def multi_worker_strategy() -> Any:
             model.compile("sgd")
         model.fit(dataset)  # batches for all the workers together
 
-    Patches Keras in this process: see `graph.patch_multi_worker_trainer`.
+    Patches Keras in this process: see `keras_behavior.patch_multi_worker_trainer`.
 
     Raises:
         RuntimeError: If the backend is not TensorFlow, this version of Keras was not

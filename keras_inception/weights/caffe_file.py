@@ -91,13 +91,12 @@ def _solver_state(learned_net: str) -> _OtherKind:
 def _read_net(net: memoryview) -> list[Layer]:
     """Reads a binary NetParameter."""
     content = list(fields(net))
-    kinds = {number: value for number, value in content}
+    kinds = dict(content)
     if isinstance(kinds.get(1), int):  # the name of a network is a string
         if DATA in kinds or DOUBLE_DATA in kinds:
             raise _OtherKind("is a mean image or another single blob")
-        learned_net = kinds.get(2, b"")
-        is_name = not isinstance(learned_net, int)
-        raise _solver_state(_text(learned_net) if is_name else "")
+        learned_net = kinds.get(2)
+        raise _solver_state("" if isinstance(learned_net, int) else _text(learned_net))
     return [
         _layer(value, *LAYERS[number])
         for number, value in content
@@ -121,8 +120,8 @@ def _layer(message: memoryview, name: int, bottom: int, top: int, blobs: int) ->
     return layer
 
 
-def _text(value: memoryview) -> str:
-    return bytes(value).decode("utf-8", "replace")
+def _text(value: memoryview | None) -> str:
+    return bytes(value or b"").decode("utf-8", "replace")
 
 
 def _read_hdf5(path: Path) -> list[Layer]:

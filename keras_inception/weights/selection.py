@@ -14,16 +14,18 @@ from keras_inception.text import list_names
 
 FEATURES = 1024  # what the classifiers read, those of the heads included
 # Words in the names of averaged weights: `model_ema`, `ExponentialMovingAverage_1`.
-AVERAGE_WORDS = {
-    "ema",
-    "swa",
-    "avg",
-    "average",
-    "averages",
-    "averaged",
-    "movingaverage",
-}
-AVERAGE_WORDS |= {"exponentialmovingaverage", "ema2"}
+AVERAGE_WORDS = frozenset(
+    [
+        "ema",
+        "swa",
+        "avg",
+        "average",
+        "averages",
+        "averaged",
+        "movingaverage",
+        "exponentialmovingaverage",
+    ]
+)
 
 logger = logging.getLogger("keras_inception")
 Tensor = TypeVar("Tensor")
@@ -34,7 +36,9 @@ def is_average(scope: str) -> bool:
     return not AVERAGE_WORDS.isdisjoint(scope.lower().split("_"))
 
 
-def scopes_in(names: Iterable[str], landmarks: Sequence[str], separator: str):
+def scopes_in(
+    names: Iterable[str], landmarks: Sequence[str], separator: str
+) -> list[str]:
     """Lists the scopes that hold a network, in order: `""`, or `"model."`.
 
     `landmarks` are tensors that the network has, whatever its classifier.
@@ -111,19 +115,25 @@ def rename_classifiers(
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     dense = dense_layers(shapes, [*expected.values()], endings)
     outputs = {layer: output_of(layer) for layer in dense}
-    renamed = dict(tensors)
+    kernel, renamed = endings[0], dict(tensors)
     for output, layer in expected.items():
         candidates = [name for name in dense if outputs[name] == output]
-        found = _find(renamed, layer, candidates, endings, by_output, output, source)
+        layers = [x.removesuffix(kernel) for x in renamed if x.endswith(kernel)]
+        found = _find(layers, candidates, layer, by_output.get(output), output, source)
         new = {f"{found}{ending}": f"{layer}{ending}" for ending in endings}
         renamed = {new.get(name, name): tensor for name, tensor in renamed.items()}
     return renamed
 
 
-def _find(tensors, expected, candidates, endings, by_output, output, source) -> str:
-    """Returns the layer that is the classifier of `output`, or else `expected`."""
-    kernel, named = endings[0], by_output.get(output)
-    layers = [name.removesuffix(kernel) for name in tensors if name.endswith(kernel)]
+def _find(
+    layers: list[str],
+    candidates: list[str],
+    expected: str,
+    named: str | None,
+    output: str,
+    source: str,
+) -> str:
+    """Returns the one of `layers` that is the classifier of `output`, or `expected`."""
     if named is None:
         if expected in layers or not candidates:
             return expected
@@ -162,7 +172,11 @@ def keep_heads(
     `auxiliary` names endpoints or outputs; None keeps the heads that the file has.
     """
     prefixes = dict(zip(outputs.values(), outputs, strict=True))
-    present = [name for name in prefixes if _any_below(prefixes[name], tensors)]
+    present = [
+        name
+        for name, prefix in prefixes.items()
+        if any(tensor.startswith(prefix) for tensor in tensors)
+    ]
     wanted = present
     if auxiliary is not None:
         wanted = [output_name(head, list(prefixes)) for head in auxiliary]
@@ -197,10 +211,6 @@ def _same_place(layer: str, named: str) -> bool:
     """Whether one of two names is the end of the other, below its wrappers."""
     one, other = (f"/{name.replace('.', '/')}" for name in (layer, named))
     return one.endswith(other) or other.endswith(one)
-
-
-def _any_below(prefix: str, names: Iterable[str]) -> bool:
-    return any(name.startswith(prefix) for name in names)
 
 
 def _naming(output: str) -> str:

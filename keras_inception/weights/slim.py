@@ -126,28 +126,31 @@ def network_tensors(
     `OptimizeLoss/VARIABLE/Momentum`, belongs to an optimizer or is its average.
     """
     left = without(tensors, ignore, source)
-    averaged: dict[str, np.ndarray] = {}
+    averages_of: dict[str, str] = {}
     state = [name for name, tensor in left.items() if tensor.ndim == 0]
     for name in left:
         parts = name.split("/")
         plain = "/".join(part for part in parts if not is_average(part))
         if plain != name and left[name].ndim:
-            state.append(name)
             # the longest end of the name that is a variable
             ends = [plain.split("/", n)[-1] for n in range(plain.count("/") + 1)]
             plain = next((end for end in ends if end in left), plain)
-            if not _named_after(plain.split("/"), left):
-                averaged[plain] = left[name]
+            if _named_after(plain.split("/"), left):
+                state.append(name)
+            else:
+                averages_of[plain] = name
         elif _named_after(parts, left):
             state.append(name)
     log_left_out(source, state, "the state of training")
-    variables = {name: x for name, x in left.items() if name not in {*state}}
+    others = {*state, *averages_of.values()}
+    variables = {name: x for name, x in left.items() if name not in others}
+    averaged = {variable: left[name] for variable, name in averages_of.items()}
     if averages:
         variables = _averages(variables, averaged, source)
     elif averaged:
         logger.info("%s: averages=True or --averages loads its averages", source)
     scopes = scopes_in(variables, LANDMARKS, "/")
-    if averaged and not scopes:
+    if averaged and not scopes and not averages:
         raise ValueError(
             f"{source} has only averages of its weights. Load them: averages=True, or "
             "convert --averages."

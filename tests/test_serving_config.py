@@ -1,0 +1,286 @@
+"""Configuration files, options, batches and runtimes of the server."""
+
+import re
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import small_pictures, small_supervised
+
+import keras_inception as ki
+import keras_inception_cli
+from keras_inception.server import (
+    Batching,
+    Limits,
+    ModelConfig,
+    Models,
+    read_batching,
+)
+from keras_inception.server.batch_queue import BatchQueue
+from keras_inception.server.limits import ServingError
+from keras_inception.server.manager import ModelSpec
+from keras_inception.server.metrics import Metrics
+from keras_inception.server.model_config import read_metrics_path, read_models
+from keras_inception.server.runtimes import runtime_of
+from keras_inception.server.servable import Servable
+from keras_inception.server.workers import Workers
+
+ONE = 'config { name: "a" base_path: "/m/a" model_platform: "tensorflow" %s }'
+
+
+def written(tmp_path, text):
+    path = tmp_path / "file.config"
+    path.write_text(text)
+    return path
+
+
+def test_models_of_a_file(tmp_path):
+    text = """model_config_list {
+        config { name: "a" base_path: "/m/a" model_platform: "tensorflow" }
+        config { name: "b" base_path: "/m/b" model_type: TENSORFLOW
+          model_version_policy { latest { num_versions: 2 } } }
+        config { name: "c" base_path: "/m/c" model_platform: "openvino"
+          model_version_policy { all {} } }
+        config { name: "d" base_path: "/m/d" model_platform: "tensorflow"
+          model_version_policy { specific { versions: 3 versions: 4 } }
+          version_labels { key: "can-ary 2" value: 4 } } }"""
+    a, b, c, d = read_models(written(tmp_path, text))
+    assert a == ModelConfig("a", a.directory, runtime="tensorflow")
+    assert str(a.directory) == "/m/a"
+    assert (b.latest, b.runtime) == (2, "tensorflow")
+    assert (c.every, c.latest, c.runtime) == (True, 0, "openvino")
+    assert (d.latest, d.numbers, d.labels) == (0, (3, 4), {"can-ary 2": 4})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no model_config_list"),
+        ("custom_model_config {}", "has no model_config_list"),
+        ("model_config_list {", "is not a ModelServerConfig in text form: "),
+        ("words", "is not a ModelServerConfig in text form: 1:1"),
+        ("model_config_list { config { x: 1 } }", 'no field named "x"'),
+        (f"model_config_list {{ {ONE % ''} {ONE % ''} }}", "list model a multiple"),
+        ('model_config_list { config { name: "a" base_path: "/a" } }', "one of tensor"),
+        (
+            'model_config_list { config { name: "a" base_path: "m" '
+            'model_platform: "tensorflow" } }',
+            "to have an absolute path or URI; got base_path()=m",
+        ),
+        (
+            'model_config_list { config { base_path: "/m" '
+            'model_platform: "tensorflow" } }',
+            "a model has no name",
+        ),
+    ],
+)
+def test_files_that_tf_serving_refuses(tmp_path, text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_models(written(tmp_path, text))
+
+
+def test_batching_and_monitoring_files(tmp_path):
+    path = written(
+        tmp_path,
+        "max_batch_size { value: 8 } batch_timeout_micros { value: 0 } "
+        'max_enqueued_batches { value: 9 } thread_pool_name { value: "x" } '
+        "allowed_batch_sizes: 4 allowed_batch_sizes: 8",
+    )
+    assert read_batching(path, Batching()) == Batching(8, 0, 2, every=True)
+    for text, message in (
+        ("max_batch_size { value: 0 }", "max_batch_size must be at least 1"),
+        ("allowed_batch_sizes: 4", "must increase and end with max_batch_size, 32"),
+        ("num_batch_threads: 2", "is not a BatchingParameters in text form"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_batching(written(tmp_path, text), Batching())
+    for text, found in (
+        ("prometheus_config { enable: true path: '/m' }", "/m"),
+        ("prometheus_config { enable: true }", "/monitoring/prometheus/metrics"),
+        ("prometheus_config { path: '/m' }", None),
+        ("", None),
+    ):
+        assert read_metrics_path(written(tmp_path, text)) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{tmp}", "--port", "99999"], "--port must be from 0 to 65535. Received: 99"),
+        (["{tmp}", "--grpc-port", "-1"], "--grpc-port must be from 0 to 65535"),
+        (["{tmp}", "--timeout", "inf"], "--timeout must be above 0, and at most 86400"),
+        (["{tmp}", "--timeout", "nan"], "--timeout must be above 0, and at most 86400"),
+        (["{tmp}", "--batch-wait", "inf"], "--batch-wait must be from 0 to 3600000"),
+        (["{tmp}", "--max-pixels", "inf"], "--max-pixels must be above 0, and at most"),
+        (["{tmp}", "--max-message", "4096"], "--max-message must be from 1 to 2047"),
+        ([], "takes either a DIRECTORY or --model-config-file"),
+        (["{tmp}", "--model-config-file", "x"], "takes either a DIRECTORY or --model"),
+        (["--model-config-file", "{tmp}/none"], "No such file or directory"),
+        (["--model-config-file", "{tmp}/f", "--name", "x"], "--name belongs to a DIR"),
+        (["{tmp}/model/1"], "model/1 is a version; serve the directory that holds it"),
+        (["{tmp}"], "holds directories of versions. Serve one of model"),
+        (["{tmp}/model", "--label", "a=9", "--port", "0"], "is for version 9 of "),
+        (["{tmp}/model", "--port", "{taken}"], "port {taken}: Address already in use"),
+        (
+            ["{tmp}/model", "--port", "0", "--grpc-port", "{taken}"],
+            "Can't listen on 127.0.0.1 port {taken}: Address already in use",
+        ),
+        (["{tmp}/model", "--host", "no.such.host.invalid"], "Can't listen on no.such"),
+        (["{tmp}/model", "--ssl-certfile", "x"], "--ssl-keyfile belong together"),
+        (
+            ["{tmp}/model", "--ssl-certfile", "{tmp}/f", "--ssl-keyfile", "{tmp}/f"],
+            "are not a certificate and its key in PEM form",
+        ),
+        (
+            ["{tmp}/model", "--runtime", "onnx"],
+            "has no model.onnx for onnx; it has one",
+        ),
+        (["{tmp}/model", "--batching-parameters-file", "{tmp}/f"], "in text form"),
+    ],
+)
+def test_mistakes_are_one_line(mistaken, capsys, words, message):
+    folder, taken = mistaken
+    words = [word.format(tmp=folder, taken=taken) for word in words]
+    assert keras_inception_cli.main(["serve", *words]) == 1
+    error = capsys.readouterr().err
+    assert message.format(taken=taken) in error
+    assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def mistaken(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mistaken")
+    (folder / "model").symlink_to(exported / "saved_model")
+    (folder / "f").write_text("words")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield folder, taken.getsockname()[1]
+
+
+def test_a_batch_queue_gathers_and_splits():
+    sizes, open_ = [], threading.Event()
+
+    def double(inputs):
+        sizes.append(len(inputs["x"]))
+        if len(sizes) == 1:
+            open_.wait(10)  # while one batch runs, the next one gathers
+        if 13 in inputs["x"]:
+            raise ValueError("13")
+        return {"y": inputs["x"] * 2}
+
+    queue = BatchQueue(double, Batching(rows=8, micros=100_000, threads=1))
+
+    def call(value, rows=1):
+        return queue({"x": np.full(rows, value)})["y"].tolist()
+
+    with ThreadPoolExecutor(16) as pool:
+        first = pool.submit(call, 0)
+        while not sizes:
+            pass
+        later = [pool.submit(call, n) for n in range(10, 16)]
+        other = pool.submit(queue, {"x": np.zeros((1, 2))})  # of another shape
+        large = pool.submit(call, 7, rows=9)
+        open_.set()
+        assert large.result() == [14] * 9  # in two batches
+        assert first.result() == [0]
+        assert other.result()["y"].shape == (1, 2)
+        for value, future in zip(range(10, 16), later, strict=True):
+            if value == 13:  # fails alone
+                with pytest.raises(ValueError, match="13"):
+                    future.result()
+            else:
+                assert future.result() == [2 * value]
+    assert 1 < max(sizes) <= 8
+
+
+def test_answers_that_are_not_by_row_are_computed_alone():
+    queue = BatchQueue(lambda inputs: {"n": np.array(len(inputs["x"]))}, Batching())
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(queue, {"x": np.zeros(2)}) for _ in range(8)]
+        assert {call.result()["n"].item() for call in calls} == {2}
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = small_supervised()
+    model.class_names = ["ant", "bee", "cat"]
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """One model in each of the formats that can be served."""
+    root = tmp_path_factory.mktemp("formats")
+    ki.export.export_saved_model(model, root / "saved_model")
+    for name in ("onnx", "openvino"):
+        ki.export.export_format(model, root / name, name)
+    return root
+
+
+def test_exits_are_counted(tmp_path):
+    spec = tf.TensorSpec((None, 2), tf.float32, "images")
+
+    @tf.function(input_signature=[spec])
+    def answer(images):
+        names = tf.where(images[:, 0] > 0.5, "aux", "main")
+        return {"main": images, "exit": names}
+
+    signatures = {"serving_default": answer}
+    tf.saved_model.save(tf.Module(), str(tmp_path / "1"), signatures=signatures)
+    (tmp_path / "1/model_card.md").touch()  # as if exported by this package
+    models = Models(
+        [ModelConfig("m", tmp_path)],
+        lambda path, runtime: Servable(path, Batching(), 1, runtime),
+    )
+    models.update()
+    images = np.array([[1, 0], [0, 1], [1, 0]], "float32")
+    with models.servable(ModelSpec("m")) as (_, servable):
+        for _ in range(2):
+            servable.predict("", {"images": images})
+    text = Metrics(models, Workers(Limits())).text().decode()
+    for name, count in (("aux", 4), ("main", 2)):
+        labels = f'{{exit="{name}",model="m",version="1"}}'
+        assert f"keras_inception_exits_total{labels} {count}.0" in text
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_other_runtimes_answer_as_a_saved_model_does(exported, runtime):
+    path = exported / runtime / "1"
+    assert runtime_of(path) == runtime
+    reference = Servable(exported / "saved_model/1", None, 10**6)
+    servable = Servable(path, Batching(), 10**6)
+    images, _ = small_pictures(12)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 13, 9, 3)).astype("uint8")
+    files = np.array([tf.io.encode_png(p).numpy() for p in pictures], object)
+    for signature, inputs in (
+        ("", {"images": images}),
+        ("", {"images": images[:0]}),
+        ("serving_bytes", {"image_bytes": files}),
+        ("serving_bytes", {"image_bytes": files[:0]}),
+    ):
+        expected = reference.predict(signature, inputs)
+        found = servable.predict(signature, inputs)
+        assert list(found) == list(expected)
+        for name, array in expected.items():
+            assert found[name].dtype == array.dtype
+            if array.dtype == object:
+                np.testing.assert_array_equal(found[name], array)
+            else:
+                np.testing.assert_allclose(found[name], array, atol=1e-4)
+    definition = servable.definitions["serving_bytes"]
+    assert definition.outputs["classes"].dtype == tf.string.as_datatype_enum
+    with ThreadPoolExecutor(8) as pool:
+        one = [pool.submit(servable.predict, "", {"images": i[None]}) for i in images]
+        answers = np.concatenate([future.result()["main"] for future in one])
+    expected = reference.predict("", {"images": images})["main"]
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+    for inputs, message in (
+        ({"images": images[:, :4]}, "images has shape"),
+        ({"image_bytes": files}, "Missing but required: {images}"),
+    ):
+        with pytest.raises(ServingError, match=message):
+            servable.predict("", inputs)
+    reference.close()
+    servable.close()
