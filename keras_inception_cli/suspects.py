@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 25
 BATCH_SIZE = 32
 _SIDE_SHOWN = 224  # pixels
-_WITHOUT_EFFECT = ("json", "quick", "image_size", "augment", "mirror")
+_WITHOUT_EFFECT = ("json", "quick", "image_size", "augment")
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
     source, split, name = splits.find_judged(options, {options.suspects: model})
     print(data_options.describe_data(source))
     by_split = source.by_split if name else {"all": split}
-    pictures, found = _judge(model, source, by_split)
+    mirror = _mirrors(options, source)
+    pictures, found = _judge(model, source, by_split, mirror)
     source.bad.check()
     names = source.class_names
     rows = [
@@ -80,8 +81,21 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ValueError(f"--output must end in .png. Received: {options.output}")
 
 
+def _mirrors(options: argparse.Namespace, source: "Source") -> bool:
+    """Whether a mirrored picture still shows its class: as in MODEL's training."""
+    from keras_inception.training import RunDirectory
+
+    run = RunDirectory.of_model(options.suspects)
+    trained = run.read_config().settings.get("mirror") if run else None
+    given = (x for x in (options.mirror, trained) if x is not None)
+    return next(given, source.mirror)
+
+
 def _judge(
-    model: "keras.Model", source: "Source", by_split: "dict[str, AnySplit]"
+    model: "keras.Model",
+    source: "Source",
+    by_split: "dict[str, AnySplit]",
+    mirror: bool,
 ) -> "tuple[list[tuple[str, str, int]], Suspects]":
     """Every picture's file, split and label, and what the outputs say of them."""
     import numpy as np
@@ -106,7 +120,7 @@ def _judge(
                 yield np.stack(batch)
 
     with console.progress_bar("predicting", sum(map(len, by_split.values()))) as bar:
-        parts = list(evaluation.class_probabilities(model, batches(), source.mirror))
+        parts = list(evaluation.class_probabilities(model, batches(), mirror))
     if not parts:
         raise ValueError("There is no picture whose label could be wrong.")
     probabilities = {
