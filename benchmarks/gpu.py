@@ -47,11 +47,13 @@ class Task(NamedTuple):
     classes: int
     batch: int
     batch_norm: bool
+    steps: int  # in each of the rounds
 
 
-SMALL = Task("small, 32 pixels", "googlenet_small", 32, 10, 512, True)
-PAPER = Task("paper, 224 pixels", "googlenet", 224, 1000, 256, False)
-SAME = Task("torchvision's, 224 pixels", "googlenet_torchvision", 224, 1000, 256, True)
+SMALL = Task("small, 32 pixels", "googlenet_small", 32, 10, 512, True, 20)
+PAPER = Task("paper, 224 pixels", "googlenet", 224, 1000, 256, False, 4)
+SAME = Task("same, 224 pixels", "googlenet_torchvision", 224, 1000, 256, True, 4)
+ROUNDS = 10
 
 
 class Part(NamedTuple):
@@ -78,7 +80,7 @@ def measure_first_step(emit: Emit, options: argparse.Namespace, task: Task):
     )
     jax.devices()  # starts the card
     imported = time.perf_counter()
-    model = compiled_model(task, one_by_one=options.one_by_one)
+    model = built_at_once(compiled_model, task)
     built, programs = time.perf_counter(), len(compiled)
     images, labels = random_batch(task)
     model.fit(images, labels, batch_size=task.batch, verbose=0)
@@ -104,20 +106,17 @@ def measure_keras(
     """Writes the rows of the first step, of `fit`, and of the step alone."""
     import jax
 
-    if options.smoke:
-        task = task._replace(batch=8)
     model = measure_first_step(emit, options, task)
     if first_only:
         return
     import keras_inception as ki
 
-    count = 2 if options.smoke else 20
-    images, labels = random_batch(task, batches=count)
+    images, labels = random_batch(task, batches=task.steps)
     seconds = []
-    for _ in range(2 if options.smoke else 10):
+    for _ in range(ROUNDS):
         began = time.perf_counter()
         model.fit(images, labels, batch_size=task.batch, verbose=0)
-        seconds.append((time.perf_counter() - began) / count)
+        seconds.append((time.perf_counter() - began) / task.steps)
     operations = 6 * sum(ki.multiply_adds(model).values()) * task.batch
     emit(**speed("fit", task, seconds, operations))
 
@@ -138,7 +137,7 @@ def measure_keras(
         logs, state = model.train_function(state, batches)
         return logs
 
-    seconds = rounds(step, jax.block_until_ready, options)
+    seconds = rounds(step, jax.block_until_ready, task.steps)
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
     emit(**speed("step", task, seconds, operations), peak_gb=peak / 1e9)
     if options.profile:
@@ -154,14 +153,29 @@ def measure_matmul(emit: Emit, options: argparse.Namespace) -> None:
     side = 256 if options.smoke else 8192
     a, b = jax.random.normal(jax.random.key(0), (2, side, side), "bfloat16")
     product = jax.jit(jax.numpy.matmul)
-    seconds = rounds(lambda: product(a, b), jax.block_until_ready, options)
+    seconds = rounds(lambda: product(a, b), jax.block_until_ready, 20)
     median = statistics.median(seconds)
     emit(
         way=f"matrix product, {side}", ms=1e3 * median, tflops=2e-12 * side**3 / median
     )
 
 
-def compiled_model(task: Task, one_by_one: bool = False):
+def measure_build(emit: Emit, options: argparse.Namespace) -> None:
+    """Writes what it takes to draw the initial weights, in one program and as usual."""
+    import jax
+
+    jax.devices()  # starts the card
+    for way, build in (
+        ("weights, at once", functools.partial(built_at_once, compiled_model)),
+        ("weights, one by one", compiled_model),
+    ):
+        began = time.perf_counter()
+        model = build(SMALL)
+        model.optimizer.build(model.trainable_variables)
+        emit(way=way, network=SMALL.name, seconds=time.perf_counter() - began)
+
+
+def compiled_model(task: Task):
     """Builds and compiles the task's network, with heads, in mixed bfloat16."""
     import keras
 
@@ -169,21 +183,17 @@ def compiled_model(task: Task, one_by_one: bool = False):
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
-
-    def build():
-        model = ki.GoogLeNet(
-            (task.image_size, task.image_size, 3),
-            classes=task.classes,
-            architecture=ki.ARCHITECTURES[task.architecture],
-            batch_norm=task.batch_norm,
-        )
-        model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
-        return model
-
-    return build() if one_by_one else built_at_once(build)
+    model = ki.GoogLeNet(
+        (task.image_size, task.image_size, 3),
+        classes=task.classes,
+        architecture=ki.ARCHITECTURES[task.architecture],
+        batch_norm=task.batch_norm,
+    )
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    return model
 
 
-def built_at_once(build: Callable):
+def built_at_once(build: Callable, *arguments):
     """Builds a compiled model on JAX, its initial weights drawn by a single program.
 
     Built as usual, each weight is drawn by programs of its own, which JAX compiles one
@@ -195,7 +205,7 @@ def built_at_once(build: Callable):
 
     @jax.jit
     def draw():
-        model = build()
+        model = build(*arguments)
         model.optimizer.build(model.trainable_variables)
         models.append(model)
         return [variable.value for variable in variables_of(model)]
@@ -218,11 +228,10 @@ def random_batch(task: Task, batches: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return images, generator.integers(0, task.classes, len(images), "int32")
 
 
-def rounds(call: Callable, wait: Callable, options: argparse.Namespace) -> list[float]:
-    """Seconds a call in each of 20 rounds of 10 calls, after 10 that do not count."""
-    count, calls = (2, 1) if options.smoke else (20, 10)
+def rounds(call: Callable, wait: Callable, calls: int) -> list[float]:
+    """Seconds a call in each of the rounds, after one round that does not count."""
     seconds = []
-    for _ in range(count + 1):
+    for _ in range(1 + ROUNDS):
         began = time.perf_counter()
         for _ in range(calls):
             result = call()
@@ -260,7 +269,7 @@ def parts(cache: str) -> dict[str, Part]:
         "JAX_THREEFRY_GPU_KERNEL_LOWERING": "1",
     }
     torch = {"KERAS_BACKEND": "torch"}
-    cold = jax | {"JAX_COMPILATION_CACHE_DIR": f"{cache}/cifar10"}
+    cold = jax | {"JAX_COMPILATION_CACHE_DIR": f"{cache}/cold"}
 
     def keras(task: Task, **arguments) -> Callable:
         return functools.partial(measure_keras, task=task, **arguments)
@@ -274,6 +283,7 @@ def parts(cache: str) -> dict[str, Part]:
         "keras-paper": Part(keras(PAPER), 150, jax),
         "torch-large": Part(_torch("large"), 200, torch),
         "keras-same": Part(keras(SAME), 150, jax),
+        "build": Part(measure_build, 150, cold),
     }
 
 
@@ -316,7 +326,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=345, help="for CIFAR-10")
     parser.add_argument("--epochs", type=int, help="for CIFAR-10: instead of --seconds")
     parser.add_argument("--ways", nargs="+", help="of PyTorch (default: all)")
-    parser.add_argument("--one-by-one", action="store_true", help="build as usual")
     parser.add_argument("--profile", metavar="FILE", help="writes operations by time")
     parser.add_argument("--cache", metavar="DIRECTORY", help="what JAX compiled before")
     parser.add_argument("--only", nargs="+", metavar="PART", choices=[*parts("")])
@@ -336,6 +345,12 @@ def main() -> None:
 
 def run_here(options: argparse.Namespace) -> None:
     """Runs a part in this process."""
+    if options.smoke:
+        global SMALL, PAPER, SAME, ROUNDS
+        ROUNDS = 2
+        SMALL, PAPER, SAME = (
+            task._replace(batch=8, steps=2) for task in (SMALL, PAPER, SAME)
+        )
 
     def emit(**columns) -> None:
         rounded = {
@@ -367,6 +382,7 @@ def run_apart(name: str, part: Part, rows: Path) -> None:
 
 def write_table(rows: Path) -> None:
     """Writes benchmarks/results/gpu.csv from the rows."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
     from benchmarks.tables import RESULTS, write
 
     lines = rows.read_text().splitlines() if rows.exists() else []

@@ -25,17 +25,13 @@ WAYS = {
 
 def measure_torch(emit: Callable, options: argparse.Namespace, task: Task) -> None:
     """Writes a row for each way of running a training step."""
-    if options.smoke:
-        task = task._replace(batch=8)
     for way in options.ways or WAYS:
         torch._dynamo.reset()
         began = time.perf_counter()
         step = training_step(task, WAYS[way])
         wait(step())
         first = time.perf_counter() - began
-        for _ in range(1 if options.smoke else 5):
-            wait(step())
-        seconds = rounds(step, wait, options)
+        seconds = rounds(step, wait, task.steps)
         columns = speed(f"torch, {way}", task, seconds, operations=0) | {
             "seconds": first
         }
