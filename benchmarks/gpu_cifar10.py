@@ -20,7 +20,7 @@ from jax import lax
 from jax import numpy as jnp
 
 import keras_inception as ki
-from benchmarks.gpu import built_at_once
+from benchmarks.gpu_keras import built_at_once
 
 CLASSES, BATCH = 10, 512
 PEAK_RATE, MOMENTUM, DECAY = 0.4, 0.9, 5e-3  # Keras decays after the momentum
@@ -29,14 +29,15 @@ SHIFT, COVERED = 4, 10  # pixels of the original 32
 EVALUATION_SECONDS = 30  # kept for the answers on the test pictures
 
 
-def measure_accuracy(emit: Callable, options: argparse.Namespace, began: float) -> None:
+def measure_accuracy(emit: Callable, options: argparse.Namespace) -> None:
     """Trains for `options.seconds` of everything, and writes a row for each epoch.
 
     Args:
         emit: Writes a row.
-        options: `cifar10`, `image_size`, `seconds`, `epochs`, `smoke`.
-        began: When the process started, on `time.perf_counter`.
+        options: `cifar10`, `image_size`, `seconds`, `epochs`, `smoke`, and `began`:
+            when the process started, on `time.perf_counter`.
     """
+    began = options.began
     keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
     stride = 500 if options.smoke else 1
@@ -46,7 +47,7 @@ def measure_accuracy(emit: Callable, options: argparse.Namespace, began: float) 
     size, width = options.image_size, 0.125 if options.smoke else 1.0
     model = built_at_once(compiled_model, size, width)
     built_s = time.perf_counter() - began
-    schedule = Schedule(began, options)
+    schedule = Schedule(options)
 
     def write(epoch: int, logs: dict) -> None:
         seconds = time.perf_counter() - began
@@ -106,9 +107,10 @@ class Schedule(keras.callbacks.Callback):
     epoch, which compiles nothing.
     """
 
-    def __init__(self, began: float, options: argparse.Namespace):
+    def __init__(self, options: argparse.Namespace):
         super().__init__()
-        self.began, self.seconds, self.epochs = began, options.seconds, options.epochs
+        self.began, self.seconds = options.began, options.seconds
+        self.epochs: int | None = options.epochs
         self.ends: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:

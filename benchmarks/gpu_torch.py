@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import keras_inception as ki
-from benchmarks.gpu import Task, random_batch, rounds, speed
+from benchmarks.gpu_keras import Task, random_batch, rounds, speed, task_of
 from benchmarks.torchvision_import import import_torchvision
 from keras_inception import architecture as table
 
@@ -23,16 +23,17 @@ WAYS = {
 }
 
 
-def measure_torch(emit: Callable, options: argparse.Namespace, task: Task) -> None:
+def measure_torch(emit: Callable, options: argparse.Namespace, task: str) -> None:
     """Writes a row for each way of running a training step."""
+    chosen = task_of(task, options)
     for way in options.ways or WAYS:
         torch._dynamo.reset()
         began = time.perf_counter()
-        step = training_step(task, WAYS[way])
+        step = training_step(chosen, WAYS[way])
         wait(step())
         first = time.perf_counter() - began
-        seconds = rounds(step, wait, task.steps)
-        columns = speed(f"torch, {way}", task, seconds, operations=0) | {
+        seconds = rounds(step, wait, chosen.steps)
+        columns = speed(f"torch, {way}", chosen, seconds, operations=0) | {
             "seconds": first
         }
         del columns["tflops"], step
