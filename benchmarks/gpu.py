@@ -5,7 +5,7 @@
 Keras runs on JAX, in bfloat16, without TensorFlow. Each part runs in its own process
 with a time limit, and appends its rows to a file of JSON lines as they come; at the end
 all rows go to benchmarks/results/gpu.csv. `--only` chooses parts; `--smoke` tries them
-with tiny sizes, on a CPU too.
+with tiny sizes, on a CPU too, and writes no table.
 
 `first step` is the time from the start of a process to the end of its first training
 step: imports, weights, compilation; in the part `keras-small-again` with what an
@@ -101,7 +101,8 @@ def main() -> None:
             own = name in ("cifar10", "weights")
             cache = tempfile.mkdtemp(dir=empty) if own else options.cache or empty
             run_apart(name, part, cache, options.rows)
-    write_table(options.rows)
+    if not options.smoke:
+        write_table(options.rows)
 
 
 def run_here(options: argparse.Namespace) -> None:
