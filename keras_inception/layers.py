@@ -105,6 +105,50 @@ class LocalResponseNormalization(keras.layers.Layer):
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class MaxPooling(keras.layers.MaxPooling2D):
+    """Keras's `MaxPooling2D` with a faster gradient on JAX; the same elsewhere.
+
+    XLA computes the gradient of a maximum over windows by scattering, which took two
+    fifths of GoogLeNet's training step on a GPU. Here, with `padding="same"`, the
+    maximum of a window is that of shifted slices: first of rows, then of columns, and
+    its gradient needs only comparisons. Where several values of a window are the
+    maximum one of them gets the gradient, which need not be the same one.
+
+    Args:
+        *args, **kwargs: As `keras.layers.MaxPooling2D`.
+
+    Example:
+    >>> y = MaxPooling(3, 2, padding="same")(np.ones((1, 8, 8, 3), "float32"))
+    >>> tuple(y.shape)
+    (1, 4, 4, 3)
+    """
+
+    def call(self, inputs: Any) -> Any:
+        known = None not in inputs.shape[1:3]
+        by_slices = self.padding == "same" and self.data_format == "channels_last"
+        if not (known and by_slices and keras.backend.backend() == "jax"):
+            return super().call(inputs)
+        rows = _maximum(inputs, 1, self.pool_size[0], self.strides[0])
+        return _maximum(rows, 2, self.pool_size[1], self.strides[1])
+
+
+def _maximum(x, axis: int, size: int, stride: int):
+    """Returns the maxima of windows along one axis, padded as `"same"` pads."""
+    outputs = -(-x.shape[axis] // stride)
+    reach = (outputs - 1) * stride + 1
+    padding = max(reach - 1 + size - x.shape[axis], 0)
+    widths = [(0, 0)] * len(x.shape)
+    widths[axis] = (padding // 2, padding - padding // 2)
+    x = ops.pad(x, widths, constant_values=-np.inf)
+    before = (slice(None),) * axis
+    first, *others = [x[*before, k : k + reach : stride] for k in range(size)]
+    for other in others:
+        # A NaN stays; `ops.maximum` would halve the gradient of equal values.
+        first = ops.where((first >= other) | (first != first), first, other)
+    return first
+
+
 def normalize_pixels(x: KerasTensor, architecture: table.Architecture) -> KerasTensor:
     """Subtracts the table's mean from raw RGB pixels 0..255, and scales the rest."""
     scale = architecture.input_scale
@@ -125,8 +169,7 @@ def build_row(
         case table.MaxPool():
             # At even sizes Keras's "same" equals Caffe's ceil mode: the padding is at
             # the bottom and the right.
-            pool = keras.layers.MaxPooling2D
-            return pool(row.size, row.strides, padding="same", name=name)(x)
+            return MaxPooling(row.size, row.strides, padding="same", name=name)(x)
         case table.LocalResponseNorm():
             return LocalResponseNormalization(**row._asdict(), name=name)(x)
         case table.GlobalAveragePool():
@@ -194,7 +237,7 @@ def inception_module(
     three = conv(three, row.conv_3x3, 3, "3x3")
     five  = conv(x, row.reduce_5x5, 1, "5x5_reduce")
     five  = conv(five, row.conv_5x5, row.wide_size, "5x5")
-    pool  = keras.layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
+    pool  = MaxPooling(3, 1, padding="same", name=f"{name}_pool")(x)
     pool  = conv(pool, row.pool_proj, 1, "pool_proj")
     # fmt: on
     return keras.layers.Concatenate(name=name)([one, three, five, pool])

@@ -17,6 +17,8 @@ import pytest
 from conftest import small_pictures, small_supervised
 
 import keras_inception as ki
+from keras_inception.backend import gradients_of
+from keras_inception.layers import MaxPooling
 
 BACKEND = keras.backend.backend()
 LABELS = np.array([0, 1, 2, 0])
@@ -248,3 +250,29 @@ def test_losses_add_up_to_the_way_of_the_weights():
     resumed = ki.LossAttribution(state=state)
     model.fit(images, labels, **options | {"callbacks": [resumed], "epochs": 1})
     assert resumed.rows != account.rows
+
+
+@pytest.mark.parametrize(("side", "size", "stride"), [(8, 3, 1), (7, 3, 2), (5, 7, 2)])
+def test_max_pools_and_their_gradients_equal_kerass(side, size, stride):
+    x = np.random.default_rng(0).normal(size=(2, side, side, 3)).astype("float32")
+    x[0, 1, 1, 1] = np.nan
+    ours = MaxPooling(size, stride, padding="same")
+    plain = keras.layers.MaxPooling2D(size, stride, padding="same")
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (ours(x), plain(x))))
+    restored = keras.layers.deserialize(keras.layers.serialize(ours))
+    assert type(restored) is MaxPooling
+    assert restored.get_config() == ours.get_config()
+
+    def gradient(layer):
+        def loss(values):
+            return [keras.ops.sum(keras.ops.sin(layer(values[0])) * weights)]
+
+        value = keras.ops.convert_to_tensor(np.nan_to_num(x))
+        (result,) = next(gradients_of(loss, [value]))
+        return keras.ops.convert_to_numpy(result)
+
+    rows = np.arange(plain(x).shape[1], dtype="float32")[:, None, None]
+    weights = keras.ops.convert_to_tensor(rows)
+    expected = gradient(plain)
+    assert np.abs(expected).max() > 0.5
+    np.testing.assert_allclose(gradient(ours), expected, atol=1e-5)
