@@ -88,6 +88,7 @@ def main() -> None:
             (options.findings / name).write_bytes(drawn.body)
         if number % (options.count // 4 or 1) == 0:
             memory.append(server.resident_mib())
+            print(f"{number:,} sent, {memory[-1]:.0f} MiB", flush=True)
 
     with serving(options.directory) as server:
         with ThreadPoolExecutor(options.clients) as pool:
