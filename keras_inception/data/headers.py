@@ -121,6 +121,8 @@ def _jpeg(file: BinaryIO, length: int) -> tuple[Size, int, str | None]:
         if code in _FRAMES:
             _, height, width = struct.unpack(">BHH", _take(file, 5))
             return (width, height), orientation or 1, None
+        if code < 0xE0 and orientation is None:
+            orientation = 1  # Exif data precede all tables
         if code == 0xE1 and orientation is None:
             segment = file.read(max(0, size - 2))
             if segment.startswith(b"Exif\0\0"):
