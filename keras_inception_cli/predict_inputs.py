@@ -120,7 +120,7 @@ def _is_common(path: str) -> bool:
 def _decodable(path: Path, searched: bool) -> bytes | None:
     from keras_inception.data import pictures
 
-    native, _, fault, kind = pictures.examine(path)
+    native, _, fault, kind, _ = pictures.examine(path)
     if searched and kind is None and path.suffix.lower() not in pictures.SUFFIXES:
         return None
     if fault is not None:

@@ -232,9 +232,6 @@ JPEG_FILES = {
         segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),
         segment(0xE1, exif(6, ">")),
     ),
-    "exif_after_tables.jpg": JPEG[: JPEG.index(b"\xff\xc0")]
-    + segment(0xE1, exif(6))
-    + JPEG[JPEG.index(b"\xff\xc0") :],
     "gap.jpg": jpeg(b"\xff\xff", segment(0xE1, exif(6))),
     "thumbnail.jpg": jpeg(segment(0xE1, exif(6)[:-4] + bytes(4) + THUMBNAIL)),
     "thumbnail_alone.jpg": jpeg(segment(0xE2, THUMBNAIL)),

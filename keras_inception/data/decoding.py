@@ -8,13 +8,17 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_inception.data import exif
-from keras_inception.data.decoders import checked, decode_bmp, decode_gif, decode_webp
+from keras_inception.data.decoders import (
+    apart,
+    checked,
+    decode_bmp,
+    decode_gif,
+    decode_webp,
+)
 
 # A function from a picture's shape `(height, width, channels)` to the part of it to
 # use, `(top, left, height, width)`; both are int32 tensors.
 Window = Callable[[tf.Tensor], tf.Tensor]
-
-_FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")
 
 
 def decode(contents: tf.Tensor) -> tf.Tensor:
@@ -23,20 +27,24 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
     Turns the picture upright as its Exif data ask, drops alpha, repeats gray three
     times and reduces 16 bits to 8. Other bytes are a `tf.errors.InvalidArgumentError`.
     """
-    empty = tf.zeros((1, 1, 3), tf.uint8)
-    png, jpeg = tf.io.decode_png, tf.io.decode_jpeg
-    picture, orientation = tf.switch_case(
-        _format_index(contents),
-        [
-            lambda: (jpeg(contents, channels=3), exif.jpeg_orientation(contents)),
-            lambda: (png(contents, channels=3), exif.png_orientation(contents)),
-            lambda: (decode_gif(contents), tf.constant(1)),
-            lambda: (decode_bmp(contents), tf.constant(1)),
-            lambda: (decode_webp(contents), exif.webp_orientation(contents)),
-            lambda: (checked(empty, False, "bytes of another format"), tf.constant(1)),
-        ],
+
+    def decode_jpeg() -> tf.Tensor:
+        picture = tf.io.decode_jpeg(contents, channels=3)
+        return exif.turn_upright(picture, exif.jpeg_orientation(contents))
+
+    picture = tf.cond(
+        tf.io.is_jpeg(contents), decode_jpeg, lambda: _decode_other(contents)
     )
-    picture = exif.turn_upright(picture, orientation)
+    picture.set_shape((None, None, 3))
+    return picture
+
+
+def decode_plain(contents: tf.Tensor) -> tf.Tensor:
+    """Does what `decode` does, for a JPEG or PNG that is stored upright.
+
+    Its small graph makes an epoch begin half a second earlier.
+    """
+    picture = tf.io.decode_image(contents, channels=3, expand_animations=False)
     picture.set_shape((None, None, 3))
     return picture
 
@@ -79,29 +87,73 @@ def decode_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
         orientation = exif.jpeg_orientation(contents)
         stored = tf.io.extract_jpeg_shape(contents)
         part = window(exif.upright_shape(stored, orientation))
-        shrinking = tf.minimum(part[2], part[3]) // side
         part = exif.stored_window(part, stored, orientation)
-        branches = [
-            lambda ratio=ratio: tf.io.decode_and_crop_jpeg(
-                contents, part // ratio, channels=3, ratio=ratio
-            )
-            for ratio in (1, 2, 4, 8)
-        ]
-        index = sum(tf.cast(shrinking >= ratio, tf.int32) for ratio in (2, 4, 8))
-        return exif.turn_upright(tf.switch_case(index, branches), orientation)
+        return exif.turn_upright(_decode_part(contents, part, side), orientation)
 
     return tf.cond(
         tf.io.is_jpeg(contents),
         decode_part_of_jpeg,
-        lambda: crop(decode(contents), window),
+        lambda: crop(_decode_other(contents), window),
     )
 
 
-def _format_index(contents: tf.Tensor) -> tf.Tensor:
-    """0 for JPEG, 1 PNG, 2 GIF, 3 BMP, 4 WebP, 5 for any other format."""
+def decode_plain_window(contents: tf.Tensor, window: Window, side: int) -> tf.Tensor:
+    """Does what `decode_window` does, for a JPEG or PNG that is stored upright."""
+    return tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: _decode_part(
+            contents, window(tf.io.extract_jpeg_shape(contents)), side
+        ),
+        lambda: crop(decode_plain(contents), window),
+    )
+
+
+def _decode_part(contents: tf.Tensor, part: tf.Tensor, side: int) -> tf.Tensor:
+    """Decodes a part of a JPEG as it is stored, at the least size that will do."""
+    shrinking = tf.minimum(part[2], part[3]) // side
+    branches = [
+        lambda ratio=ratio: tf.io.decode_and_crop_jpeg(
+            contents, part // ratio, channels=3, ratio=ratio
+        )
+        for ratio in (1, 2, 4, 8)
+    ]
+    index = sum(tf.cast(shrinking >= ratio, tf.int32) for ratio in (2, 4, 8))
+    return tf.switch_case(index, branches)
+
+
+@apart(tf.TensorSpec((), tf.string))
+def _decode_other(contents: tf.Tensor) -> tf.Tensor:
+    def decode_png() -> tf.Tensor:
+        picture = tf.io.decode_png(contents, channels=3)
+        return exif.turn_upright(picture, exif.png_orientation(contents))
+
+    return tf.cond(
+        tf.strings.substr(contents, 0, 8) == b"\x89PNG\r\n\x1a\n",
+        decode_png,
+        lambda: _decode_rare(contents),
+    )
+
+
+@apart(tf.TensorSpec((), tf.string))
+def _decode_rare(contents: tf.Tensor) -> tf.Tensor:
+    def decode_upright() -> tf.Tensor:
+        picture = decode_webp(contents)
+        return exif.turn_upright(picture, exif.webp_orientation(contents))
+
     start = tf.strings.substr(contents, 0, 12)
-    index = tf.where(tf.strings.regex_full_match(start, rb"RIFF\C{4}WEBP"), 4, 5)
-    for number, first in enumerate(_FIRST_BYTES):
-        same = tf.strings.substr(start, 0, len(first)) == first
-        index = tf.where(same, number, index)
-    return index
+    kind = tf.stack(
+        [
+            tf.strings.regex_full_match(start, pattern)
+            for pattern in (rb"GIF8\C*", rb"BM\C*", rb"RIFF\C{4}WEBP", rb"\C*")
+        ]
+    )
+    empty = tf.zeros((1, 1, 3), tf.uint8)
+    return tf.switch_case(
+        tf.argmax(tf.cast(kind, tf.int32), output_type=tf.int32),
+        [
+            lambda: decode_gif(contents),
+            lambda: decode_bmp(contents),
+            decode_upright,
+            lambda: checked(empty, False, "bytes of another format"),
+        ],
+    )

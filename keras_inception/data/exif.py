@@ -7,7 +7,7 @@ upright. `headers` reads it without TensorFlow, where sizes are asked for.
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.data.decoders import bytes_of, find_chunk, number
+from keras_inception.data.decoders import apart, bytes_of, find_chunk, number
 from keras_inception.data.headers import MOST_EXIF, MOST_STEPS
 
 _SEGMENT = b"\xff\xe1Exif\0\0"
@@ -23,51 +23,16 @@ _TURNS = np.array(
 
 def jpeg_orientation(contents: tf.Tensor) -> tf.Tensor:
     """The orientation in the first Exif segment of a JPEG; 1 if there is none."""
-
-    def segment(position: tf.Tensor) -> tf.Tensor:
-        """The first 10 bytes of a segment: marker, length, the name of its contents."""
-        start = tf.strings.substr(contents, position, 10)
-        return tf.cast(tf.io.decode_raw(start, tf.uint8, fixed_length=10), tf.int32)
-
-    def is_exif(start: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_all(tf.gather(start, [0, 1, *range(4, 10)]) == [*_SEGMENT])
-
-    def is_before_pixels(position: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-        code = start[1]  # Huffman tables, arithmetic coding; tables and applications
-        skipped = (code == 0xC4) | (code == 0xCC) | (code >= 0xDB)
-        return (start[0] == 0xFF) & skipped & ~is_exif(start)
-
-    def following(position: tf.Tensor, start: tf.Tensor) -> tuple:
-        # 0xff before a marker fills a gap
-        position += tf.where(start[1] == 0xFF, 1, 2 + 256 * start[2] + start[3])
-        return position, segment(position)
-
-    first = tf.constant(2)
-    position, start = tf.while_loop(
-        is_before_pixels,
-        following,
-        (first, segment(first)),
-        parallel_iterations=1,
-        maximum_iterations=MOST_STEPS,
-    )
-    return tf.cond(
-        is_exif(start),
-        lambda: orientation_of(
-            tf.strings.substr(contents, position + 10, 256 * start[2] + start[3] - 8)
-        ),
-        lambda: tf.constant(1),
-    )
+    start = _bytes_at(contents, 0, 22)
+    # the usual beginning: JFIF's segment and then tables, which Exif data precede
+    plain = tf.reduce_all(start[3:6] == [0xE0, 0, 16]) & (start[21] < 0xE0)
+    return tf.cond(plain, lambda: tf.constant(1), lambda: _of_segments(contents))
 
 
 def png_orientation(contents: tf.Tensor) -> tf.Tensor:
     """The orientation in a PNG's chunk eXIf before its pixels; 1 if there is none."""
-    position = find_chunk(contents, 33, (b"eXIf", b"IDAT"), png=True)
-    size = tf.minimum(number(contents, position, 4, big_endian=True), MOST_EXIF)
-    return tf.cond(
-        tf.strings.substr(contents, position + 4, 4) == b"eXIf",
-        lambda: orientation_of(tf.strings.substr(contents, position + 8, size)),
-        lambda: tf.constant(1),
-    )
+    plain = tf.strings.substr(contents, 37, 4) == b"IDAT"
+    return tf.cond(plain, lambda: tf.constant(1), lambda: _of_chunks(contents))
 
 
 def webp_orientation(contents: tf.Tensor) -> tf.Tensor:
@@ -85,6 +50,51 @@ def webp_orientation(contents: tf.Tensor) -> tf.Tensor:
     declared = tf.strings.substr(contents, 12, 4) == b"VP8X"
     declared &= number(contents, 20, 1) // 8 % 2 == 1
     return tf.cond(declared, read, lambda: tf.constant(1))
+
+
+@apart(tf.TensorSpec((), tf.string))
+def _of_segments(contents: tf.Tensor) -> tf.Tensor:
+    def is_exif(start: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(tf.gather(start, [0, 1, *range(4, 10)]) == [*_SEGMENT])
+
+    def is_other(position: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+        # applications' segments, comments, and 0xff that fills a gap
+        return (start[0] == 0xFF) & (start[1] >= 0xE0) & ~is_exif(start)
+
+    def following(position: tf.Tensor, start: tf.Tensor) -> tuple:
+        position += tf.where(start[1] == 0xFF, 1, 2 + 256 * start[2] + start[3])
+        return position, _bytes_at(contents, position, 10)
+
+    first = tf.constant(2)
+    position, start = tf.while_loop(
+        is_other,
+        following,
+        (first, _bytes_at(contents, first, 10)),
+        maximum_iterations=MOST_STEPS,
+    )
+    size = 256 * start[2] + start[3] - 8
+    return tf.cond(
+        is_exif(start),
+        lambda: orientation_of(tf.strings.substr(contents, position + 10, size)),
+        lambda: tf.constant(1),
+    )
+
+
+@apart(tf.TensorSpec((), tf.string))
+def _of_chunks(contents: tf.Tensor) -> tf.Tensor:
+    position = find_chunk(contents, 33, (b"eXIf", b"IDAT"), png=True)
+    size = tf.minimum(number(contents, position, 4, big_endian=True), MOST_EXIF)
+    return tf.cond(
+        tf.strings.substr(contents, position + 4, 4) == b"eXIf",
+        lambda: orientation_of(tf.strings.substr(contents, position + 8, size)),
+        lambda: tf.constant(1),
+    )
+
+
+def _bytes_at(contents: tf.Tensor, position: tf.Tensor | int, count: int) -> tf.Tensor:
+    """Bytes as int32, as if zeros followed the end."""
+    part = tf.strings.substr(contents, position, count)
+    return tf.cast(tf.io.decode_raw(part, tf.uint8, fixed_length=count), tf.int32)
 
 
 def orientation_of(exif: tf.Tensor) -> tf.Tensor:
@@ -116,7 +126,13 @@ def orientation_of(exif: tf.Tensor) -> tf.Tensor:
 
 def turn_upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns a stored picture `(height, width, 3)` as its orientation asks."""
+    return tf.cond(
+        orientation == 1, lambda: picture, lambda: _turned(picture, orientation)
+    )
 
+
+@apart(tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int32))
+def _turned(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     def turn(exchange: bool, *reverse: bool) -> tf.Tensor:
         turned = tf.transpose(picture, (1, 0, 2)) if exchange else picture
         axes = np.flatnonzero(reverse)

@@ -28,8 +28,9 @@ class Header(NamedTuple):
     """The header of a JPEG, PNG, GIF, BMP or WebP file."""
 
     format: str
-    size: Size
+    size: Size  # of the upright picture
     fault: str | None = None
+    orientation: int = 1
 
 
 def read_header(file: BinaryIO, length: int) -> Header | None:
@@ -38,12 +39,12 @@ def read_header(file: BinaryIO, length: int) -> Header | None:
     for name, (magic, read) in _READERS.items():
         if start.startswith(magic) and (name != "WebP" or start[8:] == b"WEBP"):
             try:
-                size, fault = read(file, length)
+                size, orientation, fault = read(file, length)
             except (struct.error, EOFError):  # read beyond the end
-                size, fault = (0, 0), CUT_SHORT
+                size, orientation, fault = (0, 0), 1, CUT_SHORT
             if fault is None and min(size) < 1:
                 fault = DAMAGED
-            return Header(name, size, fault)
+            return Header(name, upright(size, orientation), fault, orientation)
     return None
 
 
@@ -103,7 +104,7 @@ def upright(size: Size, orientation: int) -> Size:
     return (size[1], size[0]) if orientation > 4 else size
 
 
-def _jpeg(file: BinaryIO, length: int) -> tuple[Size, str | None]:
+def _jpeg(file: BinaryIO, length: int) -> tuple[Size, int, str | None]:
     orientation = None
     file.seek(2)
     for _ in range(MOST_STEPS):
@@ -119,24 +120,26 @@ def _jpeg(file: BinaryIO, length: int) -> tuple[Size, str | None]:
         (size,) = struct.unpack(">H", _take(file, 2))
         if code in _FRAMES:
             _, height, width = struct.unpack(">BHH", _take(file, 5))
-            return upright((width, height), orientation or 1), None
+            return (width, height), orientation or 1, None
+        if code < 0xE0 and orientation is None:
+            orientation = 1  # Exif data precede all tables
         if code == 0xE1 and orientation is None:
             segment = file.read(max(0, size - 2))
             if segment.startswith(b"Exif\0\0"):
                 orientation = orientation_of(segment[6:])
         else:
             file.seek(size - 2, 1)
-    return (0, 0), DAMAGED
+    return (0, 0), 1, DAMAGED
 
 
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
-def _png(file: BinaryIO, length: int) -> tuple[Size, str | None]:
+def _png(file: BinaryIO, length: int) -> tuple[Size, int, str | None]:
     file.seek(0)
     head = _take(file, 33)
     if head[12:16] != b"IHDR":
-        return (0, 0), DAMAGED
+        return (0, 0), 1, DAMAGED
     # Data that are stored, not compressed, are little larger than the pixels.
     most = 2 * _inflated_bytes(head) + 2**16
     orientation, data = 1, 0
@@ -149,7 +152,7 @@ def _png(file: BinaryIO, length: int) -> tuple[Size, str | None]:
                 break
     width, height = struct.unpack_from(">II", head, 16)
     fault = TOO_MUCH_DATA if data > most else None
-    return upright((width, height), orientation), fault
+    return (width, height), orientation, fault
 
 
 def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
@@ -188,7 +191,7 @@ def _inflated_bytes(head: bytes) -> int:
     return total
 
 
-def _gif(file: BinaryIO, length: int) -> tuple[Size, str | None]:
+def _gif(file: BinaryIO, length: int) -> tuple[Size, int, str | None]:
     file.seek(6)
     width, height, packed = struct.unpack("<HHB2x", _take(file, 7))
     if packed & 0x80:
@@ -202,14 +205,14 @@ def _gif(file: BinaryIO, length: int) -> tuple[Size, str | None]:
                 break
             file.seek(size, 1)
     if kind != b",":
-        return (0, 0), DAMAGED
+        return (0, 0), 1, DAMAGED
     left, top, columns, rows = struct.unpack("<4H", _take(file, 8))
     if not (columns and rows):
-        return (0, 0), DAMAGED
-    return (max(width, left + columns), max(height, top + rows)), None
+        return (0, 0), 1, DAMAGED
+    return (max(width, left + columns), max(height, top + rows)), 1, None
 
 
-def _bmp(file: BinaryIO, length: int) -> tuple[Size, str | None]:
+def _bmp(file: BinaryIO, length: int) -> tuple[Size, int, str | None]:
     file.seek(10)
     offset, header = struct.unpack("<II", _take(file, 8))
     if header == 12:
@@ -218,22 +221,22 @@ def _bmp(file: BinaryIO, length: int) -> tuple[Size, str | None]:
     elif header in (40, 52, 56, 64, 108, 124):
         width, height, bits, compression = struct.unpack("<ii2xHI", _take(file, 16))
     else:
-        return (0, 0), f"{DAMAGED}: it has an unknown kind of BMP header"
+        return (0, 0), 1, f"{DAMAGED}: it has an unknown kind of BMP header"
     size = width, abs(height)
     if bits <= 8 and offset <= 14 + header:
-        return size, f"{DAMAGED}: it has no palette"
+        return size, 1, f"{DAMAGED}: it has no palette"
     masked = compression in (3, 6) and bits in (16, 32) and header != 64
     if not masked and (compression or bits not in (1, 4, 8, 16, 24, 32)):
-        return size, "it is a compressed BMP; only uncompressed ones can be read"
+        return size, 1, "it is a compressed BMP; only uncompressed ones can be read"
     end = offset + (width * bits + 31) // 32 * 4 * abs(height)
-    return size, CUT_SHORT if end > length else None
+    return size, 1, CUT_SHORT if end > length else None
 
 
-def _webp(file: BinaryIO, length: int) -> tuple[Size, str | None]:
+def _webp(file: BinaryIO, length: int) -> tuple[Size, int, str | None]:
     file.seek(4)
     (end,) = struct.unpack("<I", _take(file, 4))
     if end + 8 > length:
-        return (0, 0), CUT_SHORT
+        return (0, 0), 1, CUT_SHORT
     position, flags, orientation = 12, 0, 1
     canvas = corner = (0, 0)
     size: Size | None = None
@@ -260,9 +263,9 @@ def _webp(file: BinaryIO, length: int) -> tuple[Size, str | None]:
             exif = file.read(min(chunk, MOST_EXIF)).removeprefix(b"Exif\0\0")
             orientation, flags = orientation_of(exif), 0
     if size is None:
-        return (0, 0), DAMAGED
+        return (0, 0), 1, DAMAGED
     whole = max(canvas[0], corner[0] + size[0]), max(canvas[1], corner[1] + size[1])
-    return upright(whole, orientation), None
+    return whole, orientation, None
 
 
 _HAS_EXIF = 8  # a flag of the chunk VP8X

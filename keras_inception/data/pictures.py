@@ -61,6 +61,7 @@ class Examination(NamedTuple):
     size: Size  # of the upright picture
     fault: str | None
     format: str | None  # by its contents; None if they are not a picture
+    orientation: int = 1  # of the stored picture, as Exif counts; 1: upright
 
 
 def examine(path: str | Path) -> Examination:
@@ -97,7 +98,7 @@ def as_decodable_bytes(contents: bytes) -> bytes:
     Raises:
         ValueError: If the contents are not a picture or are damaged.
     """
-    native, _, fault, _ = examine_bytes(contents)
+    native, _, fault, *_ = examine_bytes(contents)
     if fault is None and native:
         return contents
     if fault is None:
@@ -162,7 +163,7 @@ def _examine(file: BinaryIO, length: int) -> Examination:
     if header is None:
         return _examine_by_pillow(file, length)
     fault = header.fault or _too_large(header.size)
-    return Examination(True, header.size, fault, header.format)
+    return Examination(True, header.size, fault, header.format, header.orientation)
 
 
 def _is_cut_short(file: BinaryIO, length: int, kind: str | None) -> bool:

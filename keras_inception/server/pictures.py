@@ -43,7 +43,7 @@ def check_picture(contents: bytes, most_pixels: int, index: int = 0) -> None:
 
     Reads their header, and inflates a PNG where that might take seconds.
     """
-    _, (width, height), fault, kind = examine_bytes(contents)
+    _, (width, height), fault, kind, _ = examine_bytes(contents)
     if kind is None:
         raise ServingError(
             f"{IMAGE_BYTES} {index} is not a picture. Accepted are JPEG, PNG, GIF, BMP "
