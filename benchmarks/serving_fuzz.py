@@ -170,17 +170,17 @@ def draw_request(chance: random.Random, files: list[bytes]) -> Drawn:
     path = ":classify" if "examples" in content else ":predict"
     if chance.random() < 0.2:
         path = chance.choice(PATHS)
-    for _ in range(chance.choice((0, 0, 1, 1, 2))):
+    for _ in range(chance.choice((0, 1, 1, 2, 3))):
         content = replaced(chance, content)
     body = json.dumps(content, ensure_ascii=chance.random() < 0.8).encode(
         "utf-8", "surrogatepass"
     )
-    for _ in range(chance.choice((0, 0, 0, 1, 2))):
+    for _ in range(chance.choice((0, 0, 1, 2, 4))):
         at = chance.randrange(len(body) + 1)
         if body.startswith(b"{") and chance.random() < 0.3:
             at = 1  # where a key is
         body = body[:at] + chance.choice(TOKENS) + body[at:]
-    if chance.random() < 0.2:
+    if chance.random() < 0.25:
         body = damaged(chance, body)
     if chance.random() < 0.03:
         body = body.decode("utf-8", "replace").encode("utf-16")
