@@ -115,10 +115,10 @@ def test_every_signature_is_warmed_up(exported):
 def test_a_warm_up_record_of_another_kind_is_refused(tmp_path):
     (tmp_path / warmup.FILE).parent.mkdir()
     log = PredictionLog()
-    log.classify_log.request.model_spec.name = "insects"
+    log.session_run_log.request.model_spec.name = "insects"
     with tf.io.TFRecordWriter(str(tmp_path / warmup.FILE)) as writer:
         writer.write(log.SerializeToString())
-    with pytest.raises(ValueError, match="of type classify_log; only predict_log"):
+    with pytest.raises(ValueError, match="record of type session_run_log"):
         list(warmup.read_requests(tmp_path))
 
 

@@ -423,7 +423,7 @@ def test_limits_have_their_statuses(exported, images):
 
 
 def test_a_late_answer_is_a_504(exported, images):
-    with serving(exported, Limits(seconds=0.0001)) as port:
+    with serving(exported, Limits(seconds=1e-9)) as port:
         # A body sent together with its head is read at once; the answer takes longer.
         statuses = {ask(port, PREDICT, of_bytes(png(images[0])))[0] for _ in range(5)}
     assert statuses <= {504, 408}

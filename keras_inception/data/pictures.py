@@ -197,7 +197,9 @@ def _examine_by_pillow(file: BinaryIO, length: int) -> Examination:
         return Examination(False, (0, 0), "it is empty", None)
     try:
         with _open_by_pillow(file) as picture:
-            size = upright(picture.size, _orientation(picture))
+            size = picture.size
+            if picture.format != "TIFF":  # whose size Pillow has turned already
+                size = upright(size, _orientation(picture))
             fault = _too_large(size) or _mode_fault(picture)
             return Examination(False, size, fault, picture.format)
     except _PILLOW_ERRORS:
