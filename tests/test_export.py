@@ -238,10 +238,10 @@ def test_nothing_of_training_is_inside(model, exported):
         assert part not in graph
 
 
-def test_the_1000_class_model_is_smaller_than_30_mb(tmp_path):
+def test_the_1000_class_model_is_smaller_than_31_mb(tmp_path):
     path = ki.export.export_saved_model(ki.GoogLeNet(), tmp_path)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    assert 4 * 6_998_552 < size < 30e6
+    assert 4 * 6_998_552 < size < 31e6  # the decoder's graph takes half a megabyte
 
 
 def test_bfloat16_computes_in_half_the_bytes(model, exported, tmp_path):
