@@ -140,7 +140,6 @@ def test_whatever_could_mean_two_things_is_refused(tmp_path, files, message):
 
 
 def test_what_is_no_picture_of_a_class_is_counted(tmp_path):
-    """A folder of two thousand worries: each file lands where its owner meant it."""
     classes(tmp_path / "train", 5)
     classes(tmp_path / "test", 1)
     hidden = [

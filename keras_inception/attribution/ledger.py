@@ -12,20 +12,19 @@ from keras_inception.layers import PACKAGE
 from keras_inception.optimizers import LayerwiseSGD
 from keras_inception.outputs import MAIN
 from keras_inception.supervision import DeeplySupervised
+from keras_inception.supervision.losses import StepVariables
 
 PENALTY = "weight_decay"  # as if it were a loss
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Ledger(keras.metrics.Metric):
+class Ledger(StepVariables):
     """The displacement and velocity of every variable, by the loss they are due to.
 
     Each loss keeps a copy of the optimizer's arithmetic, which is linear, for the
     variables that its output depends on.
 
-    Like `LossWeights` this is a metric only in form: Keras carries the variables of
-    metrics through a compiled step on every backend, and counts them neither as
-    parameters nor as weights to save.
+    It belongs to a training, so it is not saved with the model.
 
     Args:
         model: A compiled model whose optimizer is SGD or `LayerwiseSGD`.
@@ -113,22 +112,6 @@ class Ledger(keras.metrics.Metric):
                 )
             )
         self.paths.assign_add(ops.stack(lengths))
-
-    def update_state(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def reset_state(self) -> None:
-        pass
-
-    def result(self) -> dict:
-        return {}
-
-    # It belongs to a training, not to the model.
-    def save_own_variables(self, store: Any) -> None:
-        pass
-
-    def load_own_variables(self, store: Any) -> None:
-        pass
 
 
 def has_penalty(model: DeeplySupervised) -> bool:

@@ -70,9 +70,10 @@ def list_csv(spec: str, class_names: Sequence[str] | None = None) -> Listing:
             )
         labels.setdefault(split, {})[path] = label
     names = _class_names(table, labels, class_names)
+    index_by_name = {name: index for index, name in enumerate(names)}
     by_split: dict[str, LabeledPaths] = {
         split: sorted(
-            ((path, names.index(label)) for path, label in labels[split].items()),
+            ((path, index_by_name[label]) for path, label in labels[split].items()),
             key=lambda file: (file[1], file[0]),
         )
         for split in SPLITS

@@ -90,14 +90,6 @@ class Manifest:
         """The classes in label order."""
         return sorted({row.label for row in self.rows if row.split != UNUSED})
 
-    def files(self, split: str) -> set[tuple[str, str, int]]:
-        """Class, file name and size of the pictures in a split."""
-        return {
-            (row.label, os.path.basename(row.file), row.bytes)
-            for row in self.rows
-            if row.split == split
-        }
-
     def matches(self, listing: Listing) -> bool:
         """Whether at least half of the pictures are in the listing, unchanged."""
         files = {_relative(path, listing.root) for path, _ in listing.files}

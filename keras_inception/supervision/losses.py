@@ -11,14 +11,37 @@ from keras_inception.layers import PACKAGE
 from keras_inception.text import list_names
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class LossWeights(keras.metrics.Metric):
-    """Holds the heads' loss weights as variables that a callback can change.
+class StepVariables(keras.metrics.Metric):
+    """Variables that a compiled training step reads or changes, beside the weights.
 
     It is a metric only in form. Keras carries the variables of metrics through a
     compiled training step on every backend (JAX compiles other variables in as
     constants), and counts them neither as parameters nor as weights to save. The
-    result is empty, so nothing appears in the logs. `names` are the heads' outputs.
+    result is empty, so nothing appears in the logs.
+    """
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def reset_state(self) -> None:
+        pass
+
+    def result(self) -> dict:
+        return {}
+
+    def save_own_variables(self, store: Any) -> None:
+        pass
+
+    def load_own_variables(self, store: Any) -> None:
+        pass
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class LossWeights(StepVariables):
+    """Holds the heads' loss weights as variables that a callback can change.
+
+    They are saved as numbers, in the compile configuration. `names` are the heads'
+    outputs.
     """
 
     def __init__(self, names: Sequence[str], name: str = "loss_weights", **kwargs: Any):
@@ -30,22 +53,6 @@ class LossWeights(keras.metrics.Metric):
             output: self.add_variable((), "ones", name=f"{output}_loss_weight", **first)
             for output in names
         }
-
-    def update_state(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def reset_state(self) -> None:
-        pass
-
-    def result(self) -> dict:
-        return {}
-
-    # The weights are saved as numbers, in the compile configuration.
-    def save_own_variables(self, store: Any) -> None:
-        pass
-
-    def load_own_variables(self, store: Any) -> None:
-        pass
 
 
 def with_every_class(arguments: dict[str, Any], classes: int) -> dict[str, Any]:
