@@ -66,8 +66,8 @@ class Stopping(keras.callbacks.Callback):
 def first_interrupt() -> Iterator[Callable[[], bool]]:
     """Yields a function that says whether Ctrl-C was pressed in the block.
 
-    Only the second Ctrl-C raises a `KeyboardInterrupt`. Nothing changes where Ctrl-C has
-    no effect: outside the main thread, and in a background job of a shell.
+    Only the second Ctrl-C raises a `KeyboardInterrupt`. Nothing changes where Ctrl-C
+    has no effect: outside the main thread, and in a background job of a shell.
     """
     pressed = threading.Event()
     before = signal.getsignal(signal.SIGINT)
