@@ -94,6 +94,7 @@ class TrainConfig:
         if options.hyperparameters:
             found = head_names.read_search_result(options.hyperparameters)
             given |= _without_other_heads(found, typed)
+            given.setdefault("recipe", "small")  # the search's
         given |= typed
         network = [name for name in NETWORK if name in typed]
         if network and given.get("weights"):
