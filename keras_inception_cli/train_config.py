@@ -60,6 +60,8 @@ class TrainConfig:
     head_dropout: float = 0.7
     head_width: float = 1.0
     head_batch_norm: bool | None = None
+    distillation: float = 0.0
+    temperature: float = 3.0
     superclasses: str | None = None
     coarse_heads: tuple[str, ...] = ()  # outputs
 

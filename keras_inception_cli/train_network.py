@@ -62,5 +62,7 @@ def compile_model(
             **options,
         ),
         loss_weights=config.weight_by_output(model.heads),
+        distillation=config.distillation,
+        temperature=config.temperature,
         jit_compile="auto" if config.jit_compile is None else config.jit_compile,
     )

@@ -224,6 +224,18 @@ def add_head_arguments(group: argparse._ActionsContainer) -> None:
         help="batch normalization in the heads (default: as in the network)",
     )
     group.add_argument(
+        "--distillation",
+        type=float,
+        metavar="WEIGHT",
+        help="let the heads learn main's answers too, with this weight beside the "
+        "labels (default: 0)",
+    )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        help="what --distillation divides the logits by (default: 3)",
+    )
+    group.add_argument(
         "--superclasses",
         metavar="FILE",
         help="a CSV with lines class,superclass for --coarse-heads",

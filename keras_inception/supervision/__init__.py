@@ -3,7 +3,8 @@
 The files, each standing on those above it:
 
     heads           `AuxiliaryHead` and its layers; superclasses from a file
-    losses          losses for every output, and loss weights that can change
+    arguments       checks of the arguments of `compile` and `fit`
+    losses          loss weights that can change; heads that learn main's answers
     model           `DeeplySupervised`: one label and one weight for all heads
     head_placement  endpoints that divide the computation evenly
     attach          attaching heads to a graph, and detaching them
@@ -23,13 +24,14 @@ from keras_inception.supervision.heads import (
     output_name,
     read_superclasses,
 )
-from keras_inception.supervision.losses import LossWeights
+from keras_inception.supervision.losses import Distillation, LossWeights
 from keras_inception.supervision.model import DeeplySupervised
 
 __all__ = [
     "AUXILIARY_WEIGHT",
     "AuxiliaryHead",
     "DeeplySupervised",
+    "Distillation",
     "LossWeights",
     "as_head",
     "attach_auxiliary",
