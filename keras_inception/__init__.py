@@ -10,7 +10,7 @@ The map, each line standing on those above it:
     locks, schema, files, text   locks; files written whole or not at all, and checked
                   when read; lists in messages
     event_files, html_report   TensorBoard's files; pages of reports
-    graph         steps, endpoints and costs of a model; what is private to Keras
+    graph, costs  steps, endpoints and costs of a model; what is private to Keras
     keras_behavior   where Keras behaves otherwise than users expect
     backend       compiling and differentiating on TensorFlow, JAX and PyTorch
     layers        rows of a table as Keras layers
@@ -43,10 +43,10 @@ from keras_inception.architecture import (
     Architecture,
 )
 from keras_inception.attribution import AttributionRow, LossAttribution
+from keras_inception.costs import multiply_adds
 from keras_inception.early_exit import EarlyExit
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
-from keras_inception.graph import multiply_adds
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import (
     AuxiliaryHead,

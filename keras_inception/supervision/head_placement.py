@@ -4,7 +4,8 @@ import itertools
 
 import keras
 
-from keras_inception.graph import layer_of, multiply_adds_by_step, narrow_endpoints
+from keras_inception.costs import multiply_adds_of
+from keras_inception.graph import layer_of, narrow_endpoints, steps_to, unfold
 
 # Layers that only move, pool or drop values; a head had better read their input.
 _NOT_FOR_HEADS = (
@@ -34,8 +35,8 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     activation.
 
     Returns:
-        Names of layers, in network order. Up to the k-th, about `k / (count + 1)` of
-        the multiply-adds are done.
+        Names of layers, in network order; those in sub-models by their path. Up to the
+        k-th, about `k / (count + 1)` of the multiply-adds are done.
 
     Raises:
         ValueError: If there are fewer such endpoints than `count`, or the model leaves
@@ -46,8 +47,7 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     >>> evenly_placed(model, 2)
     ['conv2_norm2', 'inception_4b']
     """
-    (main,) = model.outputs
-    endpoints = _endpoints(model, main)
+    endpoints = _endpoints(model)
     if not 1 <= count <= len(endpoints):
         names = ", ".join(name for name, _ in endpoints) or "none"
         raise ValueError(
@@ -65,19 +65,24 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     return chosen
 
 
-def _endpoints(model: keras.Model, main: keras.KerasTensor) -> list[tuple[str, float]]:
+def _endpoints(model: keras.Model) -> list[tuple[str, float]]:
     """Lists endpoints for heads, with the share of the multiply-adds up to each."""
-    spent = list(itertools.accumulate(multiply_adds_by_step(model, main)))
+    flat = unfold(model)
+    (main,) = flat.outputs
+    # The last layer of a sub-model is called by the sub-model, which comes after it.
+    names = {id(tensor): path for path, tensor in flat.endpoints.items()}
+    spent = list(itertools.accumulate(map(multiply_adds_of, steps_to(main))))
     total = spent[-1]
     by_spent = {}
     for index, tensor in narrow_endpoints(main):
         layer = layer_of(tensor)
         if (
             0 < spent[index] < total
+            and id(tensor) in names
             and isinstance(layer, keras.layers.Layer)
             and not isinstance(layer, _NOT_FOR_HEADS)
             and 2 <= len(tensor.shape) <= 4
             and "float" in tensor.dtype
         ):
-            by_spent[spent[index]] = layer.name
+            by_spent[spent[index]] = names[id(tensor)]
     return [(name, done / total) for done, name in by_spent.items()]
