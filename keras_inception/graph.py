@@ -198,7 +198,7 @@ def _run(
             made = list(step.output_tensors)
             same = all(one is other for one, other in zip(old, given, strict=True))
             if training is not None or not same:
-                made = _call_again(step, given, training)
+                made = call_again(step, given, training)
             found.steps.append((path, step_of(made[0])))
         now.update(zip(map(id, step.output_tensors), made, strict=True))
         if len(made) == 1:
@@ -242,8 +242,8 @@ def as_inputs(
     return cast
 
 
-def _call_again(
-    step: Step, inputs: Sequence[keras.KerasTensor], training: bool | None
+def call_again(
+    step: Step, inputs: Sequence[keras.KerasTensor], training: bool | None = None
 ) -> list[keras.KerasTensor]:
     """Calls a step's operation on other tensors, as a functional model's `call` does.
 
