@@ -36,6 +36,8 @@ class TrainConfig:
     augment: str | None
     recipe: str = "small"
     seed: int = 0
+    patience: int | None = None
+    time_limit: float | None = None  # seconds
     clip_norm: float | None = None
     accumulate: int = 1
     mixed_precision: Literal["float16", "bfloat16"] | None = None
@@ -62,35 +64,45 @@ class TrainConfig:
     coarse_heads: tuple[str, ...] = ()  # outputs
 
     @classmethod
-    def resolve(cls, options: argparse.Namespace) -> Self:
-        """Combines the command line with files, recipe and defaults."""
-        typed = {name: value for name, value in vars(options).items() if name in _NAMES}
-        if options.resume:
-            file = _config_to_resume(options, typed)
-            config = cls._combine(_from_config(file))
-            moved = {"data": typed.pop("data", config.data)}
-            if not file.with_name("pictures.csv").is_file():
-                typed |= moved
-            config._check_unchanged(
-                cls._combine(_from_config(file) | typed), typed, file
-            )
-            # The pictures are compared with those of the run when they are found.
-            return dataclasses.replace(config, **moved)
-        chosen: dict[str, Any] = {}
+    def resolve(
+        cls, options: argparse.Namespace, planned: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Combines the command line with files, plan, recipe and defaults.
+
+        Args:
+            options: The command line.
+            planned: Settings that suit the pictures, for what nothing else decides.
+        """
+        if not options.resume:
+            return cls._combine(dict(planned or {}) | cls.given(options))
+        typed = _typed(options)
+        file = _config_to_resume(options, typed)
+        config = cls._combine(_from_config(file))
+        moved = {"data": typed.pop("data", config.data)}
+        if not file.with_name("pictures.csv").is_file():
+            typed |= moved
+        config._check_unchanged(cls._combine(_from_config(file) | typed), typed, file)
+        # The pictures are compared with those of the run when they are found.
+        return dataclasses.replace(config, **moved)
+
+    @staticmethod
+    def given(options: argparse.Namespace) -> dict[str, Any]:
+        """The settings of a new run that the command line and its files decide."""
+        typed, given = _typed(options), {}
         if options.config:
-            chosen |= _without_other_heads(_from_config(options.config), typed)
+            given |= _without_other_heads(_from_config(options.config), typed)
         if options.hyperparameters:
             found = head_names.read_search_result(options.hyperparameters)
-            chosen |= _without_other_heads(found, typed)
-        chosen |= typed
-        network = [n for n in ("architecture", "width", "batch_norm") if n in typed]
-        if network and "weights" in chosen:
-            given = ", ".join(f"--{name.replace('_', '-')}" for name in network)
+            given |= _without_other_heads(found, typed)
+        given |= typed
+        network = [name for name in NETWORK if name in typed]
+        if network and given.get("weights"):
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in network)
             raise ValueError(
-                f"--weights {chosen['weights']} brings its own network: leave out "
-                f"{given}, or --weights to start with a new network."
+                f"--weights {given['weights']} brings its own network: leave out "
+                f"{names}, or --weights to start with a new network."
             )
-        return cls._combine(chosen)
+        return given
 
     @classmethod
     def _combine(cls, chosen: dict[str, Any]) -> Self:
@@ -134,11 +146,11 @@ class TrainConfig:
                 )
 
     def __post_init__(self):
-        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
-            if getattr(self, name) < least:
+        for name in ("epochs", "batch_size", "accumulate", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(
-                    f"--{name.replace('_', '-')} must be at least {least}. Received: "
-                    f"{getattr(self, name)}"
+                    f"--{name.replace('_', '-')} must be at least 1. Received: {value}"
                 )
         if not self.learning_rate > 0:
             raise ValueError(
@@ -192,6 +204,14 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
 
+def _typed(options: argparse.Namespace) -> dict[str, Any]:
+    typed = {name: value for name, value in vars(options).items() if name in _NAMES}
+    if typed.get("weights") == "none":
+        typed["weights"] = None
+    return typed
+
+
+NETWORK = ("architecture", "width", "batch_norm")  # what `weights` decide
 _NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
 
 

@@ -1,6 +1,8 @@
 """The options of `train`, as the command line declares them."""
 
 import argparse
+import contextlib
+import re
 from pathlib import Path
 
 from keras_inception_cli.data_options import (
@@ -66,10 +68,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--recipe",
         help="paper, caffe-quick, small or finetune: defaults of the options below, "
-        "which show those of small (default: small)",
+        "which show those of small (default: by the number and size of the pictures)",
     )
     training.add_argument("--epochs", type=int, help="(small: 10)")
     training.add_argument("--batch-size", type=int, help="(small: 32)")
+    training.add_argument(
+        "--patience",
+        type=int,
+        metavar="EPOCHS",
+        help="end the run after so many epochs without a better val_main_accuracy",
+    )
+    training.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="TIME",
+        help="as in 90s, 30m or 1h30m: train only as many epochs as fit, and plan the "
+        "learning rate for those (default: none)",
+    )
     training.add_argument(
         "--learning-rate",
         type=float,
@@ -150,7 +165,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="FILE",
         help="start from this .keras file (from train or convert) or from 'imagenet'; "
-        "the network is the file's",
+        "the network is the file's; 'none' for random weights (default: imagenet for "
+        "pictures of 48 pixels or more, if --recipe is left out)",
     )
     tuning.add_argument(
         "--freeze",
@@ -233,6 +249,19 @@ def _devices(text: str) -> int | str:
             f"must be a number of at least 1, or 'all'. Received: {text}"
         )
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    """An argparse type: hours, minutes and seconds as in 1h30m."""
+    form = r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?"
+    with contextlib.suppress(ValueError):
+        if text and (match := re.fullmatch(form, text)):
+            hours, minutes, seconds = (float(number or 0) for number in match.groups())
+            if total := hours * 3600 + minutes * 60 + seconds:
+                return total
+    raise argparse.ArgumentTypeError(
+        f"takes a time as in 90s, 30m or 1h30m. Received: {text}"
+    )
 
 
 def _weights(text: str) -> float | dict[str, float]:

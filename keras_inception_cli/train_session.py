@@ -7,7 +7,8 @@ import argparse
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -24,6 +25,7 @@ from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_network import build_model, compile_model
 from keras_inception_cli.train_options import run_path
+from keras_inception_cli.train_plan import fit_to_pictures, fit_to_time
 
 # The settings by which TensorBoard's HParams tab compares runs.
 HPARAMS = (
@@ -36,6 +38,7 @@ HPARAMS = (
 class Job(NamedTuple):
     """A compiled model and its pictures; the run and its state if it resumes."""
 
+    config: TrainConfig
     model: ki.DeeplySupervised
     pictures: data.Data
     train: Any  # `pictures.train` and `.validation`, shared among the devices
@@ -46,9 +49,15 @@ class Job(NamedTuple):
 
 def run(options: argparse.Namespace) -> None:
     """Trains a network and leaves a run directory."""
+    started = time.perf_counter()
     with quiet_start():
         config = TrainConfig.resolve(options)
         devices = Devices(options.devices)
+    if devices.workers > 1 and config.time_limit:
+        raise ValueError(
+            "--time-limit would end the run after another epoch on each machine: leave "
+            f"it out, or train on one machine. Received: {devices.workers} workers"
+        )
     if devices.replicas > 1 and config.accumulate > 1:
         raise ValueError(
             "Keras cannot accumulate gradients on several devices: leave out "
@@ -68,17 +77,23 @@ def run(options: argparse.Namespace) -> None:
             f"place: train DATA --name {run_path(options).name} --resume"
         ) from None
     known_as_bad = len(source.bad)
+    if not options.resume:
+        config = fit_to_pictures(options, config, source)
     with reproducible(config), scratch_run(devices) as scratch, devices.scope():
-        job = prepare(options, config, source, devices)
+        job = prepare(options, config, source, devices, started)
+        config = job.config
         # only now, since --overwrite deletes the earlier run
         directory = scratch or job.run
         if directory is None:
             path = run_path(options, source.name)
             directory = RunDirectory.create(path, overwrite=options.overwrite)
-        describe(job, config, devices)
-        result = train_job(job, config, devices, directory)
+        describe(job, devices)
+        with training.first_interrupt() as interrupted:
+            result = train_job(job, devices, directory, started, interrupted)
     if len(source.bad) > known_as_bad:
         print(f"skipped {len(source.bad)} bad pictures: {source.bad.listed()}")
+    if result["stopped"]:
+        print(f"stopped by {result['stopped']} after {result['epochs']} epochs")
     print(
         f"best: val_main_accuracy {result['val_main_accuracy']:.4f} in epoch "
         f"{result['best_epoch']}, after {result['seconds']:.0f} s"
@@ -122,8 +137,12 @@ def prepare(
     config: TrainConfig,
     source: data.Source,
     devices: Devices,
+    started: float,
 ) -> Job:
-    """A new network, or that of the run to resume, and the pictures to train it on."""
+    """A new network, or that of the run to resume, and the pictures to train it on.
+
+    `started` is when the time began that `--time-limit` counts.
+    """
     run = checkpoint = None
     if options.resume:
         run = RunDirectory.open(run_path(options))
@@ -149,10 +168,14 @@ def prepare(
     )
     if state is None:
         compile_model(model, config, steps_per_epoch=len(train))
-    return Job(model, pictures, train, validation, run, state)
+        if config.time_limit:
+            left = config.time_limit + started - time.perf_counter()
+            config = fit_to_time(config, model, train, validation, left)
+            compile_model(model, config, steps_per_epoch=len(train))
+    return Job(config, model, pictures, train, validation, run, state)
 
 
-def describe(job: Job, config: TrainConfig, devices: Devices) -> None:
+def describe(job: Job, devices: Devices) -> None:
     """Prints the pictures, the network and the devices."""
     model, size = job.model, input_size_of(job.model)
     print(
@@ -165,14 +188,18 @@ def describe(job: Job, config: TrainConfig, devices: Devices) -> None:
         worker = f"; worker {devices.worker} of {devices.workers}"
         print(f"on {devices.replicas} devices" + worker * (devices.workers > 1))
     if job.state:
-        print(f"resuming after epoch {job.state['epochs']} of {config.epochs}")
+        print(f"resuming after epoch {job.state['epochs']} of {job.config.epochs}")
 
 
 def train_job(
-    job: Job, config: TrainConfig, devices: Devices, directory: RunDirectory
+    job: Job,
+    devices: Devices,
+    directory: RunDirectory,
+    started: float,
+    interrupted: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Trains until the last epoch and returns the contents of result.json."""
-    source = job.pictures.source
+    """Trains until the end of the run and returns the contents of result.json."""
+    config, source = job.config, job.pictures.source
     run_config = final_run_config(config, job, devices)
     size = input_size_of(job.model)
     callbacks = [
@@ -233,6 +260,10 @@ def train_job(
         else None,
         report=report,
         state=job.state,
+        patience=config.patience,
+        time_limit=config.time_limit
+        and config.time_limit + started - time.perf_counter(),
+        interrupted=interrupted,
     )
     if attribution is not None:
         title = f"Which loss moved the weights of {job.model.name}, {source.name}"
