@@ -64,6 +64,11 @@ def owner_of(variable: keras.Variable) -> tuple[str, str]:
     return layer.rpartition("/")[2], weight
 
 
+def owners_of(variable: keras.Variable) -> list[str]:
+    """Returns the names of a variable's layer and of those around it, inside out."""
+    return variable.path.split("/")[-2::-1]
+
+
 def random_states(model: keras.Model) -> list[keras.Variable]:
     """Lists the states of a model's random generators, which `save` leaves out."""
     return [v for v in model.variables if owner_of(v)[1] == "seed_generator_state"]

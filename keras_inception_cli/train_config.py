@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from keras_inception import AuxiliaryHead, read_superclasses
+from keras_inception.networks import known_name
 from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
 from keras_inception_cli import head_names
@@ -51,6 +52,7 @@ class TrainConfig:
     data_dir: str | None = None
     cache: bool = False
     drop_duplicates: bool = False
+    network: str | None = None  # of `keras.applications`, or a .keras file
     architecture: str | None = None
     image_size: int | None = None
     width: float = 1.0
@@ -88,20 +90,23 @@ class TrainConfig:
     @staticmethod
     def given(options: argparse.Namespace) -> dict[str, Any]:
         """The settings of a new run that the command line and its files decide."""
-        typed, given = _typed(options), {}
+        typed = _typed(options)
+        given: dict[str, Any] = {}
         if options.config:
-            given |= _without_other_heads(_from_config(options.config), typed)
+            found = _without_other_network(_from_config(options.config), typed)
+            given |= _without_other_heads(found, typed)
         if options.hyperparameters:
             found = head_names.read_search_result(options.hyperparameters)
             given |= _without_other_heads(found, typed)
         given |= typed
-        network = [name for name in NETWORK if name in typed]
-        if network and given.get("weights"):
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in network)
-            raise ValueError(
-                f"--weights {given['weights']} brings its own network: leave out "
-                f"{names}, or --weights to start with a new network."
-            )
+        for name in ("network", "weights"):
+            described = [one for one in NETWORK if one in typed]
+            if described and given.get(name):
+                names = ", ".join(f"--{one.replace('_', '-')}" for one in described)
+                raise ValueError(
+                    f"--{name} {given[name]} brings its own network: leave out "
+                    f"{names}, or --{name} to start with a new network."
+                )
         return given
 
     @classmethod
@@ -119,6 +124,10 @@ class TrainConfig:
             )
         defaults = dataclasses.asdict(RECIPES[recipe])
         values = {name: defaults[name] for name in _NAMES & defaults.keys()} | chosen
+        if network := values.get("network"):
+            values.setdefault("heads", ("2",))
+            if not network.endswith(".keras"):
+                values["network"] = known_name(network)
         heads = tuple(map(head_names.endpoint_of, values.get("heads", cls.heads)))
 
         def by_output(value: Any) -> Any:
@@ -145,7 +154,29 @@ class TrainConfig:
                     f"{new!r}. Start a new run with --config {file} to change it."
                 )
 
+    @property
+    def number_of_heads(self) -> int | None:
+        """The number in `--heads NUMBER`, or `None` if the endpoints are named."""
+        named = len(self.heads) != 1 or not self.heads[0].isdecimal()
+        return None if named else int(self.heads[0])
+
     def __post_init__(self):
+        if self.number_of_heads is not None and (
+            self.coarse_heads or isinstance(self.aux_weight, Mapping)
+        ):
+            raise ValueError(
+                f"--heads {self.heads[0]} leaves the endpoints open, so that no head "
+                "can have a weight or superclasses of its own: name the endpoints."
+            )
+        if self.network and self.weights not in (None, "imagenet"):
+            raise ValueError(
+                f"--weights {self.weights} is for a GoogLeNet. To start from another "
+                "trained network, name its file: --network FILE.keras"
+            )
+        if self.network and self.network.endswith(".keras") and self.weights:
+            raise ValueError(
+                f"--network {self.network} brings its own weights: leave out --weights."
+            )
         for name in ("epochs", "batch_size", "accumulate", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -167,17 +198,21 @@ class TrainConfig:
                 "superclasses, and the heads that learn them."
             )
 
-    def build_heads(self, class_names: list[str]) -> list[str | AuxiliaryHead]:
+    def build_heads(
+        self, class_names: list[str], batch_norm: bool | None = None
+    ) -> list[str | AuxiliaryHead]:
         """The heads for `GoogLeNet(auxiliary=...)`.
 
         Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
-        batch normalization if the network has it.
+        batch normalization if the network has it. `batch_norm` says whether it has, if
+        it is not this config that decides.
         """
         superclasses = None
         if self.superclasses:
             superclasses = read_superclasses(self.superclasses, class_names)
-        batch_norm = self.head_batch_norm
-        if batch_norm is None:
+        if self.head_batch_norm is not None:
+            batch_norm = self.head_batch_norm
+        elif batch_norm is None:
             batch_norm = self.batch_norm and not self.weights
         heads: list[str | AuxiliaryHead] = []
         for endpoint in self.heads:
@@ -243,6 +278,20 @@ def _from_config(file: Path) -> dict[str, Any]:
     }
     check(found, forms, f"{file} is not the config.json of a run")
     return found
+
+
+def _without_other_network(
+    found: dict[str, Any], typed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Drops a file's settings for its network if another network is typed."""
+    if typed.get("network", found.get("network")) == found.get("network"):
+        return found
+    dropped = (*NETWORK, "weights", "image_size", "freeze", "heads", "coarse_heads")
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in (*dropped, "superclasses") and not isinstance(value, Mapping)
+    }
 
 
 def _without_other_heads(

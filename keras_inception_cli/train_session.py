@@ -23,7 +23,11 @@ from keras_inception_cli.data_options import describe_data, find_data
 from keras_inception_cli.head_names import describe_heads
 from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
-from keras_inception_cli.train_network import build_model, compile_model
+from keras_inception_cli.train_network import (
+    build_model,
+    compile_model,
+    settle_weights,
+)
 from keras_inception_cli.train_options import run_path
 from keras_inception_cli.train_plan import fit_to_pictures, fit_to_time
 
@@ -78,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
         ) from None
     known_as_bad = len(source.bad)
     if not options.resume:
+        config = settle_weights(options, config)
         config = fit_to_pictures(options, config, source)
     with reproducible(config), scratch_run(devices) as scratch, devices.scope():
         job = prepare(options, config, source, devices, started)
@@ -149,7 +154,10 @@ def prepare(
         run.check_resumable()
         devices.check_agreement(run.epochs_done(), "the number of finished epochs")
         checkpoint = run.checkpoint()
-    model, state = checkpoint or (build_model(config, source), None)
+    if checkpoint:
+        model, state = checkpoint
+    else:
+        (model, config), state = build_model(config, source), None
     pictures = data.load(
         source,
         input_size_of(model),
@@ -286,7 +294,7 @@ def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConf
         "workers": devices.workers,
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
-    if config.weights:  # the file decided these
+    if config.weights or config.network:  # the file or the network decided these
         norm = keras.layers.BatchNormalization
         settings["batch_norm"] = any(isinstance(x, norm) for x in job.model.layers)
         settings["width"] = None

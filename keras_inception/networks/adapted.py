@@ -48,7 +48,7 @@ def with_classes(model: keras.Model, classes: int) -> keras.Model:
     trained = [
         (path, step)
         for path, step in whole.steps
-        if id(step) in used and getattr(step.operation, "weights", ())
+        if id(step) in used and getattr(step.operation, "weights", None)
     ]
     path, last = trained[-1] if trained else ("", None)
     layer = last and last.operation

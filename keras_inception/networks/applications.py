@@ -6,13 +6,14 @@ import re
 import socket
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_inception.defaults import SMALL
 from keras_inception.graph import layer_of
+from keras_inception.keras_behavior import names_of_a_new_process
 from keras_inception.networks.adapted import with_classes
 
 CONNECTION_TIMEOUT = 20.0  # seconds
@@ -55,12 +56,13 @@ def known_name(name: str) -> str:
     )
 
 
-def default_size(name: str, picture_size: int) -> int:
+def default_size(name: str | None, picture_size: int = SMALL) -> int:
     """Returns the input size in pixels for pictures of a size.
 
     It is the size that the network was trained at; for pictures below 112 pixels it is
-    64, or the smallest that the network takes.
+    64, or the smallest that the network takes. `None` is a network not known here.
     """
+    name = known_name(name) if name else ""
     if picture_size < SMALL:
         return _SMALLEST.get(name, SMALL_SIZE)
     return _USUAL.get(name, 224)
@@ -70,7 +72,7 @@ def application(
     name: str,
     input_size: int,
     classes: int,
-    weights: Literal["imagenet"] | None = None,
+    weights: str | None = None,
 ) -> keras.Model:
     """Builds a classifier of `keras.applications` that takes raw pixels 0..255.
 
@@ -85,7 +87,8 @@ def application(
             Defaults to `None`: random weights.
 
     Raises:
-        ValueError: If there is no such network, or it does not take this size.
+        ValueError: If there is no such network, it does not take this size, or
+            `weights` is neither.
         OSError: If the weights can't be downloaded.
 
     Example:
@@ -97,18 +100,16 @@ def application(
             "Networks take channels last, but Keras is set to channels_first. First "
             "call keras.config.set_image_data_format('channels_last')."
         )
+    if weights not in (None, "imagenet"):
+        raise ValueError(f"weights must be 'imagenet' or None. Received: {weights!r}")
     name = known_name(name)
     build, shape = _functions()[name], (input_size, input_size, 3)
-    arguments: dict[str, Any] = {"weights": weights, "input_shape": shape}
-    if "include_preprocessing" not in inspect.signature(build).parameters:
-        pixels = keras.Input(shape, name="images")
-        arguments["input_tensor"] = _preprocessed(pixels, build)
     if weights is None:
-        return _checked(build, name, arguments | {"classes": classes})
+        return _built(build, name, shape, weights=None, classes=classes)
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(CONNECTION_TIMEOUT)
     try:
-        model = _checked(build, name, arguments)
+        model = _built(build, name, shape, weights=weights)
     except Exception as error:
         if isinstance(error, ValueError):
             raise
@@ -123,19 +124,30 @@ def application(
     return with_classes(model, classes)
 
 
-def _checked(
-    build: Callable[..., keras.Model], name: str, arguments: dict[str, Any]
+def _built(
+    build: Callable[..., keras.Model],
+    name: str,
+    shape: tuple[int, int, int],
+    **arguments: Any,
 ) -> keras.Model:
+    """Calls a function of `keras.applications` on preprocessed pixels."""
+    pixels = keras.Input(shape, name="images")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), names_of_a_new_process():
             # that weights for 224 pixels are taken for another size
             warnings.simplefilter("ignore", UserWarning)
-            return build(**arguments)
+            model = build(
+                input_tensor=_preprocessed(pixels, build),
+                input_shape=shape,
+                **arguments,
+            )
     except ValueError as error:
-        side, _, _ = arguments["input_shape"]
         raise ValueError(
-            f"{name} can't be built for pictures of {side}x{side} pixels: {error}"
+            f"{name} can't be built for pictures of {shape[0]}x{shape[1]} pixels: "
+            f"{error}"
         ) from None
+    # Keras makes a model that takes a list of pixels.
+    return keras.Model(pixels, model.output, name=model.name)
 
 
 def _functions() -> dict[str, Callable[..., keras.Model]]:
@@ -174,6 +186,8 @@ def _preprocessed(
         pixels = keras.ops.flip(pixels, axis=-1)
         layer_of(pixels).name = "rgb_to_bgr"
     scale = (white - offset) / 255.0
+    if not offset.any() and np.all(scale == 1):  # it is inside the network already
+        return pixels
     return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name="pixels")(
         pixels
     )
