@@ -15,7 +15,9 @@ from keras_inception.defaults import (
     input_size_of,
 )
 from keras_inception.graph import all_layers
+from keras_inception.outputs import MAIN, main_of, outputs_by_name
 from keras_inception.supervision import evenly_placed
+from keras_inception.weights.pretrained import copy_output
 from keras_inception_cli.common import load_model
 from keras_inception_cli.train_config import TrainConfig
 
@@ -46,7 +48,7 @@ def build_model(
     Returns it and the config, in which heads given by number have their endpoints.
     """
     if config.network:
-        plain = _plain_network(config, config.network, source)
+        plain, trained = _plain_network(config, config.network, source)
         if config.number_of_heads is not None:
             endpoints = evenly_placed(plain, config.number_of_heads)
             config = dataclasses.replace(config, heads=tuple(endpoints))
@@ -54,6 +56,8 @@ def build_model(
         batch_norm = any(isinstance(layer, norm) for layer in all_layers(plain))
         heads = config.build_heads(source.class_names, batch_norm)
         model = ki.attach_auxiliary(plain, heads)
+        if trained is not None:
+            _keep_heads(model, trained, config)
     else:
         model = _googlenet(config, source)
     if config.freeze:
@@ -62,12 +66,14 @@ def build_model(
     return model, config
 
 
-def _plain_network(config: TrainConfig, network: str, source: Source) -> keras.Model:
-    """The network of `--network` without heads, for the pictures' classes."""
+def _plain_network(
+    config: TrainConfig, network: str, source: Source
+) -> tuple[keras.Model, keras.Model | None]:
+    """The network of `--network` without heads, and the file's model if it is one."""
     classes, size = len(source.class_names), config.image_size
     if not network.endswith(".keras"):
         size = size or networks.default_size(network, source.picture_size)
-        return networks.application(network, size, classes, config.weights)
+        return networks.application(network, size, classes, config.weights), None
     if config.mixed_precision:
         raise ValueError(
             "--mixed-precision would not reach the layers of "
@@ -77,9 +83,22 @@ def _plain_network(config: TrainConfig, network: str, source: Source) -> keras.M
     if size is None and None in model.inputs[0].shape[1:3]:
         size = networks.default_size(None, source.picture_size)
     try:
-        return networks.adapted(model, classes, size)
+        return networks.adapted(model, classes, size), model
     except ValueError as error:
         raise ValueError(f"{network} is not a network to train: {error}") from None
+
+
+def _keep_heads(
+    model: ki.DeeplySupervised, trained: keras.Model, config: TrainConfig
+) -> None:
+    """Copies heads that the file has for the same classes, and says what is new."""
+    old = outputs_by_name(trained)
+    kept = []
+    if main_of(old).shape[-1] == model.output[MAIN].shape[-1]:
+        kept = [MAIN, *(n for n in model.heads if copy_output(trained, model, n))]
+    new = ", ".join(output for output in model.output if output not in kept)
+    ending = f"; new {new}" if new else ""
+    print(f"{config.network}: kept {', '.join(['the trunk', *kept])}{ending}")
 
 
 def _googlenet(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
