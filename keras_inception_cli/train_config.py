@@ -173,10 +173,17 @@ class TrainConfig:
                 f"--weights {self.weights} is for a GoogLeNet. To start from another "
                 "trained network, name its file: --network FILE.keras"
             )
-        if self.network and self.network.endswith(".keras") and self.weights:
-            raise ValueError(
-                f"--network {self.network} brings its own weights: leave out --weights."
-            )
+        if self.network and self.network.endswith(".keras"):
+            if self.weights:
+                raise ValueError(
+                    f"--network {self.network} brings its own weights: leave out "
+                    "--weights."
+                )
+            if self.mixed_precision:
+                raise ValueError(
+                    f"--mixed-precision would not reach the layers of {self.network}, "
+                    "which keep their types: leave it out."
+                )
         for name in ("epochs", "batch_size", "accumulate", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -25,19 +25,24 @@ from keras_inception_cli.train_config import TrainConfig
 def settle_weights(options: argparse.Namespace, config: TrainConfig) -> TrainConfig:
     """Decides whether a network of `--network` starts from ImageNet's weights.
 
-    It does unless `--weights` says otherwise or they can't be had, which is printed.
     The choice is stored as if it was typed.
     """
-    name = config.network
-    if not name or name.endswith(".keras") or "weights" in TrainConfig.given(options):
+    if not config.network or "weights" in TrainConfig.given(options):
         return config
-    try:
-        networks.application(name, networks.default_size(name), 1000, "imagenet")
-        options.weights = "imagenet"
-    except OSError as error:
-        options.weights = "none"
-        print(f"{error} {name} starts from random weights.")
+    options.weights = published_weights(config.network) or "none"
     return TrainConfig.resolve(options)
+
+
+def published_weights(network: str) -> str | None:
+    """`"imagenet"` if those weights of a network can be had; else prints why not."""
+    if network.endswith(".keras"):
+        return None
+    try:
+        networks.application(network, networks.default_size(network), 1000, "imagenet")
+    except OSError as error:
+        print(f"{error} {network} starts from random weights.")
+        return None
+    return "imagenet"
 
 
 def build_model(
@@ -48,13 +53,13 @@ def build_model(
     Returns it and the config, in which heads given by number have their endpoints.
     """
     if config.network:
-        plain, trained = _plain_network(config, config.network, source)
+        plain, trained = plain_network(
+            config.network, source, config.image_size, config.weights
+        )
         if config.number_of_heads is not None:
             endpoints = evenly_placed(plain, config.number_of_heads)
             config = dataclasses.replace(config, heads=tuple(endpoints))
-        norm = keras.layers.BatchNormalization
-        batch_norm = any(isinstance(layer, norm) for layer in all_layers(plain))
-        heads = config.build_heads(source.class_names, batch_norm)
+        heads = config.build_heads(source.class_names, has_batch_norm(plain))
         model = ki.attach_auxiliary(plain, heads)
         if trained is not None:
             _keep_heads(model, trained, config)
@@ -66,26 +71,33 @@ def build_model(
     return model, config
 
 
-def _plain_network(
-    config: TrainConfig, network: str, source: Source
+def plain_network(
+    network: str,
+    source: Source,
+    image_size: int | None = None,
+    weights: str | None = None,
 ) -> tuple[keras.Model, keras.Model | None]:
-    """The network of `--network` without heads, and the file's model if it is one."""
-    classes, size = len(source.class_names), config.image_size
+    """Builds the network of `--network` without heads, for the pictures' classes.
+
+    Returns it and the model in the file if it is from one.
+    """
+    classes = len(source.class_names)
     if not network.endswith(".keras"):
-        size = size or networks.default_size(network, source.picture_size)
-        return networks.application(network, size, classes, config.weights), None
-    if config.mixed_precision:
-        raise ValueError(
-            "--mixed-precision would not reach the layers of "
-            f"{network}, which keep their types: leave it out."
-        )
+        size = image_size or networks.default_size(network, source.picture_size)
+        return networks.application(network, size, classes, weights), None
     model = load_model(network)
-    if size is None and None in model.inputs[0].shape[1:3]:
-        size = networks.default_size(None, source.picture_size)
+    if image_size is None and None in model.inputs[0].shape[1:3]:
+        image_size = networks.default_size(None, source.picture_size)
     try:
-        return networks.adapted(model, classes, size), model
+        return networks.adapted(model, classes, image_size), model
     except ValueError as error:
         raise ValueError(f"{network} is not a network to train: {error}") from None
+
+
+def has_batch_norm(model: keras.Model) -> bool:
+    """Whether a model has batch normalization, in sub-models too."""
+    norm = keras.layers.BatchNormalization
+    return any(isinstance(layer, norm) for layer in all_layers(model))
 
 
 def _keep_heads(

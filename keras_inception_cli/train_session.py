@@ -26,6 +26,7 @@ from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_network import (
     build_model,
     compile_model,
+    has_batch_norm,
     settle_weights,
 )
 from keras_inception_cli.train_options import run_path
@@ -295,8 +296,7 @@ def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConf
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
     if config.weights or config.network:  # the file or the network decided these
-        norm = keras.layers.BatchNormalization
-        settings["batch_norm"] = any(isinstance(x, norm) for x in job.model.layers)
+        settings["batch_norm"] = has_batch_norm(job.model)
         settings["width"] = None
     named = {f.name for f in dataclasses.fields(RunConfig)} & settings.keys()
     return RunConfig(**{name: settings.pop(name) for name in named}, settings=settings)

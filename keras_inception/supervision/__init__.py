@@ -4,6 +4,7 @@ The files, each standing on those above it:
 
     heads           `AuxiliaryHead` and its layers; superclasses from a file
     losses          losses for every output, and loss weights that can change
+    nesting         heads inside sub-models: a flat graph, a nested config
     model           `DeeplySupervised`: one label and one weight for all heads
     head_placement  endpoints that divide the computation evenly
     attach          attaching heads to a graph, and detaching them
@@ -15,7 +16,11 @@ from keras_inception.supervision.attach import (
     plain_classifier,
     supervise,
 )
-from keras_inception.supervision.head_placement import evenly_placed
+from keras_inception.supervision.head_placement import (
+    Endpoint,
+    endpoints_for_heads,
+    evenly_placed,
+)
 from keras_inception.supervision.heads import (
     AUXILIARY_WEIGHT,
     AuxiliaryHead,
@@ -30,10 +35,12 @@ __all__ = [
     "AUXILIARY_WEIGHT",
     "AuxiliaryHead",
     "DeeplySupervised",
+    "Endpoint",
     "LossWeights",
     "as_head",
     "attach_auxiliary",
     "detach_auxiliary",
+    "endpoints_for_heads",
     "evenly_placed",
     "output_name",
     "plain_classifier",
