@@ -1,10 +1,13 @@
 """Networks of others by name or file: `train --network`, and everything after it."""
 
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import CLASSES, colorful_folders
 from keras import layers
 
@@ -273,3 +276,70 @@ def test_options_that_do_not_go_together(words, message, colors, tmp_path, capsy
     assert command("train", colors, "--runs", tmp_path, "--name", "x", *words) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v3_small", "resnet50_v2", "efficientnet_b0", "densenet121"]
+)
+def test_a_network_of_keras_goes_through_every_command(name, tmp_path, capsys):
+    colorful_folders(tmp_path / "colors", 12)
+    run = ("--runs", tmp_path, "--name", "run", "--epochs", 1, "--batch-size", 8)
+    network = ("--network", name, "--weights", "none", "--layer-decay", "0.8")
+    assert command("train", tmp_path / "colors", *run, *network) == 0
+    settings = json.loads((tmp_path / "run/config.json").read_text())
+    assert settings["network"] == name
+    assert settings["weights"] is None
+    assert settings["image_size"] == 64
+    file = tmp_path / "run/model.keras"
+    model = keras.saving.load_model(file)
+    assert [ki.AuxiliaryHead(at).name for at in settings["heads"]] == model.heads
+    pictures = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3))
+    pictures = pictures.astype("float32")
+    main = model.predict(pictures, verbose=0)["main"]
+    for words in (
+        ("evaluate", file, tmp_path / "colors"),
+        ("predict", file, tmp_path / "colors/red/0.png"),
+        ("gradients", file, tmp_path / "colors"),
+        ("calibrate", file, tmp_path / "colors"),
+    ):
+        assert command(*words) == 0
+    saved = ("--saved-models", tmp_path / "saved", "--name", "net")
+    exits = ("--early-exit", tmp_path / "run/exits.json")
+    assert command("export", file, *saved, *exits) == 0
+    served = tf.saved_model.load(tmp_path / "saved/net/1").signatures
+    answer = served["serving_default"](images=tf.constant(pictures))["main"]
+    np.testing.assert_allclose(answer, main, atol=1e-4)
+    capsys.readouterr()
+    # the same settings make the same network
+    again = ("--config", tmp_path / "run/config.json", "--name", "again")
+    assert command("train", tmp_path / "colors", "--runs", tmp_path, *again) == 0
+    other = keras.saving.load_model(tmp_path / "again/model.keras")
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.save(tmp_path / "pictures.npy", pictures)
+    code = (
+        "import sys, keras, numpy as np, keras_inception as ki\n"
+        "plain = ki.detach_auxiliary(keras.saving.load_model(sys.argv[1]))\n"
+        "np.save(sys.argv[3], plain.predict(np.load(sys.argv[2]), verbose=0))\n"
+    )
+    files = [file, tmp_path / "pictures.npy", tmp_path / "main.npy"]
+    subprocess.run([sys.executable, "-c", code, *files], check=True)
+    np.testing.assert_allclose(np.load(files[2]), main, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_search_over_the_endpoints_of_a_network(tmp_path, capsys):
+    from tuning import search
+
+    colorful_folders(tmp_path / "colors", 12)
+    classifier(*dense_end(2)).save(tmp_path / "net.keras")
+    words = [tmp_path / "colors", "--network", tmp_path / "net.keras", "--trials", 3]
+    words += ["--epochs", 1, "--batch-size", 8, "--directory", tmp_path / "search"]
+    assert search.main([str(word) for word in words]) == 0
+    best = json.loads((tmp_path / "search/best.json").read_text())["hyperparameters"]
+    assert set(best["heads"]) <= {"bn1", "conv2"}
+    printed = capsys.readouterr().out
+    train = printed.rpartition("train it: keras-inception train ")[2].split()
+    run = ("--runs", tmp_path, "--name", "best")
+    assert command("train", *train, *run) == 0
