@@ -247,10 +247,14 @@ class TrainConfig:
 
 
 def _typed(options: argparse.Namespace) -> dict[str, Any]:
-    typed = {name: value for name, value in vars(options).items() if name in _NAMES}
-    if typed.get("weights") == "none":
-        typed["weights"] = None
-    return typed
+    return _with_weights({n: v for n, v in vars(options).items() if n in _NAMES})
+
+
+def _with_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Replaces the word `none`, which decides for random weights, by `None`."""
+    if settings.get("weights") == "none":
+        settings["weights"] = None
+    return settings
 
 
 NETWORK = ("architecture", "width", "batch_norm")  # what `weights` decide
@@ -284,7 +288,7 @@ def _from_config(file: Path) -> dict[str, Any]:
         "image_size": Annotated[int, Range(1, 10_000)],
     }
     check(found, forms, f"{file} is not the config.json of a run")
-    return found
+    return _with_weights(found)
 
 
 def _without_other_network(

@@ -298,6 +298,8 @@ def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConf
     if config.weights or config.network:  # the file or the network decided these
         settings["batch_norm"] = has_batch_norm(job.model)
         settings["width"] = None
+    if config.network:  # so that --config does not look for weights again
+        settings["weights"] = config.weights or "none"
     named = {f.name for f in dataclasses.fields(RunConfig)} & settings.keys()
     return RunConfig(**{name: settings.pop(name) for name in named}, settings=settings)
 

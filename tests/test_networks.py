@@ -289,7 +289,7 @@ def test_a_network_of_keras_goes_through_every_command(name, tmp_path, capsys):
     assert command("train", tmp_path / "colors", *run, *network) == 0
     settings = json.loads((tmp_path / "run/config.json").read_text())
     assert settings["network"] == name
-    assert settings["weights"] is None
+    assert settings["weights"] == "none"
     assert settings["image_size"] == 64
     file = tmp_path / "run/model.keras"
     model = keras.saving.load_model(file)
