@@ -14,9 +14,9 @@ The map, each line standing on those above it:
     keras_behavior   where Keras behaves otherwise than users expect
     backend       compiling and differentiating on TensorFlow, JAX and PyTorch
     layers        rows of a table as Keras layers
-    outputs       the `Output` layer, outputs by name, softmax or logits
+    outputs, stages   the `Output` layer and outputs by name; layers by stage
     supervision   heads: describe, attach, detach, train
-    network       a network from its table
+    network, networks   a network from its table; networks of `keras.applications`
     weights       weights of torchvision, Caffe, TF-Slim and `.keras` files
     optimizers    freezing, and learning rates by layer
     googlenet     `GoogLeNet()`
@@ -25,8 +25,8 @@ The map, each line standing on those above it:
     data, export, server   pictures in, versions out, answers over HTTP
 
 `data`, `export` and `server` need TensorFlow; everything else runs on every backend of
-Keras. `ki.data`, `ki.evaluation`, `ki.export`, `ki.server`, `ki.training` and
-`ki.weights` are imported at their first use.
+Keras. `ki.data`, `ki.evaluation`, `ki.export`, `ki.networks`, `ki.server`,
+`ki.training` and `ki.weights` are imported at their first use.
 """
 
 import importlib
@@ -82,13 +82,16 @@ __all__ = [
     "export",
     "gradient_flow",
     "multiply_adds",
+    "networks",
     "optimizers",
     "read_superclasses",
     "training",
     "weights",
 ]
 
-_AT_FIRST_USE = ("data", "evaluation", "export", "server", "training", "weights")
+_AT_FIRST_USE = (
+    *("data", "evaluation", "export", "networks", "server", "training", "weights"),
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -16,6 +16,7 @@ from keras_inception.networks import known_name
 from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
 from keras_inception_cli import head_names
+from keras_inception_cli.head_names import NETWORK
 from keras_inception_cli.train_options import run_path
 
 
@@ -93,11 +94,13 @@ class TrainConfig:
         typed = _typed(options)
         given: dict[str, Any] = {}
         if options.config:
-            found = _without_other_network(_from_config(options.config), typed)
-            given |= _without_other_heads(found, typed)
+            found = head_names.without_other_network(
+                _from_config(options.config), typed
+            )
+            given |= head_names.without_other_heads(found, typed)
         if options.hyperparameters:
             found = head_names.read_search_result(options.hyperparameters)
-            given |= _without_other_heads(found, typed)
+            given |= head_names.without_other_heads(found, typed)
         given |= typed
         for name in ("network", "weights"):
             described = [one for one in NETWORK if one in typed]
@@ -131,8 +134,14 @@ class TrainConfig:
         heads = tuple(map(head_names.endpoint_of, values.get("heads", cls.heads)))
 
         def by_output(value: Any) -> Any:
-            mapping = isinstance(value, Mapping)
-            return head_names.by_output(value, heads) if mapping else value
+            if not isinstance(value, Mapping):
+                return value
+            if value and head_names.number_in(heads) is not None:
+                raise ValueError(
+                    f"--heads {heads[0]} leaves the endpoints open, so that no head "
+                    "can have settings of its own: name the endpoints."
+                )
+            return head_names.by_output(value, heads)
 
         schedule = head_names.parse_schedule(values["aux_schedule"])
         coarse = dict.fromkeys(values.get("coarse_heads", ()))
@@ -154,20 +163,7 @@ class TrainConfig:
                     f"{new!r}. Start a new run with --config {file} to change it."
                 )
 
-    @property
-    def number_of_heads(self) -> int | None:
-        """The number in `--heads NUMBER`, or `None` if the endpoints are named."""
-        named = len(self.heads) != 1 or not self.heads[0].isdecimal()
-        return None if named else int(self.heads[0])
-
     def __post_init__(self):
-        if self.number_of_heads is not None and (
-            self.coarse_heads or isinstance(self.aux_weight, Mapping)
-        ):
-            raise ValueError(
-                f"--heads {self.heads[0]} leaves the endpoints open, so that no head "
-                "can have a weight or superclasses of its own: name the endpoints."
-            )
         if self.network and self.weights not in (None, "imagenet"):
             raise ValueError(
                 f"--weights {self.weights} is for a GoogLeNet. To start from another "
@@ -257,7 +253,6 @@ def _with_weights(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-NETWORK = ("architecture", "width", "batch_norm")  # what `weights` decide
 _NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
 
 
@@ -289,31 +284,3 @@ def _from_config(file: Path) -> dict[str, Any]:
     }
     check(found, forms, f"{file} is not the config.json of a run")
     return _with_weights(found)
-
-
-def _without_other_network(
-    found: dict[str, Any], typed: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Drops a file's settings for its network if another network is typed."""
-    if typed.get("network", found.get("network")) == found.get("network"):
-        return found
-    dropped = (*NETWORK, "weights", "image_size", "freeze", "heads", "coarse_heads")
-    return {
-        name: value
-        for name, value in found.items()
-        if name not in (*dropped, "superclasses") and not isinstance(value, Mapping)
-    }
-
-
-def _without_other_heads(
-    found: dict[str, Any], typed: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Drops a file's settings for single heads if other heads are typed."""
-    if "heads" in typed and "heads" in found:
-        own, others = (
-            [head_names.endpoint_of(head) for head in choices["heads"]]
-            for choices in (found, typed)
-        )
-        if own != others:
-            return {n: v for n, v in found.items() if not isinstance(v, Mapping)}
-    return found

@@ -19,6 +19,7 @@ from keras_inception.outputs import MAIN, main_of, outputs_by_name
 from keras_inception.supervision import evenly_placed
 from keras_inception.weights.pretrained import copy_output
 from keras_inception_cli.common import load_model
+from keras_inception_cli.head_names import number_in
 from keras_inception_cli.train_config import TrainConfig
 
 
@@ -56,8 +57,8 @@ def build_model(
         plain, trained = plain_network(
             config.network, source, config.image_size, config.weights
         )
-        if config.number_of_heads is not None:
-            endpoints = evenly_placed(plain, config.number_of_heads)
+        if (count := number_in(config.heads)) is not None:
+            endpoints = evenly_placed(plain, count)
             config = dataclasses.replace(config, heads=tuple(endpoints))
         heads = config.build_heads(source.class_names, has_batch_norm(plain))
         model = ki.attach_auxiliary(plain, heads)

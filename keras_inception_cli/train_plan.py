@@ -11,7 +11,8 @@ import keras_inception as ki
 from keras_inception import training
 from keras_inception.data import Source
 from keras_inception.text import duration
-from keras_inception_cli.train_config import NETWORK, TrainConfig
+from keras_inception_cli.head_names import NETWORK
+from keras_inception_cli.train_config import TrainConfig
 
 UNEVEN = 5  # times the pictures of the smallest class
 

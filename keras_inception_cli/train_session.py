@@ -4,11 +4,9 @@ Imports Keras and TensorFlow, which takes seconds; `train.py` does not.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -23,6 +21,7 @@ from keras_inception_cli.data_options import describe_data, find_data
 from keras_inception_cli.head_names import describe_heads
 from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_contexts import reproducible, scratch_run
 from keras_inception_cli.train_network import (
     build_model,
     compile_model,
@@ -105,37 +104,6 @@ def run(options: argparse.Namespace) -> None:
         f"{result['best_epoch']}, after {result['seconds']:.0f} s"
     )
     print("the chief worker wrote the run" if scratch else f"wrote {directory.model}")
-
-
-@contextlib.contextmanager
-def reproducible(config: TrainConfig) -> Iterator[None]:
-    """Seeds everything, makes operations deterministic, and sets the precision."""
-    import tensorflow as tf
-
-    keras.utils.set_random_seed(config.seed)
-    if not config.jit_compile or keras.backend.backend() != "tensorflow":
-        # Keras does not use XLA where TensorFlow must be deterministic.
-        tf.config.experimental.enable_op_determinism()
-    before = keras.config.dtype_policy()
-    if config.mixed_precision:
-        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
-def scratch_run(devices: Devices) -> Iterator[RunDirectory | None]:
-    """A temporary run directory for workers other than the chief.
-
-    Every worker has to take part in saving; only the chief's files are kept.
-    """
-    if devices.is_chief:
-        yield None
-    else:
-        with tempfile.TemporaryDirectory() as directory:
-            yield RunDirectory(directory)
 
 
 def prepare(

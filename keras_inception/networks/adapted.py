@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_inception.graph import call_again, steps_to, unfold
-from keras_inception.supervision import detach_auxiliary
+from keras_inception.graph import all_layers, call_again, steps_to, unfold
+from keras_inception.supervision import DeeplySupervised, detach_auxiliary
 from keras_inception.supervision.nesting import inputs_of, unfold_around
 
 
@@ -26,10 +26,11 @@ def adapted(model: keras.Model, classes: int, input_size: int | None) -> keras.M
     Raises:
         ValueError: If the model is not such a classifier, or has another input size.
     """
-    if isinstance(model.output, dict):
+    if isinstance(model, DeeplySupervised):
         model = detach_auxiliary(model)
     model = with_classes(_on_raw_pixels(model, input_size), classes)
-    model.trainable = True
+    for layer in [model, *all_layers(model)]:
+        layer.trainable = True
     return model
 
 

@@ -132,7 +132,9 @@ def plain_classifier(model: keras.Model) -> keras.Model:
     logits. The model has an output called `main`, or a single output.
     """
     main = model
-    if isinstance(model.output, dict):
+    if isinstance(model, keras.Sequential):  # which has no `output` before a call
+        main = keras.Model(model.inputs, model.outputs[0], name=model.name)
+    elif isinstance(model.output, dict):
         main = keras.Model(model.input, model.output[MAIN], name=model.name)
     if output_activation(main.output) != "linear":
         return main
