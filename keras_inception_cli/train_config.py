@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from keras_inception import AuxiliaryHead, read_superclasses
+from keras_inception.networks import known_name
 from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
 from keras_inception_cli import head_names
+from keras_inception_cli.head_names import NETWORK
 from keras_inception_cli.train_options import run_path
 
 
@@ -51,6 +53,7 @@ class TrainConfig:
     data_dir: str | None = None
     cache: bool = False
     drop_duplicates: bool = False
+    network: str | None = None  # of `keras.applications`, or a .keras file
     architecture: str | None = None
     image_size: int | None = None
     width: float = 1.0
@@ -90,21 +93,26 @@ class TrainConfig:
     @staticmethod
     def given(options: argparse.Namespace) -> dict[str, Any]:
         """The settings of a new run that the command line and its files decide."""
-        typed, given = _typed(options), {}
+        typed = _typed(options)
+        given: dict[str, Any] = {}
         if options.config:
-            given |= _without_other_heads(_from_config(options.config), typed)
+            found = head_names.without_other_network(
+                _from_config(options.config), typed
+            )
+            given |= head_names.without_other_heads(found, typed)
         if options.hyperparameters:
             found = head_names.read_search_result(options.hyperparameters)
-            given |= _without_other_heads(found, typed)
+            given |= head_names.without_other_heads(found, typed)
             given.setdefault("recipe", "small")  # the search's
         given |= typed
-        network = [name for name in NETWORK if name in typed]
-        if network and given.get("weights"):
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in network)
-            raise ValueError(
-                f"--weights {given['weights']} brings its own network: leave out "
-                f"{names}, or --weights to start with a new network."
-            )
+        for name in ("network", "weights"):
+            described = [one for one in NETWORK if one in typed]
+            if described and given.get(name):
+                names = ", ".join(f"--{one.replace('_', '-')}" for one in described)
+                raise ValueError(
+                    f"--{name} {given[name]} brings its own network: leave out "
+                    f"{names}, or --{name} to start with a new network."
+                )
         return given
 
     @classmethod
@@ -122,11 +130,21 @@ class TrainConfig:
             )
         defaults = dataclasses.asdict(RECIPES[recipe])
         values = {name: defaults[name] for name in _NAMES & defaults.keys()} | chosen
+        if network := values.get("network"):
+            values.setdefault("heads", ("2",))
+            if not network.endswith(".keras"):
+                values["network"] = known_name(network)
         heads = tuple(map(head_names.endpoint_of, values.get("heads", cls.heads)))
 
         def by_output(value: Any) -> Any:
-            mapping = isinstance(value, Mapping)
-            return head_names.by_output(value, heads) if mapping else value
+            if not isinstance(value, Mapping):
+                return value
+            if value and head_names.number_in(heads) is not None:
+                raise ValueError(
+                    f"--heads {heads[0]} leaves the endpoints open, so that no head "
+                    "can have settings of its own: name the endpoints."
+                )
+            return head_names.by_output(value, heads)
 
         schedule = head_names.parse_schedule(values["aux_schedule"])
         coarse = dict.fromkeys(values.get("coarse_heads", ()))
@@ -149,6 +167,22 @@ class TrainConfig:
                 )
 
     def __post_init__(self):
+        if self.network and self.weights not in (None, "imagenet"):
+            raise ValueError(
+                f"--weights {self.weights} is for a GoogLeNet. To start from another "
+                "trained network, name its file: --network FILE.keras"
+            )
+        if self.network and self.network.endswith(".keras"):
+            if self.weights:
+                raise ValueError(
+                    f"--network {self.network} brings its own weights: leave out "
+                    "--weights."
+                )
+            if self.mixed_precision:
+                raise ValueError(
+                    f"--mixed-precision would not reach the layers of {self.network}, "
+                    "which keep their types: leave it out."
+                )
         for name in ("epochs", "batch_size", "accumulate", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -170,17 +204,21 @@ class TrainConfig:
                 "superclasses, and the heads that learn them."
             )
 
-    def build_heads(self, class_names: list[str]) -> list[str | AuxiliaryHead]:
+    def build_heads(
+        self, class_names: list[str], batch_norm: bool | None = None
+    ) -> list[str | AuxiliaryHead]:
         """The heads for `GoogLeNet(auxiliary=...)`.
 
         Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
-        batch normalization if the network has it.
+        batch normalization if the network has it. `batch_norm` says whether it has, if
+        it is not this config that decides.
         """
         superclasses = None
         if self.superclasses:
             superclasses = read_superclasses(self.superclasses, class_names)
-        batch_norm = self.head_batch_norm
-        if batch_norm is None:
+        if self.head_batch_norm is not None:
+            batch_norm = self.head_batch_norm
+        elif batch_norm is None:
             batch_norm = self.batch_norm and not self.weights
         heads: list[str | AuxiliaryHead] = []
         for endpoint in self.heads:
@@ -208,13 +246,16 @@ class TrainConfig:
 
 
 def _typed(options: argparse.Namespace) -> dict[str, Any]:
-    typed = {name: value for name, value in vars(options).items() if name in _NAMES}
-    if typed.get("weights") == "none":
-        typed["weights"] = None
-    return typed
+    return _with_weights({n: v for n, v in vars(options).items() if n in _NAMES})
 
 
-NETWORK = ("architecture", "width", "batch_norm")  # what `weights` decide
+def _with_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Replaces the word `none`, which decides for random weights, by `None`."""
+    if settings.get("weights") == "none":
+        settings["weights"] = None
+    return settings
+
+
 _NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
 
 
@@ -245,18 +286,4 @@ def _from_config(file: Path) -> dict[str, Any]:
         "image_size": Annotated[int, Range(1, 10_000)],
     }
     check(found, forms, f"{file} is not the config.json of a run")
-    return found
-
-
-def _without_other_heads(
-    found: dict[str, Any], typed: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Drops a file's settings for single heads if other heads are typed."""
-    if "heads" in typed and "heads" in found:
-        own, others = (
-            [head_names.endpoint_of(head) for head in choices["heads"]]
-            for choices in (found, typed)
-        )
-        if own != others:
-            return {n: v for n, v in found.items() if not isinstance(v, Mapping)}
-    return found
+    return _with_weights(found)

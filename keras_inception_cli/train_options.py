@@ -138,6 +138,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(pictures, max_bad_fraction=argparse.SUPPRESS)
     network = parser.add_argument_group("network")
     network.add_argument(
+        "--network",
+        metavar="NAME|FILE.keras",
+        help="a network of keras.applications such as mobilenet_v3_small, from "
+        "ImageNet's weights unless --weights none; or a classifier saved by Keras that "
+        "takes raw pixels, whose last layer is replaced for other classes (default: a "
+        "GoogLeNet)",
+    )
+    network.add_argument(
         "--architecture",
         choices=(
             "googlenet",
@@ -190,8 +198,8 @@ def add_head_arguments(group: argparse._ActionsContainer) -> None:
         "--heads",
         nargs="*",
         metavar="HEAD",
-        help="endpoints of the heads; nothing after --heads for none "
-        "(default: inception_4a inception_4d)",
+        help="endpoints of the heads, or with --network their number; nothing after "
+        "--heads for none (default: inception_4a inception_4d; with --network 2)",
     )
     group.add_argument(
         "--aux-weight",

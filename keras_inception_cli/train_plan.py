@@ -11,7 +11,8 @@ import keras_inception as ki
 from keras_inception import training
 from keras_inception.data import Source
 from keras_inception.text import duration
-from keras_inception_cli.train_config import NETWORK, TrainConfig
+from keras_inception_cli.head_names import NETWORK
+from keras_inception_cli.train_config import TrainConfig
 
 UNEVEN = 5  # times the pictures of the smallest class
 
@@ -21,7 +22,7 @@ def fit_to_pictures(
 ) -> TrainConfig:
     """Chooses recipe, weights and length, unless a recipe was named, and says so."""
     given = TrainConfig.given(options)
-    counts = np.ones(1)
+    counts: np.ndarray = np.ones(1)
     if source.listing:  # elsewhere all pictures would have to be read
         counts = np.bincount(source.train.labels, minlength=len(source.class_names))
     if counts.max() > UNEVEN * counts.min() and not config.class_weights:
@@ -31,13 +32,14 @@ def fit_to_pictures(
         )
     if "recipe" in given:
         return config
-    free = not any(name in given for name in (*NETWORK, "weights"))
+    free = not any(name in given for name in (*NETWORK, "weights", "network"))
+    trained = given.get("weights") or (given.get("network") or "").endswith(".keras")
     plan = training.make_plan(
         len(source.train),
         source.picture_size,
         batch_size=given.get("batch_size"),
         epochs=given.get("epochs"),
-        weights=bool(given.get("weights")) and "freeze" not in given,
+        weights=bool(trained) and "freeze" not in given,
         can_fetch_weights=_can_fetch_imagenet if free else lambda: False,
     )
     chosen = {name: v for name, v in plan.settings.items() if name not in given}

@@ -4,11 +4,9 @@ Imports Keras and TensorFlow, which takes seconds; `train.py` does not.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -23,7 +21,13 @@ from keras_inception_cli.data_options import describe_data, find_data
 from keras_inception_cli.head_names import describe_heads
 from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
-from keras_inception_cli.train_network import build_model, compile_model
+from keras_inception_cli.train_contexts import reproducible, scratch_run
+from keras_inception_cli.train_network import (
+    build_model,
+    compile_model,
+    has_batch_norm,
+    settle_weights,
+)
 from keras_inception_cli.train_options import run_path
 from keras_inception_cli.train_plan import fit_to_pictures, fit_to_time
 
@@ -78,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
         ) from None
     known_as_bad = len(source.bad)
     if not options.resume:
+        config = settle_weights(options, config)
         config = fit_to_pictures(options, config, source)
     with reproducible(config), scratch_run(devices) as scratch, devices.scope():
         job = prepare(options, config, source, devices, started)
@@ -101,37 +106,6 @@ def run(options: argparse.Namespace) -> None:
     print("the chief worker wrote the run" if scratch else f"wrote {directory.model}")
 
 
-@contextlib.contextmanager
-def reproducible(config: TrainConfig) -> Iterator[None]:
-    """Seeds everything, makes operations deterministic, and sets the precision."""
-    import tensorflow as tf
-
-    keras.utils.set_random_seed(config.seed)
-    if not config.jit_compile or keras.backend.backend() != "tensorflow":
-        # Keras does not use XLA where TensorFlow must be deterministic.
-        tf.config.experimental.enable_op_determinism()
-    before = keras.config.dtype_policy()
-    if config.mixed_precision:
-        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
-def scratch_run(devices: Devices) -> Iterator[RunDirectory | None]:
-    """A temporary run directory for workers other than the chief.
-
-    Every worker has to take part in saving; only the chief's files are kept.
-    """
-    if devices.is_chief:
-        yield None
-    else:
-        with tempfile.TemporaryDirectory() as directory:
-            yield RunDirectory(directory)
-
-
 def prepare(
     options: argparse.Namespace,
     config: TrainConfig,
@@ -149,7 +123,10 @@ def prepare(
         run.check_resumable()
         devices.check_agreement(run.epochs_done(), "the number of finished epochs")
         checkpoint = run.checkpoint()
-    model, state = checkpoint or (build_model(config, source), None)
+    if checkpoint:
+        model, state = checkpoint
+    else:
+        (model, config), state = build_model(config, source), None
     pictures = data.load(
         source,
         input_size_of(model),
@@ -286,10 +263,11 @@ def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConf
         "workers": devices.workers,
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
-    if config.weights:  # the file decided these
-        norm = keras.layers.BatchNormalization
-        settings["batch_norm"] = any(isinstance(x, norm) for x in job.model.layers)
+    if config.weights or config.network:  # the file or the network decided these
+        settings["batch_norm"] = has_batch_norm(job.model)
         settings["width"] = None
+    if config.network:  # so that --config does not look for weights again
+        settings["weights"] = config.weights or "none"
     named = {f.name for f in dataclasses.fields(RunConfig)} & settings.keys()
     return RunConfig(**{name: settings.pop(name) for name in named}, settings=settings)
 

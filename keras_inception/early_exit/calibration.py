@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled
+from keras_inception.costs import multiply_adds_of
 from keras_inception.early_exit import search
 from keras_inception.early_exit.checks import check_images
 from keras_inception.early_exit.confidence import (
@@ -18,7 +19,7 @@ from keras_inception.early_exit.confidence import (
     softmax,
     tempered,
 )
-from keras_inception.graph import multiply_adds_by_step
+from keras_inception.graph import steps_to
 from keras_inception.outputs import MAIN, main_of, output_activation
 
 CURVE_POINTS = 100  # at most, of a calibration's curve
@@ -188,7 +189,7 @@ def _answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
     @functools.cache
     def cost_of(*outputs: str) -> float:
         tensors = [model.output[name] for name in outputs]
-        return float(sum(multiply_adds_by_step(model, *tensors)))
+        return float(sum(map(multiply_adds_of, steps_to(*tensors))))
 
     def cost(used: Sequence[bool], answer: int) -> float:
         # An exit that is not used answers no picture: its cost does not matter.

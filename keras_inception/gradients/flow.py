@@ -13,7 +13,7 @@ from keras_inception.gradients.losses import (
     loss_weights_by_output,
     losses_by_output,
 )
-from keras_inception.gradients.stages import weights_by_stage
+from keras_inception.stages import weights_by_stage
 
 TOTAL = "total"
 

@@ -5,6 +5,7 @@ The files, each standing on those above it:
     heads           `AuxiliaryHead` and its layers; superclasses from a file
     arguments       checks of the arguments of `compile` and `fit`
     losses          loss weights that can change; heads that learn main's answers
+    nesting         heads inside sub-models: a flat graph, a nested config
     model           `DeeplySupervised`: one label and one weight for all heads
     head_placement  endpoints that divide the computation evenly
     attach          attaching heads to a graph, and detaching them
@@ -16,7 +17,11 @@ from keras_inception.supervision.attach import (
     plain_classifier,
     supervise,
 )
-from keras_inception.supervision.head_placement import evenly_placed
+from keras_inception.supervision.head_placement import (
+    Endpoint,
+    endpoints_for_heads,
+    evenly_placed,
+)
 from keras_inception.supervision.heads import (
     AUXILIARY_WEIGHT,
     AuxiliaryHead,
@@ -32,10 +37,12 @@ __all__ = [
     "AuxiliaryHead",
     "DeeplySupervised",
     "Distillation",
+    "Endpoint",
     "LossWeights",
     "as_head",
     "attach_auxiliary",
     "detach_auxiliary",
+    "endpoints_for_heads",
     "evenly_placed",
     "output_name",
     "plain_classifier",

@@ -7,10 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_inception.graph import (
-    compile_arguments,
-    layer_of,
-)
+from keras_inception.graph import compile_arguments, layer_of
 from keras_inception.keras_behavior import LogDirections, is_legacy_config
 from keras_inception.layers import PACKAGE
 from keras_inception.outputs import MAIN, Output, output_activation
@@ -23,6 +20,7 @@ from keras_inception.supervision.arguments import (
 )
 from keras_inception.supervision.heads import AUXILIARY_WEIGHT
 from keras_inception.supervision.losses import Distillation, LossWeights
+from keras_inception.supervision.nesting import Nesting
 
 _NO_HDF5 = (
     "Keras's old HDF5 format can't hold the outputs and weights of this model. Save to "
@@ -53,6 +51,8 @@ class DeeplySupervised(keras.Model):
     >>> sorted(history.history)
     ['aux_4a_accuracy', 'aux_4a_loss', 'loss', 'main_accuracy', 'main_loss']
     """
+
+    nesting: Nesting | None = None  # if heads are inside sub-models
 
     @property
     def class_names(self) -> list[str] | None:
@@ -170,6 +170,9 @@ class DeeplySupervised(keras.Model):
         config = super().get_config()
         if is_legacy_config(config):
             raise ValueError(_NO_HDF5)
+        if self.nesting is not None:
+            config = {n: config[n] for n in ("name", "trainable")}
+            config["nesting"] = self.nesting.config()
         if self.class_names is not None:
             config["class_names"] = list(self.class_names)
         return config
@@ -180,7 +183,11 @@ class DeeplySupervised(keras.Model):
     ) -> "DeeplySupervised":
         config = dict(config)
         class_names = config.pop("class_names", None)
-        model = super().from_config(config, custom_objects=custom_objects)
+        if "nesting" in config:
+            nesting = Nesting.from_config(config.pop("nesting"), custom_objects)
+            model = nesting.build(cls, **config)
+        else:
+            model = super().from_config(config, custom_objects=custom_objects)
         model.class_names = class_names
         return model
 

@@ -81,7 +81,7 @@ def load_pretrained(
     )
     kept = []
     if classes == old_classes:
-        kept = [output for output in model.output if _copy(source, model, output)]
+        kept = [output for output in model.output if copy_output(source, model, output)]
         model.class_names = source.class_names
     all_kept = ", ".join(["the trunk", *kept])
     new = ", ".join(output for output in model.output if output not in kept)
@@ -166,7 +166,7 @@ def _check_trunk(
         )
 
 
-def _copy(source: keras.Model, model: DeeplySupervised, output: str) -> bool:
+def copy_output(source: keras.Model, model: DeeplySupervised, output: str) -> bool:
     """Copies the layers of one output, if the file has all of them in these shapes."""
     theirs = {layer.name: layer for layer in source.layers}
     ours = [x for x in model.layers if stage_of(x.name, model.output) == output]
