@@ -54,6 +54,7 @@ from keras_inception.supervision import (
     attach_auxiliary,
     detach_auxiliary,
     read_superclasses,
+    split_frozen,
 )
 
 __version__ = "0.1.0"
@@ -84,6 +85,7 @@ __all__ = [
     "multiply_adds",
     "optimizers",
     "read_superclasses",
+    "split_frozen",
     "training",
     "weights",
 ]
