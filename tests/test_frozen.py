@@ -41,23 +41,23 @@ def in_batches(images, labels, size=4):
     return [(images[at : at + size], labels[at : at + size]) for at in starts]
 
 
-# what `two` reads; the head's pool of it is computed anew
-WHOLE = [(6, 6, 4)]
+# what `two` reads, and the head's pool unless `two` reads what the head pools
+WHOLE, POOLED = [(6, 6, 4)], [(1, 1, 4), (6, 6, 4)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ({}, WHOLE),
-        ({"frozen": ("one", "one_bn", "two")}, [(8,), (1, 1, 4)]),
+        ({"frozen": ("one", "one_bn", "two")}, [(1, 1, 4), (8,)]),
         # a batch normalization that learns nothing still uses the batch's statistics
         ({"frozen": ("one",)}, WHOLE),
-        ({"between": [layers.Dropout(0.0)]}, WHOLE),
+        ({"between": [layers.Dropout(0.0)]}, POOLED),
         ({"between": [layers.Dropout(0.1)]}, WHOLE),
         ({"between": [layers.RandomFlip()]}, WHOLE),
-        ({"between": [layers.MaxPooling2D(2)]}, [(3, 3, 4), (1, 1, 4)]),
+        ({"between": [layers.MaxPooling2D(2)]}, [(1, 1, 4), (3, 3, 4)]),
         ({"between": [layers.ZeroPadding2D(2)]}, WHOLE),
-        ({"between": [layers.MaxPooling2D(3, 1, "same")]}, WHOLE),
+        ({"between": [layers.MaxPooling2D(3, 1, "same")]}, POOLED),
     ],
 )
 def test_the_split_is_where_features_are_smallest(arguments, expected):
@@ -80,7 +80,7 @@ def test_the_split_is_where_features_are_smallest(arguments, expected):
 def test_a_frozen_dropout_is_on_in_training_unless_asked_otherwise():
     frozen = ("one", "one_bn", "two", "drop")
     model = network(frozen=frozen)
-    assert shapes(ki.split_frozen(model)) == [(8,), (1, 1, 4)]
+    assert shapes(ki.split_frozen(model)) == [(1, 1, 4), (8,)]
     rest = ki.split_frozen(model, at_inference=True).rest
     assert "drop" not in [layer.name for layer in rest.layers]
     assert "aux_drop_fc" in [layer.name for layer in rest.layers]
@@ -89,13 +89,22 @@ def test_a_frozen_dropout_is_on_in_training_unless_asked_otherwise():
     assert list(split.rest.output) == ["main", "aux"]
 
 
-def test_an_open_dropout_or_mask_ends_the_trunk():
-    for first in (layers.Dropout(0.1), layers.Masking()):
-        inputs = keras.Input((5, 4))
-        x = layers.Dense(3, trainable=False, name="fixed")(inputs)
-        x = layers.LSTM(2, trainable=False)(first(x))
-        model = keras.Model(inputs, layers.Dense(2, name="last")(x))
-        assert shapes(ki.split_frozen(model)) == [(5, 3)]
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [(layers.Dropout(0.1), [(5, 3)]), (layers.Masking(), [(5, 3), (5,)])],
+)
+def test_a_dropout_or_mask_ends_the_trunk(layer, expected):
+    inputs = keras.Input((5, 4))
+    x = layers.Dense(3, activation="relu", trainable=False, name="fixed")(inputs)
+    x = layers.LSTM(2, trainable=False)(layer(x))
+    model = keras.Model(inputs, layers.Dense(2, name="last")(x))
+    split = ki.split_frozen(model)
+    assert shapes(split) == expected
+    values = np.random.default_rng(0).normal(size=(6, 5, 4)).astype("float32")
+    values[:, 3:] = 0
+    answers = split.rest.predict(split.features([values]).arrays, verbose=0)
+    expected = model.predict(values, verbose=0)
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 
 def test_faults_are_named():
