@@ -54,6 +54,7 @@ from keras_inception.supervision import (
     attach_auxiliary,
     detach_auxiliary,
     read_superclasses,
+    split_frozen,
 )
 
 __version__ = "0.1.0"
@@ -85,6 +86,7 @@ __all__ = [
     "networks",
     "optimizers",
     "read_superclasses",
+    "split_frozen",
     "training",
     "weights",
 ]

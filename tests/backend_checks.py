@@ -17,8 +17,10 @@ import pytest
 from conftest import small_pictures, small_supervised
 
 import keras_inception as ki
+from keras_inception import training
 from keras_inception.backend import gradients_of
 from keras_inception.layers import MaxPooling
+from keras_inception.training.on_features import ForWhole
 
 BACKEND = keras.backend.backend()
 LABELS = np.array([0, 1, 2, 0])
@@ -318,3 +320,37 @@ def test_max_pools_and_their_gradients_equal_kerass(side, size, stride):
     expected = gradient(plain)
     assert np.abs(expected).max() > 0.5
     np.testing.assert_allclose(gradient(ours), expected, atol=1e-5)
+
+
+def test_training_on_features_trains_the_whole_model():
+    images, labels = small_pictures()
+    model = small_supervised()
+    model.get_layer("first").trainable = False
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    split = ki.split_frozen(model)
+    features = split.features([(images[:8], labels[:8]), (images[8:], labels[8:])])
+    answers = split.rest.predict(features.arrays, verbose=0)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(answers["aux"], expected["aux"], atol=1e-6)
+
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.auxiliary_weights["aux"].assign(float(epoch == 0))
+
+        def on_epoch_end(self, epoch, logs=None):
+            layers = (self.model.get_layer(name) for name in ("main", "aux_fc"))
+            seen.append([layer.get_weights()[0] for layer in layers])
+
+    training.compile_rest(model, split.rest)
+    batches = training.FeatureBatches([features], batch_size=4)
+    whole = ForWhole(model, [Watch()], batches)
+    split.rest.fit(batches, epochs=3, verbose=0, callbacks=[whole])
+    mains, heads = zip(*seen, strict=True)
+    assert not np.allclose(mains[0], mains[1])
+    # at a loss weight of 0 the momentum alone moves the head
+    expected = 0.9**3 * (heads[1] - heads[0])
+    np.testing.assert_allclose(heads[2] - heads[1], expected, atol=1e-6)
+    np.testing.assert_array_equal(model.get_layer("main").get_weights()[0], mains[2])
+    assert model.optimizer.iterations == 9

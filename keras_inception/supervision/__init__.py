@@ -9,6 +9,8 @@ The files, each standing on those above it:
     model           `DeeplySupervised`: one label and one weight for all heads
     head_placement  endpoints that divide the computation evenly
     attach          attaching heads to a graph, and detaching them
+    features        what a trunk makes of a dataset, kept in temporary files
+    frozen_trunk    a model in two parts, where its frozen layers end
 """
 
 from keras_inception.supervision.attach import (
@@ -17,6 +19,12 @@ from keras_inception.supervision.attach import (
     plain_classifier,
     supervise,
 )
+from keras_inception.supervision.features import (
+    Features,
+    check_room,
+    compute_features,
+)
+from keras_inception.supervision.frozen_trunk import FrozenSplit, split_frozen
 from keras_inception.supervision.head_placement import (
     Endpoint,
     endpoints_for_heads,
@@ -38,14 +46,19 @@ __all__ = [
     "DeeplySupervised",
     "Distillation",
     "Endpoint",
+    "Features",
+    "FrozenSplit",
     "LossWeights",
     "as_head",
     "attach_auxiliary",
+    "check_room",
+    "compute_features",
     "detach_auxiliary",
     "endpoints_for_heads",
     "evenly_placed",
     "output_name",
     "plain_classifier",
     "read_superclasses",
+    "split_frozen",
     "supervise",
 ]
