@@ -11,7 +11,7 @@ from keras_inception.backend import compiled, gradients_of
 from keras_inception.graph import layer_of, narrow_endpoints, steps_to
 from keras_inception.outputs import MAIN, Output, logits_of, outputs_by_name
 
-METHODS = ("layercam", "gradcam")
+METHODS = ("gradcam", "layercam")
 
 
 class OutputMaps(NamedTuple):
@@ -39,7 +39,7 @@ def activation_maps(
     model: keras.Model,
     images: np.ndarray,
     classes: int | Sequence[int] | np.ndarray | None = None,
-    method: str = "layercam",
+    method: str = "gradcam",
 ) -> dict[str, np.ndarray]:
     """Maps where in a picture each output of a model finds its class.
 
@@ -55,11 +55,10 @@ def activation_maps(
             of main's classes; a head with superclasses explains the superclass.
             Defaults to `None`: each output explains the class that it finds most
             probable.
-        method: `"layercam"` (default), which weights each position by its own
-            gradient where that is positive (Jiang et al. 2021, LayerCAM, doi
-            10.1109/TIP.2021.3089943), and so is exact for heads, whose dense layer
-            tells positions apart; or `"gradcam"`, which weights each channel by its
-            mean gradient (Selvaraju et al. 2017, Grad-CAM, arXiv 1610.02391).
+        method: `"gradcam"` (default), which weights each channel by its mean gradient
+            (Selvaraju et al. 2017, Grad-CAM, arXiv 1610.02391); or `"layercam"`, which
+            weights each value by its own gradient where that is positive (Jiang et al.
+            2021, LayerCAM, doi 10.1109/TIP.2021.3089943).
 
     Returns:
         For each output a float32 array `(pictures, height, width)` from 0 to 1.
@@ -88,7 +87,7 @@ class Explainer:
     softmax, `Dense(activation="softmax")`, whose weights are copied.
     """
 
-    def __init__(self, model: keras.Model, method: str = "layercam"):
+    def __init__(self, model: keras.Model, method: str = "gradcam"):
         if method not in METHODS:
             raise ValueError(
                 f"method must be one of {', '.join(METHODS)}. Received: {method!r}"
