@@ -21,6 +21,7 @@ The map, each line standing on those above it:
     optimizers    freezing, and learning rates by layer
     googlenet     `GoogLeNet()`
     defaults      the network, input size and augmentation that suit some pictures
+    activation_maps   where in a picture each output finds its class
     early_exit, evaluation, gradients, attribution, training   what to do with a model
     data, export, server   pictures in, versions out, answers over HTTP
 
@@ -33,6 +34,7 @@ import importlib
 from types import ModuleType
 
 from keras_inception import optimizers
+from keras_inception.activation_maps import activation_maps
 from keras_inception.architecture import (
     ARCHITECTURES,
     AUXILIARY_ENDPOINTS,
@@ -76,6 +78,7 @@ __all__ = [
     "GradientRow",
     "LocalResponseNormalization",
     "LossAttribution",
+    "activation_maps",
     "attach_auxiliary",
     "data",
     "detach_auxiliary",

@@ -227,6 +227,30 @@ def slope_of(function, x):
     return x.grad
 
 
+@pytest.mark.parametrize("output", ["main", "aux_4a"])
+def test_activation_maps_are_the_backends_gradients(model, images, output):
+    layer = {"main": "pool5", "aux_4a": "aux_4a_ave_pool"}[output]
+    endpoint, logits = model.get_layer(layer).input, f"{output}_classifier"
+    tail = keras.Model(endpoint, model.get_layer(logits).output)
+    features = keras.Model(model.input, endpoint)(images)
+    features = keras.ops.convert_to_numpy(features)
+
+    def score(x):
+        one_hot = keras.ops.one_hot(LABELS, 3)
+        return keras.ops.sum(tail(x, training=False) * one_hot)
+
+    slopes = keras.ops.convert_to_numpy(slope_of(score, features))
+    coarse = slopes.mean(axis=(1, 2), keepdims=True) * features
+    coarse = np.maximum(coarse.sum(axis=-1, keepdims=True), 0)
+    expected = keras.ops.image.resize(coarse, (32, 32), data_format="channels_last")
+    expected = keras.ops.convert_to_numpy(expected)[..., 0]
+    expected /= np.maximum(expected.max(axis=(1, 2), keepdims=True), 1e-30)
+    assert (expected.max(axis=(1, 2)) > 0).any()
+    found = ki.activation_maps(model, images, LABELS)
+    assert list(found) == ["main", "aux_4a", "aux_4d"]
+    np.testing.assert_allclose(found[output], expected, atol=1e-4)
+
+
 def test_early_exits_answer_as_their_heads(model, images):
     alone = model.predict(images, verbose=0)
     # each head is sure of half of the pictures
