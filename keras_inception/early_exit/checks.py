@@ -30,6 +30,34 @@ def check_settings(
         )
 
 
+def check_goal(
+    max_accuracy_drop: float | None,
+    max_cost: float | None,
+    confidence_level: float | None,
+) -> None:
+    """Raises a `ValueError` if what a calibration should reach is impossible."""
+    if max_accuracy_drop is not None and max_cost is not None:
+        raise ValueError(
+            "Only one of max_accuracy_drop and max_cost can be reached; leave out one. "
+            f"Received: {max_accuracy_drop} and {max_cost}"
+        )
+    if max_accuracy_drop is not None and not 0 <= max_accuracy_drop < 1:
+        raise ValueError(
+            "max_accuracy_drop must be at least 0 and less than 1; 0.005 is half a "
+            f"percentage point. Received: {max_accuracy_drop}"
+        )
+    if max_cost is not None and not 0 < max_cost <= 1:
+        raise ValueError(
+            "max_cost must be above 0 and at most 1; 0.5 is half of main's "
+            f"multiply-adds. Received: {max_cost}"
+        )
+    if confidence_level is not None and not 0.5 < confidence_level < 1:
+        raise ValueError(
+            "confidence_level must be above 0.5 and below 1; 0.95 is usual. Received: "
+            f"{confidence_level}"
+        )
+
+
 def possible_exits(model: keras.Model) -> list[str]:
     """The heads that predict the classes themselves; `ValueError` if there are none."""
     _check_exits(model, ())

@@ -13,6 +13,7 @@ from keras_inception.export.model_card import write_card
 from keras_inception.export.preparation import (
     check_backend,
     classifier_and_names,
+    exits_of,
     write_labels,
 )
 from keras_inception.export.signatures import CLASSIFY, Signature, build_signatures
@@ -44,7 +45,9 @@ def export_saved_model(
     - `classify`: the same from `inputs`, serialized `tf.Example`s with the feature
       `image_bytes`, the form of TF Serving's Classify API;
     - `serving_early_exit`, only with `early_exit`: as `serving_default`, to `main` and
-      `exit`, string `(batch,)`, the name of the output that answered.
+      `exit`, string `(batch,)`, the name of the output that answered;
+    - `serving_bytes_early_exit`, only with `early_exit`: as `serving_bytes`, with
+      `exit` as well.
 
     The version contains no optimizer, no dropout, and no heads except those of
     `early_exit`. `assets/labels.txt` lists the class names, `assets.extra/` has a
@@ -100,13 +103,7 @@ def export_saved_model(
             f"top must be from 1 to the {len(class_names)} classes. Received: {top}"
         )
     check_version(directory, version)
-    if early_exit is not None and not isinstance(early_exit, EarlyExit):
-        early_exit = EarlyExit.load(early_exit, model)
-    if early_exit is not None and early_exit.model is not model:
-        raise ValueError(
-            "early_exit belongs to another model than the one to export. Pass "
-            "EarlyExit(model, thresholds) of this model, or its exits.json."
-        )
+    early_exit = exits_of(model, early_exit)
     served, facts = classifier, dict(facts or {})
     if dtype is not None:
         # float16 overflows in the squares that response normalization adds up.
