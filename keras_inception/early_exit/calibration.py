@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -93,14 +93,47 @@ def calibrate(
 ) -> Calibration:
     """Finds the cheapest thresholds within a drop, or the most accurate within a cost.
 
+    Raises:
+        ValueError: If no thresholds are within the cost.
+    """
+    choice = choose(answers, confidence, cost, goal)
+    points, figures = choice.curve, answers
+    if choice.test is not None:
+        figures = choice.test.answers
+        points = [choice.test.evaluate(point.thresholds) for point in points]
+    correct = figures.correct
+    accuracy = {name: float(right.mean()) for name, right in correct.items()}
+    exit_correct = np.any([correct[name] for name in answers.exits], axis=0)
+    return Calibration(
+        examples=len(answers.labels),
+        chosen=choice.point,
+        best=max(points, key=lambda point: point.accuracy),
+        main=OperatingPoint({}, accuracy[MAIN], _main_cost(answers, cost), {MAIN: 1.0}),
+        curve=points,
+        exit_accuracy=accuracy,
+        overthought=float(np.mean(exit_correct & ~correct[MAIN])),
+        temperatures=choice.temperatures,
+        **dataclasses.asdict(goal),
+    )
+
+
+class Choice(NamedTuple):
+    """The thresholds that reach a goal, and what they were chosen from."""
+
+    point: OperatingPoint
+    curve: list[OperatingPoint]  # from cheap to accurate, or harmless
+    temperatures: dict[str, float]
+    test: PointTest | None  # with a `confidence_level`
+
+
+def choose(answers: Answers, confidence: str, cost: search.Cost, goal: Goal) -> Choice:
+    """Chooses thresholds for a goal.
+
     A drop that is to hold with some probability is tested: the first half of the
     pictures orders candidates from harmless to cheap, the second half tests one after
     the other, and the last one before the first that fails is chosen. So the risk is
     that of a single test, however many candidates there are: fixed-sequence testing in
     Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052.
-
-    Raises:
-        ValueError: If no thresholds are within the cost.
     """
     level, choosing, testing = goal.confidence_level, answers, answers
     if level is not None:
@@ -111,40 +144,22 @@ def calibrate(
         name: fit_temperature(choosing.probabilities[name], choosing.labels)
         for name in answers.exits
     }
-    main_cost = cost([False] * len(answers.exits), len(answers.exits))
-    fronts = [_front(choosing, confidence, t, cost, goal) for t in ({}, fitted)]
-    chosen, points, temperatures = min(
-        zip(
-            (_choice(front, choosing, main_cost, goal) for front in fronts),
-            fronts,
-            ({}, fitted),
-            strict=True,
-        ),
-        key=lambda found: _rank(found[0], goal),
-    )
-    kept = np.unique(np.linspace(0, len(points) - 1, CURVE_POINTS).astype(int))
-    points = [points[index] for index in kept]
-    if level is not None:
-        test = PointTest(testing, confidence, temperatures, cost, level)
-        if goal.max_accuracy_drop is None:
-            chosen = test.evaluate(chosen.thresholds)
-        else:
-            chosen = test.cheapest_below(goal.max_accuracy_drop, points)
-        points = [test.evaluate(point.thresholds) for point in points]
-    correct = testing.correct
-    accuracy = {name: float(right.mean()) for name, right in correct.items()}
-    exit_correct = np.any([correct[name] for name in answers.exits], axis=0)
-    return Calibration(
-        examples=len(answers.labels),
-        chosen=chosen,
-        best=max(points, key=lambda point: point.accuracy),
-        main=OperatingPoint({}, accuracy[MAIN], main_cost, {MAIN: 1.0}),
-        curve=points,
-        exit_accuracy=accuracy,
-        overthought=float(np.mean(exit_correct & ~correct[MAIN])),
-        temperatures=temperatures,
-        **dataclasses.asdict(goal),
-    )
+    choices = []
+    for temperatures in ({}, fitted):
+        front = _front(choosing, confidence, temperatures, cost, goal)
+        point = _reaching(goal, front, choosing, _main_cost(answers, cost))
+        kept = np.unique(np.linspace(0, len(front) - 1, CURVE_POINTS).astype(int))
+        curve = [front[index] for index in kept]
+        choices.append(Choice(point, curve, temperatures, None))
+    choice = min(choices, key=lambda choice: _rank(choice.point, goal))
+    if level is None:
+        return choice
+    test = PointTest(testing, confidence, choice.temperatures, cost, level)
+    if goal.max_accuracy_drop is None:
+        tested = test.evaluate(choice.point.thresholds)
+    else:
+        tested = test.cheapest_below(goal.max_accuracy_drop, choice.curve)
+    return choice._replace(point=tested, test=test)
 
 
 def stratified_halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -203,10 +218,15 @@ def _front(
     ]
 
 
-def _choice(
-    front: Sequence[OperatingPoint], answers: Answers, main_cost: float, goal: Goal
+def _main_cost(answers: Answers, cost: search.Cost) -> float:
+    exits = len(answers.exits)
+    return cost([False] * exits, exits)
+
+
+def _reaching(
+    goal: Goal, front: Sequence[OperatingPoint], answers: Answers, main_cost: float
 ) -> OperatingPoint:
-    """The point of a front that reaches the goal."""
+    """The point of a front that reaches a goal."""
     if goal.max_accuracy_drop is None:
         assert goal.max_cost is not None
         most = goal.max_cost * main_cost

@@ -42,14 +42,14 @@ class PointTest:
         cost: Cost,
         level: float,
     ):
-        self._answers, self._cost, self._level = answers, cost, level
+        self.answers, self._cost, self._level = answers, cost, level
         self._confidences = answers.confidences(confidence, temperatures)
         self._correct = np.stack(list(answers.correct.values()))
 
     def evaluate(self, thresholds: Mapping[str, float]) -> OperatingPoint:
         """The figures of some thresholds, with a bound on their drop."""
         answered = self._answered(thresholds)
-        pictures, exits = len(answered), self._answers.exits
+        pictures, exits = len(answered), self.answers.exits
         shares = np.bincount(answered, minlength=len(exits) + 1) / pictures
         used = [name in thresholds for name in exits]
         costs = [
@@ -57,7 +57,7 @@ class PointTest:
             for output, share in enumerate(shares)
             if share
         ]
-        losses, gains = self._losses_and_gains(answered)
+        losses, gains = self.losses_and_gains(thresholds)
         return OperatingPoint(
             dict(thresholds),
             float(self._right(answered).mean()),
@@ -65,6 +65,11 @@ class PointTest:
             {n: float(s) for n, s in zip([*exits, MAIN], shares, strict=True) if s},
             bounds.largest_drop(losses, gains, pictures, self._level),
         )
+
+    def losses_and_gains(self, thresholds: Mapping[str, float]) -> tuple[int, int]:
+        """How many pictures only main gets right, and only the exits."""
+        right, main = self._right(self._answered(thresholds)), self._correct[-1]
+        return int((main & ~right).sum()), int((right & ~main).sum())
 
     def cheapest_below(
         self, allowed: float, points: Sequence[OperatingPoint]
@@ -76,8 +81,8 @@ class PointTest:
         """
         passed: Mapping[str, float] = {}
         for point in reversed(points):
-            losses, gains = self._losses_and_gains(self._answered(point.thresholds))
-            pictures = len(self._answers.labels)
+            losses, gains = self.losses_and_gains(point.thresholds)
+            pictures = len(self.answers.labels)
             if not bounds.drop_is_below(allowed, losses, gains, pictures, self._level):
                 break
             passed = point.thresholds
@@ -85,8 +90,8 @@ class PointTest:
 
     def _answered(self, thresholds: Mapping[str, float]) -> np.ndarray:
         """The index of the output that answers each picture."""
-        exits = self._answers.exits
-        answered = np.full(len(self._answers.labels), len(exits))
+        exits = self.answers.exits
+        answered = np.full(len(self.answers.labels), len(exits))
         for index, name in reversed([*enumerate(exits)]):
             if name in thresholds:
                 answered[self._confidences[name] >= thresholds[name]] = index
@@ -94,7 +99,3 @@ class PointTest:
 
     def _right(self, answered: np.ndarray) -> np.ndarray:
         return self._correct[answered, np.arange(len(answered))]
-
-    def _losses_and_gains(self, answered: np.ndarray) -> tuple[int, int]:
-        right, main = self._right(answered), self._correct[-1]
-        return int((main & ~right).sum()), int((right & ~main).sum())

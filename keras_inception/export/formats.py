@@ -19,6 +19,7 @@ from keras_inception.export.preparation import (
     exits_of,
     write_labels,
 )
+from keras_inception.export.quantization import QUANTIZED
 from keras_inception.export.sessions import IMAGES, open_session
 from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.export.writers import (
@@ -158,12 +159,13 @@ def _check_format(format: str, integers: bool, exits: bool) -> None:
         (integers, "in 8-bit integers. With calibration pictures"),
         (exits, "with early exits. With them"),
     ):
-        if wanted and format not in COMPOSED:
+        if wanted and format not in QUANTIZED:
             raise ValueError(
-                f"{format} is not supported {subject} use one of: {', '.join(COMPOSED)}"
+                f"{format} is not supported {subject} use one of: "
+                f"{', '.join(QUANTIZED)}"
             )
     composed = integers or exits
-    packages = COMPOSED[format] if composed else FORMATS[format].packages
+    packages = QUANTIZED[format] if composed else FORMATS[format].packages
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         # OpenVINO's integers and exits are written by the packages of ONNX
@@ -188,11 +190,6 @@ def _open_litert(path: str) -> Predict:
     return lambda images: runner(images=images)[MAIN]
 
 
-# format: the packages that write it in integers or with early exits
-COMPOSED = {
-    "onnx": ("tf2onnx", "onnxruntime"),
-    "openvino": ("tf2onnx", "onnxruntime", "openvino"),
-}
 FORMATS = {
     "onnx": Format(
         "model.onnx",

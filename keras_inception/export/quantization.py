@@ -18,6 +18,11 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
+# format: the packages that write it in integers, and with early exits
+QUANTIZED = {
+    "onnx": ("tf2onnx", "onnxruntime"),
+    "openvino": ("tf2onnx", "onnxruntime", "openvino"),
+}
 _OPERATIONS = ["Conv", "MaxPool", "Concat", "MatMul", "Gemm"]
 
 
