@@ -3,14 +3,12 @@
     python -m benchmarks.early_exit train FOLDER
     python -m benchmarks.early_exit measure FOLDER
     python -m benchmarks.early_exit files FOLDER
-    python -m benchmarks.early_exit bound FOLDER
 
 `train` trains a GoogLeNet for small pictures with two heads meant as exits, in a run
 directory. `measure` calibrates on one half of the validation pictures, then times early
 exits and the plain main model, in turns, on the other half and on all of them. `files`
 compares the ONNX and the OpenVINO file with Python on the other half, and times each
-beside main alone in the same runtime. `bound` divides the answers to the validation
-pictures anew many times, and counts how often the exits cost more than was allowed.
+beside main alone in the same runtime.
 """
 
 import argparse
@@ -25,15 +23,8 @@ import keras_inception as ki
 from benchmarks.small_pictures import batches, in_memory
 from benchmarks.tables import environment, write
 from keras_inception import data, training
-from keras_inception.early_exit import checks, timing
-from keras_inception.early_exit.answers import collect_answers
-from keras_inception.early_exit.calibration import (
-    Goal,
-    answer_cost,
-    choose,
-    stratified_halves,
-)
-from keras_inception.early_exit.points import PointTest
+from keras_inception.early_exit import timing
+from keras_inception.early_exit.calibration import stratified_halves
 from keras_inception.export.sessions import open_session
 
 # Shallow heads save most: at 32 pixels and width 0.25 the first one's answer costs a
@@ -204,61 +195,6 @@ def agreement(name: str, early, run, images):
             yield row
 
 
-def bound(options: argparse.Namespace) -> None:
-    """Counts how often a drop is exceeded, with and without a confidence level.
-
-    Each time a random half of the pictures calibrates, and the other half is judged.
-    Then once more with pictures drawn with replacement, where the drop on all of them
-    is the true one.
-    """
-    model = keras.saving.load_model(last_epoch(options.run))
-    source = data.find(options.folder)
-    pictures = in_memory(source, source.validation, IMAGE_SIZE)
-    names = [*checks.possible_exits(model), "main"]
-    everyone = collect_answers(model, names, pictures)
-    cost = answer_cost(model, names[:-1])
-    main_cost = cost([False] * (len(names) - 1), len(names) - 1)
-    count = len(everyone.labels)
-    rows = []
-    for level in (None, options.confidence_level):
-        goal = Goal(options.max_drop, None, level)
-        random = np.random.default_rng(options.seed)
-        for way in ("other half", "drawn with replacement"):
-            drops, shares = [], []
-            for _ in range(options.times):
-                order = random.permutation(count)
-                chooses, judges = order[: count // 2], order[count // 2 :]
-                if way != "other half":
-                    chooses = random.integers(0, count, count // 2)
-                    judges = np.arange(count)
-                choice = choose(everyone.take(chooses), "max_probability", cost, goal)
-                judged = PointTest(
-                    everyone.take(judges),
-                    "max_probability",
-                    choice.temperatures,
-                    cost,
-                    0.95,
-                )
-                losses, gains = judged.losses_and_gains(choice.point.thresholds)
-                drops.append((losses - gains) / len(judges))
-                shares.append(choice.point.multiply_adds / main_cost)
-            rows.append(
-                {
-                    "confidence_level": level or "none",
-                    "judged_on": way,
-                    "times": options.times,
-                    "allowed_drop": options.max_drop,
-                    "violations": round(
-                        float(np.mean(np.array(drops) > options.max_drop)), 4
-                    ),
-                    "mean_drop": round(float(np.mean(drops)), 5),
-                    "share_of_multiply_adds": round(float(np.mean(shares)), 4),
-                }
-            )
-            print(rows[-1], flush=True)
-    write(options.run / "early_exit_bound.csv", rows)
-
-
 def right_answers(early, images, labels) -> dict[str, float]:
     """Accuracy of main alone and with exits, and the share that leaves at each."""
     main, _ = ki.EarlyExit(early.model, {}).predict(images, 256)
@@ -345,13 +281,7 @@ def main() -> None:
     files_parser.add_argument("--pictures", type=int, default=2500, help="to time")
     files_parser.add_argument("--rounds", type=int, default=25)
     files_parser.set_defaults(do=files)
-    bound_parser = commands.add_parser("bound", help="count drops above the allowed")
-    bound_parser.add_argument("--max-drop", type=float, default=0.005)
-    bound_parser.add_argument("--confidence-level", type=float, default=0.95)
-    bound_parser.add_argument("--times", type=int, default=1000)
-    bound_parser.add_argument("--seed", type=int, default=0)
-    bound_parser.set_defaults(do=bound)
-    for command in (train_parser, measure_parser, files_parser, bound_parser):
+    for command in (train_parser, measure_parser, files_parser):
         command.add_argument("folder", help="with train/ and val/, a folder per class")
         command.add_argument("--run", type=Path, default=Path("runs/early_exit"))
     options = parser.parse_args()

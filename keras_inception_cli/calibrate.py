@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="max_probability",
         help="what thresholds are compared with (default: max_probability)",
     )
+    add(
+        "--dtype",
+        choices=("bfloat16",),
+        help="calibrate the model as export writes it with this --dtype (default: as "
+        "it is)",
+    )
     add("--batch-size", type=int, default=32, help="(default: 32)")
     splits.add_seed_argument(parser)
     data_options.add_data_arguments(parser)
@@ -71,11 +77,15 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception.early_exit import EarlyExit
         from keras_inception.early_exit.plots import draw_trade_off
         from keras_inception.early_exit.timing import measure_timings
+        from keras_inception.export.folding import inference_model
+        from keras_inception.layers import LocalResponseNormalization
 
     model = common.load_model(options.model)
     if not isinstance(model.output, dict):
         raise ValueError(f"{options.model} has no heads to exit at.")
     source, split, name = splits.find_judged(options, {options.model: model})
+    if options.dtype:
+        model = inference_model(model, LocalResponseNormalization, options.dtype)
     level = options.confidence_level
     # With a level, calibrate divides the pictures itself.
     halves = splits.halves(split, 0 if level else options.seed or 0)

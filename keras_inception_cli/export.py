@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("bfloat16",),
         help="store weights and compute in this type: little more than half the bytes, "
-        "faster where supported, slightly less exact (default: the model's own)",
+        "faster where supported, slightly less exact (default: the model's own); "
+        "--early-exit then needs what calibrate wrote with the same --dtype",
     )
     integers = parser.add_argument_group("8-bit integers, with --format")
     integers.add_argument(
@@ -159,11 +160,6 @@ def _check_options(options: argparse.Namespace) -> None:
                 f"--{name.replace('_', '-')} applies to a SavedModel only; leave it or "
                 "--format out"
             )
-    if options.dtype and options.early_exit:
-        raise ValueError(
-            "The thresholds of --early-exit do not hold in another dtype; leave out "
-            "--early-exit or --dtype"
-        )
     if options.early_exit and options.format not in (None, *INT8_FORMATS):
         raise ValueError(
             f"{options.format} files can't skip; leave out --early-exit, or use "

@@ -1,5 +1,6 @@
 """Errors for wrong exits, thresholds and pictures, raised before any computation."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 import keras
@@ -67,6 +68,21 @@ def possible_exits(model: keras.Model) -> list[str]:
             "The model has no head to exit at: none, or all predict superclasses."
         )
     return exits
+
+
+def dtype_of(model: keras.Model) -> str:
+    """The dtype that a model computes in: that of most of its layers with weights."""
+    dtypes = [layer.compute_dtype for layer in model.layers if layer.weights]
+    return max(dtypes, key=dtypes.count, default="float32")
+
+
+def check_dtype(model: keras.Model, dtype: str, path: str | os.PathLike) -> None:
+    """Raises a `ValueError` if a file's thresholds were chosen in another dtype."""
+    if dtype != dtype_of(model):
+        raise ValueError(
+            f"The thresholds of {path} were calibrated in {dtype}, but the model "
+            f"computes in {dtype_of(model)}. Calibrate them again for that."
+        )
 
 
 def check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:

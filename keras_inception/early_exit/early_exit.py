@@ -34,6 +34,7 @@ SETTINGS = tuple(Settings.__annotations__)
 
 
 class _File(Settings):
+    dtype: NotRequired[str]
     calibration: NotRequired[calibration.Calibration | None]
 
 
@@ -239,9 +240,10 @@ class EarlyExit:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes thresholds, temperatures and calibration to a JSON file."""
-        content = {name: getattr(self, name) for name in SETTINGS}
+        content: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS}
         found = self.calibration and self.calibration.as_dict()
-        write_json(Path(path), content | {"calibration": found})
+        content |= {"dtype": checks.dtype_of(self.model), "calibration": found}
+        write_json(Path(path), content)
 
     @classmethod
     def load(cls, path: str | os.PathLike, model: keras.Model) -> "EarlyExit":
@@ -249,10 +251,13 @@ class EarlyExit:
 
         Raises:
             OSError: If the file cannot be read.
-            ValueError: If it is not such a JSON file, or does not fit the model.
+            ValueError: If it is not such a JSON file, does not fit the model, or was
+                calibrated in another dtype.
         """
         fault = "holds no early exits, as EarlyExit.save and calibrate write them"
         content = read_json(Path(path), _File, fault)
+        # without one it is from an earlier version, which knew no other
+        checks.check_dtype(model, content.get("dtype", "float32"), path)
         early_exit = cls(model, **{name: content[name] for name in SETTINGS})
         found = content.get("calibration")
         early_exit.calibration = found and calibration.Calibration.from_dict(found)

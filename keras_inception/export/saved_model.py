@@ -19,6 +19,7 @@ from keras_inception.export.preparation import (
 from keras_inception.export.signatures import CLASSIFY, Signature, build_signatures
 from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.layers import LocalResponseNormalization
+from keras_inception.supervision import plain_classifier
 
 
 def export_saved_model(
@@ -68,6 +69,7 @@ def export_saved_model(
         dtype: `"bfloat16"` uses it between the scaled pixels and the last dense layer:
             little more than half the bytes, and faster on processors with instructions
             for it (AVX512-BF16, AMX, GPUs since 2020), with 8 significant bits.
+            Exits then come from a file that `calibrate --dtype bfloat16` wrote.
             Defaults to the model's own dtypes.
         facts: Rows for the model card, such as `{"data": ..., "accuracy": ...}`.
 
@@ -77,8 +79,8 @@ def export_saved_model(
     Raises:
         ValueError: If there is not one name for each class, `version` is below 1, `top`
             is not from 1 to the number of classes, the model does not take pictures of
-            a fixed size, or `dtype` is not supported (at all, with `early_exit`, or
-            with a model within the model).
+            a fixed size, `dtype` is not supported (at all, or with a model within the
+            model), or the exits were calibrated in another one.
         FileExistsError: If the version exists already.
         RuntimeError: If Keras does not run on TensorFlow, or if the written model's
             answers differ from the model's.
@@ -103,7 +105,6 @@ def export_saved_model(
             f"top must be from 1 to the {len(class_names)} classes. Received: {top}"
         )
     check_version(directory, version)
-    early_exit = exits_of(model, early_exit)
     served, facts = classifier, dict(facts or {})
     if dtype is not None:
         # float16 overflows in the squares that response normalization adds up.
@@ -112,16 +113,21 @@ def export_saved_model(
                 "dtype must be None, for the model's own, or bfloat16. Received: "
                 f"{dtype!r}"
             )
-        if early_exit is not None:
+        if isinstance(early_exit, EarlyExit):
             raise ValueError(
                 "The thresholds of early_exit were calibrated for the model as it is, "
-                f"not in {dtype}. Leave out early_exit or dtype."
+                f"not in {dtype}. Pass the file that calibrate --dtype {dtype} wrote."
             )
-        served = inference_model(classifier, LocalResponseNormalization, dtype)
+        whole = model if early_exit is not None else classifier
+        rewritten = inference_model(whole, LocalResponseNormalization, dtype)
+        exits = exits_of(rewritten, early_exit)
+        served = plain_classifier(rewritten)
         facts["computes in"] = (
             f"{dtype}; parameters and accuracy are those of the model as it was trained"
         )
-    signatures = build_signatures(served, class_names, top, early_exit)
+    else:
+        exits = exits_of(model, early_exit)
+    signatures = build_signatures(served, class_names, top, exits)
     with being_written(directory) as partial:
         _save(partial, signatures)
         write_labels(partial / "assets", class_names)
