@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from keras_inception import AuxiliaryHead, read_superclasses
 from keras_inception.networks import known_name
 from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
@@ -215,36 +214,6 @@ class TrainConfig:
                 "--superclasses FILE and --coarse-heads HEAD belong together: the "
                 "superclasses, and the heads that learn them."
             )
-
-    def build_heads(
-        self, class_names: list[str], batch_norm: bool | None = None
-    ) -> list[str | AuxiliaryHead]:
-        """The heads for `GoogLeNet(auxiliary=...)`.
-
-        Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
-        batch normalization if the network has it. `batch_norm` says whether it has, if
-        it is not this config that decides.
-        """
-        superclasses = None
-        if self.superclasses:
-            superclasses = read_superclasses(self.superclasses, class_names)
-        if self.head_batch_norm is not None:
-            batch_norm = self.head_batch_norm
-        elif batch_norm is None:
-            batch_norm = self.batch_norm and not self.weights
-        heads: list[str | AuxiliaryHead] = []
-        for endpoint in self.heads:
-            default = AuxiliaryHead(endpoint, batch_norm=batch_norm)
-            head = dataclasses.replace(
-                default.widened(self.head_width),
-                dropout=self.head_dropout,
-                superclasses=superclasses
-                if default.name in self.coarse_heads
-                else None,
-            )
-            unchanged = head == default and self.head_batch_norm is None
-            heads.append(endpoint if unchanged else head)
-        return heads
 
     def weight_by_output(self, outputs: Iterable[str]) -> dict[str, float]:
         """The loss weight of each head."""

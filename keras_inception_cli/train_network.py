@@ -21,6 +21,7 @@ from keras_inception.weights.pretrained import copy_output
 from keras_inception_cli.common import load_model
 from keras_inception_cli.head_names import number_in
 from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_heads import build_heads
 
 
 def settle_weights(options: argparse.Namespace, config: TrainConfig) -> TrainConfig:
@@ -60,7 +61,7 @@ def build_model(
         if (count := number_in(config.heads)) is not None:
             endpoints = evenly_placed(plain, count)
             config = dataclasses.replace(config, heads=tuple(endpoints))
-        heads = config.build_heads(source.class_names, has_batch_norm(plain))
+        heads = build_heads(config, source.class_names, has_batch_norm(plain))
         model = ki.attach_auxiliary(plain, heads)
         if trained is not None:
             _keep_heads(model, trained, config)
@@ -126,7 +127,7 @@ def _googlenet(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
     return ki.GoogLeNet(
         (size, size, 3),
         classes=len(source.class_names),
-        auxiliary=config.build_heads(source.class_names),
+        auxiliary=build_heads(config, source.class_names),
         architecture=architecture,
         width=config.width,
         batch_norm=config.batch_norm and not config.weights,

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
@@ -23,6 +23,7 @@ from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_contexts import reproducible, scratch_run
 from keras_inception_cli.train_frozen import on_features
+from keras_inception_cli.train_job import Job
 from keras_inception_cli.train_network import (
     build_model,
     compile_model,
@@ -38,19 +39,6 @@ HPARAMS = (
     *("heads", "aux_weight", "aux_schedule", "head_dropout", "head_width"),
     *("learning_rate", "batch_size", "epochs", "augment", "seed"),
 )
-
-
-class Job(NamedTuple):
-    """A compiled model and its pictures; the run and its state if it resumes."""
-
-    config: TrainConfig
-    model: ki.DeeplySupervised
-    pictures: data.Data
-    train: Any  # `pictures.train` and `.validation`, shared among the devices
-    validation: Any
-    run: RunDirectory | None
-    state: dict | None
-    rest: ki.DeeplySupervised | None = None  # what is trained on features
 
 
 def run(options: argparse.Namespace) -> None:
