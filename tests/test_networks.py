@@ -225,11 +225,15 @@ def test_a_network_from_a_file_goes_through_the_commands(tmp_path, capsys):
     words = [tmp_path / "colors", "--runs", tmp_path, "--epochs", 2]
     train = ("train", *words, "--batch-size", 4, "--recipe", "finetune")
     network = ("--network", tmp_path / "net.keras")
-    assert command(*train, *network, "--name", "one", "--heads", "net/conv1") == 0
+    weight = ("--aux-weight", "conv1=0.2")
+    assert (
+        command(*train, *network, *weight, "--name", "one", "--heads", "aux_conv1") == 0
+    )
     printed = capsys.readouterr().out
     assert "kept the trunk; new main, aux_conv1" in printed
     settings = json.loads((tmp_path / "one/config.json").read_text())
     assert settings["heads"] == ["net/conv1"]
+    assert settings["aux_weight"] == {"aux_conv1": 0.2}
     assert settings["image_size"] == 16
     assert settings["batch_norm"] is True
     assert settings["width"] is None
