@@ -21,6 +21,7 @@ The map, each line standing on those above it:
     optimizers    freezing, and learning rates by layer
     googlenet     `GoogLeNet()`
     defaults      the network, input size and augmentation that suit some pictures
+    activation_maps   where in a picture each output finds its class
     early_exit, evaluation, gradients, attribution, training   what to do with a model
     data, export, server   pictures in, versions out, answers over HTTP
 
@@ -33,6 +34,7 @@ import importlib
 from types import ModuleType
 
 from keras_inception import optimizers
+from keras_inception.activation_maps import activation_maps
 from keras_inception.architecture import (
     ARCHITECTURES,
     AUXILIARY_ENDPOINTS,
@@ -54,6 +56,7 @@ from keras_inception.supervision import (
     attach_auxiliary,
     detach_auxiliary,
     read_superclasses,
+    split_frozen,
 )
 
 __version__ = "0.1.0"
@@ -75,6 +78,7 @@ __all__ = [
     "GradientRow",
     "LocalResponseNormalization",
     "LossAttribution",
+    "activation_maps",
     "attach_auxiliary",
     "data",
     "detach_auxiliary",
@@ -85,6 +89,7 @@ __all__ = [
     "networks",
     "optimizers",
     "read_superclasses",
+    "split_frozen",
     "training",
     "weights",
 ]

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from keras_inception import AuxiliaryHead, read_superclasses
 from keras_inception.networks import known_name
 from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
@@ -59,10 +58,13 @@ class TrainConfig:
     width: float = 1.0
     weights: str | None = None
     freeze: str | None = None
+    feature_copies: int | None = None
     heads: tuple[str, ...] = ("inception_4a", "inception_4d")  # endpoints
     head_dropout: float = 0.7
     head_width: float = 1.0
     head_batch_norm: bool | None = None
+    distillation: float = 0.0
+    temperature: float = 3.0
     superclasses: str | None = None
     coarse_heads: tuple[str, ...] = ()  # outputs
 
@@ -101,6 +103,7 @@ class TrainConfig:
         if options.hyperparameters:
             found = head_names.read_search_result(options.hyperparameters)
             given |= head_names.without_other_heads(found, typed)
+            given.setdefault("recipe", "small")  # the search's
         given |= typed
         for name in ("network", "weights"):
             described = [one for one in NETWORK if one in typed]
@@ -192,6 +195,17 @@ class TrainConfig:
             raise ValueError(
                 f"--learning-rate must be above 0. Received: {self.learning_rate}"
             )
+        if self.feature_copies is not None:
+            if self.feature_copies < 0:
+                raise ValueError(
+                    "--feature-copies must be at least 0. Received: "
+                    f"{self.feature_copies}"
+                )
+            if self.feature_copies and not self.freeze:
+                raise ValueError(
+                    "--feature-copies keeps the features of a frozen trunk: add "
+                    "--freeze STAGE, such as --freeze inception_5b."
+                )
         if self.profile and not 1 <= self.profile[0] <= self.profile[1]:
             raise ValueError(
                 "--profile takes FIRST and LAST with 1 <= FIRST <= LAST. Received: "
@@ -202,36 +216,6 @@ class TrainConfig:
                 "--superclasses FILE and --coarse-heads HEAD belong together: the "
                 "superclasses, and the heads that learn them."
             )
-
-    def build_heads(
-        self, class_names: list[str], batch_norm: bool | None = None
-    ) -> list[str | AuxiliaryHead]:
-        """The heads for `GoogLeNet(auxiliary=...)`.
-
-        Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
-        batch normalization if the network has it. `batch_norm` says whether it has, if
-        it is not this config that decides.
-        """
-        superclasses = None
-        if self.superclasses:
-            superclasses = read_superclasses(self.superclasses, class_names)
-        if self.head_batch_norm is not None:
-            batch_norm = self.head_batch_norm
-        elif batch_norm is None:
-            batch_norm = self.batch_norm and not self.weights
-        heads: list[str | AuxiliaryHead] = []
-        for endpoint in self.heads:
-            default = AuxiliaryHead(endpoint, batch_norm=batch_norm)
-            head = dataclasses.replace(
-                default.widened(self.head_width),
-                dropout=self.head_dropout,
-                superclasses=superclasses
-                if default.name in self.coarse_heads
-                else None,
-            )
-            unchanged = head == default and self.head_batch_norm is None
-            heads.append(endpoint if unchanged else head)
-        return heads
 
     def weight_by_output(self, outputs: Iterable[str]) -> dict[str, float]:
         """The loss weight of each head."""
@@ -273,6 +257,8 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 def _from_config(file: Path) -> dict[str, Any]:
     """The settings in a run's config.json."""
     choices = RunConfig.read(file).as_json()
+    if choices.get("freeze") is not None:  # before there were copies
+        choices = {"feature_copies": 0} | choices
     found = {
         name: value
         for name, value in choices.items()

@@ -22,6 +22,7 @@ from keras_inception.weights.pretrained import copy_output
 from keras_inception_cli.common import load_model
 from keras_inception_cli.head_names import number_in
 from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_heads import build_heads
 
 
 def settle_weights(options: argparse.Namespace, config: TrainConfig) -> TrainConfig:
@@ -71,7 +72,7 @@ def build_model(
             config.network, source, config.image_size, config.weights
         )
         config = dataclasses.replace(config, heads=_endpoints(config.heads, plain))
-        heads = config.build_heads(source.class_names, has_batch_norm(plain))
+        heads = build_heads(config, source.class_names, has_batch_norm(plain))
         model = ki.attach_auxiliary(plain, heads)
         if trained is not None:
             _keep_heads(model, trained, config)
@@ -137,7 +138,7 @@ def _googlenet(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
     return ki.GoogLeNet(
         (size, size, 3),
         classes=len(source.class_names),
-        auxiliary=config.build_heads(source.class_names),
+        auxiliary=build_heads(config, source.class_names),
         architecture=architecture,
         width=config.width,
         batch_norm=config.batch_norm and not config.weights,
@@ -167,5 +168,7 @@ def compile_model(
             **options,
         ),
         loss_weights=config.weight_by_output(model.heads),
+        distillation=config.distillation,
+        temperature=config.temperature,
         jit_compile="auto" if config.jit_compile is None else config.jit_compile,
     )

@@ -10,6 +10,7 @@ from keras_inception_cli.data_options import (
     add_augmentation_arguments,
     add_data_arguments,
 )
+from keras_inception_cli.head_options import add_head_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -183,6 +184,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "whole trunk",
     )
     tuning.add_argument(
+        "--feature-copies",
+        type=int,
+        metavar="COPIES",
+        help="compute a frozen trunk's features once, for so many augmented copies of "
+        "each picture, and train on them; 0: compute them anew in every epoch "
+        "(default: 4 if the whole trunk is frozen)",
+    )
+    tuning.add_argument(
         "--layer-decay",
         type=float,
         metavar="FACTOR",
@@ -190,58 +199,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "finetune: 0.8)",
     )
     add_head_arguments(parser.add_argument_group("auxiliary heads"))
-
-
-def add_head_arguments(group: argparse._ActionsContainer) -> None:
-    """Declares where the heads are, how they are built, and what they learn."""
-    group.add_argument(
-        "--heads",
-        nargs="*",
-        metavar="HEAD",
-        help="endpoints of the heads, or with --network their number; nothing after "
-        "--heads for none (default: inception_4a inception_4d; with --network 2)",
-    )
-    group.add_argument(
-        "--aux-weight",
-        type=_weights,
-        metavar="WEIGHT",
-        help="loss weight of every head, or one for each, as in aux_4a=0.3,aux_4d=0.1 "
-        "(small: 0.3)",
-    )
-    group.add_argument(
-        "--aux-schedule",
-        nargs="+",
-        metavar="SCHEDULE",
-        help="constant, linear or cosine: how the loss weights change over the run; "
-        "or for some heads, as in aux_4a=linear (small: constant)",
-    )
-    group.add_argument(
-        "--head-dropout",
-        type=float,
-        metavar="FRACTION",
-        help="dropout before each head's last layer (default: 0.7)",
-    )
-    group.add_argument(
-        "--head-width",
-        type=float,
-        help="multiplies the filters and units of each head (default: 1)",
-    )
-    group.add_argument(
-        "--head-batch-norm",
-        action=argparse.BooleanOptionalAction,
-        help="batch normalization in the heads (default: as in the network)",
-    )
-    group.add_argument(
-        "--superclasses",
-        metavar="FILE",
-        help="a CSV with lines class,superclass for --coarse-heads",
-    )
-    group.add_argument(
-        "--coarse-heads",
-        nargs="+",
-        metavar="HEAD",
-        help="heads that learn the superclasses instead of the classes",
-    )
 
 
 def run_path(options: argparse.Namespace, name: str | None = None) -> Path:
@@ -270,17 +227,3 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(
         f"takes a time as in 90s, 30m or 1h30m. Received: {text}"
     )
-
-
-def _weights(text: str) -> float | dict[str, float]:
-    """An argparse type: one number, or HEAD=NUMBER,HEAD=NUMBER as a dict."""
-    try:
-        if "=" not in text:
-            return float(text)
-        pairs = (pair.split("=", 1) for pair in text.split(","))
-        return {head: float(weight) for head, weight in pairs}
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            "takes one number for every head, or HEAD=NUMBER,HEAD=NUMBER. Received: "
-            f"{text}"
-        ) from None

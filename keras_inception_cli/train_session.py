@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
@@ -22,6 +22,8 @@ from keras_inception_cli.head_names import describe_heads
 from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_contexts import reproducible, scratch_run
+from keras_inception_cli.train_frozen import on_features
+from keras_inception_cli.train_job import Job
 from keras_inception_cli.train_network import (
     build_model,
     compile_model,
@@ -37,18 +39,6 @@ HPARAMS = (
     *("heads", "aux_weight", "aux_schedule", "head_dropout", "head_width"),
     *("learning_rate", "batch_size", "epochs", "augment", "seed"),
 )
-
-
-class Job(NamedTuple):
-    """A compiled model and its pictures; the run and its state if it resumes."""
-
-    config: TrainConfig
-    model: ki.DeeplySupervised
-    pictures: data.Data
-    train: Any  # `pictures.train` and `.validation`, shared among the devices
-    validation: Any
-    run: RunDirectory | None
-    state: dict | None
 
 
 def run(options: argparse.Namespace) -> None:
@@ -85,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         config = settle_weights(options, config)
         config = fit_to_pictures(options, config, source)
     with reproducible(config), scratch_run(devices) as scratch, devices.scope():
-        job = prepare(options, config, source, devices, started)
+        job = prepare(options, config, source, devices)
         config = job.config
         # only now, since --overwrite deletes the earlier run
         directory = scratch or job.run
@@ -93,6 +83,9 @@ def run(options: argparse.Namespace) -> None:
             path = run_path(options, source.name)
             directory = RunDirectory.create(path, overwrite=options.overwrite)
         describe(job, devices)
+        job = job._replace(**on_features(job, config, devices))
+        if config.time_limit and job.state is None:
+            job = within_time(job, started)
         with training.first_interrupt() as interrupted:
             result = train_job(job, devices, directory, started, interrupted)
     if len(source.bad) > known_as_bad:
@@ -111,12 +104,8 @@ def prepare(
     config: TrainConfig,
     source: data.Source,
     devices: Devices,
-    started: float,
 ) -> Job:
-    """A new network, or that of the run to resume, and the pictures to train it on.
-
-    `started` is when the time began that `--time-limit` counts.
-    """
+    """A new network, or that of the run to resume, and the pictures to train it on."""
     run = checkpoint = None
     if options.resume:
         run = RunDirectory.open(run_path(options))
@@ -134,7 +123,8 @@ def prepare(
         seed=config.seed,
         augment=config.augment,
         mirror=config.mirror,
-        first_epoch=state["epochs"] if state else 0,
+        # features are computed from the first epoch on
+        first_epoch=state["epochs"] if state and not config.feature_copies else 0,
     )
     train, validation = (
         devices.share(dataset, len(split), config.batch_size)
@@ -145,10 +135,6 @@ def prepare(
     )
     if state is None:
         compile_model(model, config, steps_per_epoch=len(train))
-        if config.time_limit:
-            left = config.time_limit + started - time.perf_counter()
-            config = fit_to_time(config, model, train, validation, left)
-            compile_model(model, config, steps_per_epoch=len(train))
     return Job(config, model, pictures, train, validation, run, state)
 
 
@@ -166,6 +152,17 @@ def describe(job: Job, devices: Devices) -> None:
         print(f"on {devices.replicas} devices" + worker * (devices.workers > 1))
     if job.state:
         print(f"resuming after epoch {job.state['epochs']} of {job.config.epochs}")
+
+
+def within_time(job: Job, started: float) -> Job:
+    """Lowers the epochs of a new run to those that `--time-limit` leaves room for."""
+    model = job.rest or job.model
+    left = (job.config.time_limit or 0.0) + started - time.perf_counter()
+    config = fit_to_time(job.config, model, job.train, job.validation, left)
+    compile_model(job.model, config, steps_per_epoch=len(job.train))
+    if job.rest:
+        training.compile_rest(job.model, job.rest)
+    return job._replace(config=config)
 
 
 def train_job(
@@ -241,6 +238,7 @@ def train_job(
         time_limit=config.time_limit
         and config.time_limit + started - time.perf_counter(),
         interrupted=interrupted,
+        rest=job.rest,
     )
     if attribution is not None:
         title = f"Which loss moved the weights of {job.model.name}, {source.name}"
@@ -261,6 +259,7 @@ def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConf
         "class_names": job.pictures.class_names,
         "devices": devices.replicas,
         "workers": devices.workers,
+        "feature_copies": config.freeze and (len(job.train.passes) if job.rest else 0),
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
     if config.weights or config.network:  # the file or the network decided these

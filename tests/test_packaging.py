@@ -164,7 +164,7 @@ LAYERS = [
     "network networks",
     "weights optimizers",
     "googlenet",
-    "gradients early_exit evaluation",
+    "activation_maps gradients early_exit evaluation",
     "attribution",
     "training",
     "data",

@@ -4,6 +4,7 @@ The files:
 
     run.py                 train(): fit inside a run directory
     run_directory.py       RunDirectory and RunConfig: a run's files and choices
+    on_features.py         training on the features of a frozen trunk
     checkpoint.py          latest.keras, from which a run resumes to the bit
     recipes.py             recipes as data; learning rate and optimizer from them
     callbacks.py           history, best and latest model
@@ -29,6 +30,7 @@ from keras_inception.training.callbacks import (
 from keras_inception.training.checkpoint import load_checkpoint, save_checkpoint
 from keras_inception.training.devices import Devices
 from keras_inception.training.multi_worker import multi_worker_strategy
+from keras_inception.training.on_features import FeatureBatches, compile_rest
 from keras_inception.training.pace import Pace, measure_pace
 from keras_inception.training.plan import Plan, make_plan
 from keras_inception.training.progress import Progress
@@ -45,6 +47,7 @@ __all__ = [
     "AuxiliarySchedule",
     "Devices",
     "DivergenceError",
+    "FeatureBatches",
     "History",
     "Interrupted",
     "KeepBest",
@@ -56,6 +59,7 @@ __all__ = [
     "RunConfig",
     "RunDirectory",
     "TensorBoard",
+    "compile_rest",
     "first_interrupt",
     "learning_rate",
     "load_checkpoint",

@@ -11,8 +11,8 @@ MANY = 100_000  # training pictures that teach a network from random weights
 FEW, FEW_BATCH = 500, 16  # training pictures, and how many of them make a step
 # Steps that a training takes at least, within as many epochs at most. docs/training.md
 # has the measurements.
-STEPS = {"finetune": 600, "small": 1500}
-MOST_EPOCHS = {"finetune": 60, "small": 100}
+STEPS = {"finetune": 600, "small": 450}
+MOST_EPOCHS = {"finetune": 60, "small": 30}
 
 
 class Plan(NamedTuple):

@@ -19,6 +19,7 @@ from keras_inception.training.callbacks import (
     KeepLatest,
 )
 from keras_inception.training.checkpoint import averages_weights
+from keras_inception.training.on_features import ForWhole
 from keras_inception.training.pace import Pace
 from keras_inception.training.progress import Progress
 from keras_inception.training.run_directory import RunConfig, RunDirectory
@@ -47,6 +48,7 @@ def train(
     patience: int | None = None,
     time_limit: float | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    rest: DeeplySupervised | None = None,
 ) -> dict[str, Any]:
     """Fits a compiled model inside a run directory.
 
@@ -73,6 +75,8 @@ def train(
             epoch that fits. Defaults to `None`.
         interrupted: Called after each epoch: whether to stop there. The run is not
             finished then, and can be resumed.
+        rest: The compiled part of the model that is trained, if both datasets are
+            `FeatureBatches` of its frozen trunk; see `compile_rest`.
 
     Returns:
         The contents of `result.json`: the best epoch (from 1), its `val_main_accuracy`,
@@ -122,8 +126,23 @@ def train(
             }
 
         averages = averages_weights(model)
-        make_variables(model, batch)
-        model.fit(
+        every_callback = [
+            pace,
+            *([keras.callbacks.SwapEMAWeights()] if averages else []),
+            history,
+            *callbacks,
+            Progress(pace),
+            alarms,
+            best,
+            stopping,
+            # last, so that the files its state refers to have been written
+            KeepLatest(run.latest, present_state),
+        ]
+        if rest is not None:
+            every_callback = [ForWhole(model, every_callback, train_data)]
+        fitted = rest or model
+        make_variables(fitted, batch)
+        fitted.fit(
             train_data,
             validation_data=validation_data,
             initial_epoch=state["epochs"],
@@ -131,18 +150,7 @@ def train(
             verbose=0,
             shuffle=False,  # the pipeline shuffles
             class_weight=class_weight,
-            callbacks=[
-                pace,
-                *([keras.callbacks.SwapEMAWeights()] if averages else []),
-                history,
-                *callbacks,
-                Progress(pace),
-                alarms,
-                best,
-                stopping,
-                # last, so that the files its state refers to have been written
-                KeepLatest(run.latest, present_state),
-            ],
+            callbacks=every_callback,
         )
         if stopping.reason == INTERRUPTED:
             raise Interrupted(run.path, len(history.rows), config.epochs)
