@@ -139,6 +139,33 @@ def test_a_saved_model_answers_alike(model, images, tmp_path):
         np.testing.assert_allclose(values, expected[name], atol=1e-6)
 
 
+def test_a_head_inside_a_sub_model_is_saved_with_the_nested_model(tmp_path):
+    x = inner_inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv1")(x)
+    x = keras.layers.Conv2D(4, 3, name="conv2")(x + 1.0)
+    inner = keras.Model(inner_inputs, x, name="backbone")
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(inner(inputs))
+    plain = keras.Model(inputs, keras.layers.Dense(3, name="classes")(x))
+    head = ki.AuxiliaryHead("backbone/conv1", units=4, filters=4)
+    model = ki.attach_auxiliary(plain, [head])
+    images, labels = small_pictures(4)
+    before = keras.ops.convert_to_numpy(plain(images))
+    model.compile(keras.optimizers.SGD(1e-4))
+    model.fit(images, labels, verbose=0)
+    answers = {n: keras.ops.convert_to_numpy(x) for n, x in model(images).items()}
+    assert np.any(answers["main"] != before)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for name, values in again(images).items():
+        values = keras.ops.convert_to_numpy(values)
+        np.testing.assert_allclose(values, answers[name], atol=1e-6)
+    detached = ki.detach_auxiliary(again)
+    assert [layer.name for layer in detached.layers][1] == "backbone"
+    values = keras.ops.convert_to_numpy(detached(images))
+    np.testing.assert_allclose(values, answers["main"], atol=1e-6)
+
+
 def gradients_by_backend(loss_of, model, images):
     """The gradients of `loss_of(outputs)`, by the backend's own means."""
     variables = model.trainable_variables
