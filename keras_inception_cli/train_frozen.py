@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 from tqdm import tqdm
 
 import keras_inception as ki
 from keras_inception import training
-from keras_inception.architecture import stage_of, stages_in
 from keras_inception.data import Source
+from keras_inception.graph import steps_to
+from keras_inception.outputs import MAIN
 from keras_inception.supervision import check_room
 from keras_inception.training import Devices, FeatureBatches
 from keras_inception_cli.console import progress_bar
@@ -19,9 +21,9 @@ from keras_inception_cli.train_job import Job
 COPIES = 4  # docs/fine-tuning.md compares
 
 
-def on_features(job: Job, config: TrainConfig, devices: Devices) -> dict[str, Any]:
+def on_features(job: Job, devices: Devices) -> dict[str, Any]:
     """The fields of a job that change if it is to train on features; else none."""
-    model, source = job.model, job.pictures.source
+    config, model, source = job.config, job.model, job.pictures.source
     copies = config.feature_copies
     if copies is None:
         copies = COPIES if trains_heads_alone(model) else 0
@@ -59,10 +61,14 @@ def on_features(job: Job, config: TrainConfig, devices: Devices) -> dict[str, An
 
 
 def trains_heads_alone(model: ki.DeeplySupervised) -> bool:
-    """Whether every stage of the network is frozen."""
-    names = [layer.name for layer in model.layers if layer.trainable_weights]
-    stages = stages_in(layer.name for layer in model.layers)
-    return all(stage_of(name, stages) is None for name in names)
+    """Whether `main` learns nothing but its classifier, on pooled features."""
+    for step in steps_to(model.output[MAIN]):
+        layer = step.operation
+        if isinstance(layer, keras.layers.Layer) and layer.trainable_weights:
+            positions = {n for made in step.output_tensors for n in made.shape[1:-1]}
+            if isinstance(layer, keras.Model) or positions - {1}:
+                return False
+    return True
 
 
 def check_possible(config: TrainConfig, devices: Devices, need: int) -> None:

@@ -153,12 +153,16 @@ def test_training_on_features_is_training_on_pictures(tmp_path):
     other = network()
     split = ki.split_frozen(other)
     features = split.features(in_batches(images, labels))
-    logs = []
-    for trained, inputs in ((model, images), (split.rest, features.arrays)):
-        trained.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss_weights=0.5)
-        arguments = {"epochs": 3, "batch_size": 4, "verbose": 0, "shuffle": False}
-        history = trained.fit(inputs, labels, class_weight={0: 2.0}, **arguments)
-        logs.append(history.history)
+    optimizer = keras.optimizers.SGD
+    for one in (model, other):
+        one.compile(optimizer(0.1, 0.9), loss_weights=0.5, distillation=0.5)
+    training.compile_rest(other, split.rest)
+    arguments = {"epochs": 3, "batch_size": 4, "verbose": 0, "shuffle": False}
+    arguments["class_weight"] = {0: 2.0}
+    logs = [
+        trained.fit(inputs, labels, **arguments).history
+        for trained, inputs in ((model, images), (split.rest, features.arrays))
+    ]
     assert logs[0].keys() == logs[1].keys()
     for name, values in logs[0].items():
         np.testing.assert_allclose(values, logs[1][name], rtol=1e-4, err_msg=name)
