@@ -112,9 +112,9 @@ def test_heads_learn_mains_softened_answers(model, images, tmp_path):
     model.compile(keras.optimizers.SGD(0.0), loss_weights=0.5)
     for row in model_rows(model, images):
         other = rows[row.stage, row.loss]
-        if row.loss == "main" or (row.loss, row.stage) == ("aux_4a", "inception_4d"):
+        if row.loss == "main":
             assert row.norm == pytest.approx(other.norm, rel=1e-5)
-        elif row.norm:
+        elif row.loss != "total" and row.norm:
             assert row.norm != pytest.approx(other.norm, rel=1e-3)
 
 
