@@ -113,20 +113,6 @@ def test_a_dropout_or_mask_ends_the_trunk(layer, expected):
     np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 
-def test_a_sub_model_called_at_inference_drops_nothing():
-    """As in Keras's guide to fine-tuning: `base(x, training=False)`."""
-    inner = keras.Input((4,))
-    x = layers.Dropout(0.5)(layers.Dense(3, name="fixed")(inner))
-    base = keras.Model(inner, layers.BatchNormalization()(x), name="base")
-    base.trainable = False
-    inputs = keras.Input((4,))
-    still = keras.Model(inputs, layers.Dense(2)(base(inputs, training=False)))
-    assert shapes(ki.split_frozen(still)) == [(3,)]
-    dropping = keras.Model(inputs, layers.Dense(2)(base(inputs)))
-    with pytest.raises(ValueError, match="No layer with weights is frozen"):
-        ki.split_frozen(dropping)
-
-
 def test_faults_are_named():
     with pytest.raises(ValueError, match="No layer with weights is frozen"):
         ki.split_frozen(network(frozen=()))

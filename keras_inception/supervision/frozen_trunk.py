@@ -123,23 +123,21 @@ def _fixed_steps(
             and not any(id(tensor) in output_ids for tensor in made)
             # a mask beside a tensor would be lost; one that is a tensor is not
             and not any(mask_of(tensor) is not None for tensor in made)
-            and _never_changes(step, at_inference)
+            and _never_changes(step.operation, at_inference)
         ):
             fixed.add(id(step))
     return fixed
 
 
-def _never_changes(step: Step, at_inference: bool) -> bool:
-    """Whether a step maps the same inputs to the same outputs throughout training."""
-    layer = step.operation
-    if not isinstance(layer, keras.layers.Layer):
+def _never_changes(operation: keras.Operation, at_inference: bool) -> bool:
+    """Whether a layer maps the same inputs to the same outputs throughout training."""
+    if not isinstance(operation, keras.layers.Layer):
         return True  # an operation of `keras.ops`
-    if layer.trainable_weights:
+    if operation.trainable_weights:
         return False
-    if step.arguments.kwargs.get("training") is False:  # as in base(x, training=False)
-        return True
     return not any(
-        _differs_in_training(one, at_inference) for one in (layer, *all_layers(layer))
+        _differs_in_training(layer, at_inference)
+        for layer in (operation, *all_layers(operation))
     )
 
 
