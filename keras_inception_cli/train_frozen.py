@@ -19,9 +19,9 @@ from keras_inception_cli.train_job import Job
 COPIES = 4  # docs/fine-tuning.md compares
 
 
-def on_features(job: Job, config: TrainConfig, devices: Devices) -> dict[str, Any]:
+def on_features(job: Job, devices: Devices) -> dict[str, Any]:
     """The fields of a job that change if it is to train on features; else none."""
-    model, source = job.model, job.pictures.source
+    config, model, source = job.config, job.model, job.pictures.source
     copies = config.feature_copies
     if copies is None:
         copies = COPIES if trains_heads_alone(model) else 0
