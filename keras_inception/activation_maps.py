@@ -108,7 +108,8 @@ class Explainer:
     ) -> dict[str, OutputMaps]:
         """Explains one batch; see `activation_maps`."""
         images = self._checked(images)
-        results = self._forward([ops.convert_to_tensor(images)])
+        (takes,) = self._model.inputs
+        results = self._forward([ops.convert_to_tensor(images, dtype=takes.dtype)])
         count = len(self._outputs)
         features, logits = results[:count], list(map(_flat, results[count:]))
         chosen = [
@@ -135,7 +136,7 @@ class Explainer:
     def _checked(self, images: np.ndarray) -> np.ndarray:
         (takes,) = self._model.inputs
         shape = tuple(takes.shape)
-        images = np.asarray(images, dtype=takes.dtype)
+        images = np.asarray(images)
         fits = len(images.shape) == len(shape) and all(
             own in (None, given)
             for own, given in zip(shape[1:], images.shape[1:], strict=True)
