@@ -256,7 +256,7 @@ def slope_of(function, x):
 
 @pytest.mark.parametrize("output", ["main", "aux_4a"])
 def test_activation_maps_are_the_backends_gradients(model, images, output):
-    layer = {"main": "pool5", "aux_4a": "aux_4a_ave_pool"}[output]
+    layer = {"main": "pool5_7x7_s1", "aux_4a": "aux_4a_ave_pool"}[output]
     endpoint, logits = model.get_layer(layer).input, f"{output}_classifier"
     tail = keras.Model(endpoint, model.get_layer(logits).output)
     features = keras.Model(model.input, endpoint)(images)
