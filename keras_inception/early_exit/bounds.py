@@ -50,7 +50,7 @@ def largest_drop(losses: int, gains: int, pictures: int, level: float) -> float:
             high = low + step
         else:
             low, step = low + step, 2 * step
-    while high - low > 2e-5:
+    while high - low > 0.05 / pictures:
         middle = (low + high) / 2
         if drop_is_below(middle, losses, gains, pictures, level):
             high = middle

@@ -5,8 +5,9 @@ of an `If`:
 
     answers, tensors = segment(images)
     rows = NonZero(confidence(answers) < threshold)
+    remaining = Gather(tensors, rows)
     if Size(rows) > 0:
-        later = ...                    # the next segment, on Gather(tensors, rows)
+        later = ...                    # the next segment, on what remains
         answers = ScatterND(answers, rows, later)
 """
 
@@ -145,11 +146,13 @@ class _Composer:
         passed_on = [build.prefix + self._tensor_names[i] for i in segment.output_ids]
         later_tensors = segment.tensors_after(tensors, passed_on)
 
-        rest = _Builder(f"{segment.name}/rest/")
+        # Before the condition: ONNX Runtime crashes where a branch reads the output of
+        # a DequantizeLinear around it.
         gathered = {
-            key: rest.add("Gather", [name, flat], axis=0)
+            key: build.add("Gather", [name, flat], axis=0)
             for key, name in later_tensors.items()
         }
+        rest = _Builder(f"{segment.name}/rest/")
         later = self.graph_from(index + 1, gathered)
         rest.nodes += later.node
         rest.constants += later.initializer
