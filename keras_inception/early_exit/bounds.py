@@ -15,6 +15,7 @@ _SHARES = 9  # at which the largest probability is looked for
 _SIGMAS, _MORE = 8, 16  # beyond so many standard deviations and counts nothing happens
 
 
+@functools.lru_cache(maxsize=10_000)
 def drop_is_below(
     allowed: float, losses: int, gains: int, pictures: int, level: float
 ) -> bool:
