@@ -35,8 +35,10 @@ def train(options: argparse.Namespace) -> None:
     source = data.find(options.folder)
     # Exits answer on their own, so these heads are trained for accuracy: with less
     # dropout than the paper's heads and the weight of the main output.
+    endpoints = () if options.without_heads else EXITS
     heads = [
-        ki.AuxiliaryHead(at, units=256, dropout=0.3, batch_norm=True) for at in EXITS
+        ki.AuxiliaryHead(at, units=256, dropout=0.3, batch_norm=True)
+        for at in endpoints
     ]
     model = ki.GoogLeNet(
         (IMAGE_SIZE, IMAGE_SIZE, 3),
@@ -61,7 +63,7 @@ def train(options: argparse.Namespace) -> None:
     config = training.RunConfig(
         data=str(options.folder),
         epochs=options.epochs,
-        heads=EXITS,
+        heads=endpoints,
         seed=options.seed,
         settings={
             "batch_size": options.batch_size,
@@ -185,6 +187,9 @@ def main() -> None:
     train_parser.add_argument("--learning-rate", type=float, default=0.05)
     train_parser.add_argument("--seed", type=int, default=0)
     train_parser.add_argument("--overwrite", action="store_true")
+    train_parser.add_argument(
+        "--without-heads", action="store_true", help="a plain classifier, for `fit`"
+    )
     train_parser.set_defaults(do=train)
     measure_parser = commands.add_parser("measure", help="calibrate and time exits")
     measure_parser.add_argument("--max-drop", type=float, default=0.005)

@@ -15,11 +15,13 @@ The map, each line standing on those above it:
     backend       compiling and differentiating on TensorFlow, JAX and PyTorch
     layers        rows of a table as Keras layers
     outputs       the `Output` layer, outputs by name, softmax or logits
+    batches       datasets as checked batches of pictures and class indices
     supervision   heads: describe, attach, detach, train
     network       a network from its table
     weights       weights of torchvision, Caffe, TF-Slim and `.keras` files
     optimizers    freezing, and learning rates by layer
     googlenet     `GoogLeNet()`
+    endpoints     what a probe on each endpoint answers, and what reaching it costs
     defaults      the network, input size and augmentation that suit some pictures
     early_exit, evaluation, gradients, attribution, training   what to do with a model
     data, export, server   pictures in, versions out, answers over HTTP
@@ -44,6 +46,7 @@ from keras_inception.architecture import (
 )
 from keras_inception.attribution import AttributionRow, LossAttribution
 from keras_inception.early_exit import EarlyExit
+from keras_inception.endpoints import EndpointRow, rank_endpoints
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
 from keras_inception.graph import multiply_adds
@@ -70,6 +73,7 @@ __all__ = [
     "AuxiliaryHead",
     "DeeplySupervised",
     "EarlyExit",
+    "EndpointRow",
     "GoogLeNet",
     "GradientFlow",
     "GradientRow",
@@ -83,6 +87,7 @@ __all__ = [
     "gradient_flow",
     "multiply_adds",
     "optimizers",
+    "rank_endpoints",
     "read_superclasses",
     "training",
     "weights",

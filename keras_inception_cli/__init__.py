@@ -5,8 +5,8 @@ answered at once: importing `keras_inception` imports Keras and its backend, whi
 seconds. Each command's module declares its options (`add_arguments`) and runs it
 (`run`), with the heavy imports inside `run`.
 
-    data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, calibrate.py,
-    export.py, serve.py, convert.py     one command each
+    data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, endpoints.py,
+    exits.py, calibrate.py, export.py, serve.py, convert.py     one command each
     predict_inputs.py, predict_remote.py, predict_report.py     the parts of `predict`
     train_options.py                    the options of `train`, those of heads included
     train_config.py, head_names.py      the configuration that they resolve to
@@ -25,6 +25,7 @@ from keras_inception_cli import (
     calibrate,
     convert,
     data,
+    endpoints,
     evaluate,
     export,
     gradients,
@@ -42,6 +43,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "gradients": gradients,
+    "endpoints": endpoints,
     "calibrate": calibrate,
     "export": export,
     "serve": serve,

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled, compiles_each_batch_size
+from keras_inception.batches import Dataset, check_images
 from keras_inception.early_exit import calibration, checks
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
 from keras_inception.early_exit.segments import (
@@ -92,7 +93,7 @@ class EarlyExit:
     def calibrate(
         cls,
         model: keras.Model,
-        dataset: calibration.Dataset,
+        dataset: Dataset,
         max_accuracy_drop: float = 0.005,
         *,
         exits: Sequence[str] | None = None,
@@ -163,7 +164,7 @@ class EarlyExit:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
-        images = checks.check_images(self.model, images)
+        images = check_images(self.model, images)
         (model_input,) = self.model.inputs
         classes = self.model.output[MAIN].shape[-1]
         probabilities = np.empty((len(images), classes), "float32")
