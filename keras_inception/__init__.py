@@ -57,6 +57,7 @@ from keras_inception.supervision import (
     attach_auxiliary,
     detach_auxiliary,
     read_superclasses,
+    split_frozen,
 )
 
 __version__ = "0.1.0"
@@ -89,6 +90,7 @@ __all__ = [
     "optimizers",
     "rank_endpoints",
     "read_superclasses",
+    "split_frozen",
     "training",
     "weights",
 ]

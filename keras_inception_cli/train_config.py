@@ -54,6 +54,7 @@ class TrainConfig:
     width: float = 1.0
     weights: str | None = None
     freeze: str | None = None
+    feature_copies: int | None = None
     heads: tuple[str, ...] = ("inception_4a", "inception_4d")  # endpoints
     head_dropout: float = 0.7
     head_width: float = 1.0
@@ -144,6 +145,17 @@ class TrainConfig:
             raise ValueError(
                 f"--learning-rate must be above 0. Received: {self.learning_rate}"
             )
+        if self.feature_copies is not None:
+            if self.feature_copies < 0:
+                raise ValueError(
+                    "--feature-copies must be at least 0. Received: "
+                    f"{self.feature_copies}"
+                )
+            if self.feature_copies and not self.freeze:
+                raise ValueError(
+                    "--feature-copies keeps the features of a frozen trunk: add "
+                    "--freeze STAGE, such as --freeze inception_5b."
+                )
         if self.profile and not 1 <= self.profile[0] <= self.profile[1]:
             raise ValueError(
                 "--profile takes FIRST and LAST with 1 <= FIRST <= LAST. Received: "
@@ -210,6 +222,8 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 def _from_config(file: Path) -> dict[str, Any]:
     """The settings in a run's config.json."""
     choices = RunConfig.read(file).as_json()
+    if choices.get("freeze") is not None:  # before there were copies
+        choices = {"feature_copies": 0} | choices
     found = {
         name: value
         for name, value in choices.items()

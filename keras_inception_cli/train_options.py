@@ -159,6 +159,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "whole trunk",
     )
     tuning.add_argument(
+        "--feature-copies",
+        type=int,
+        metavar="COPIES",
+        help="compute a frozen trunk's features once, for so many augmented copies of "
+        "each picture, and train on them; 0: compute them anew in every epoch "
+        "(default: 4 if the whole trunk is frozen)",
+    )
+    tuning.add_argument(
         "--layer-decay",
         type=float,
         metavar="FACTOR",

@@ -22,6 +22,7 @@ from keras_inception_cli.data_options import describe_data, find_data
 from keras_inception_cli.head_names import describe_heads
 from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_frozen import on_features
 from keras_inception_cli.train_network import build_model, compile_model
 from keras_inception_cli.train_options import run_path
 
@@ -42,6 +43,7 @@ class Job(NamedTuple):
     validation: Any
     run: RunDirectory | None
     state: dict | None
+    rest: ki.DeeplySupervised | None = None  # what is trained on features
 
 
 def run(options: argparse.Namespace) -> None:
@@ -76,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
             path = run_path(options, source.name)
             directory = RunDirectory.create(path, overwrite=options.overwrite)
         describe(job, config, devices)
+        job = job._replace(**on_features(job, config, devices))
         result = train_job(job, config, devices, directory)
     if len(source.bad) > known_as_bad:
         print(f"skipped {len(source.bad)} bad pictures: {source.bad.listed()}")
@@ -138,7 +141,8 @@ def prepare(
         seed=config.seed,
         augment=config.augment,
         mirror=config.mirror,
-        first_epoch=state["epochs"] if state else 0,
+        # features are computed from the first epoch on
+        first_epoch=state["epochs"] if state and not config.feature_copies else 0,
     )
     train, validation = (
         devices.share(dataset, len(split), config.batch_size)
@@ -233,6 +237,7 @@ def train_job(
         else None,
         report=report,
         state=job.state,
+        rest=job.rest,
     )
     if attribution is not None:
         title = f"Which loss moved the weights of {job.model.name}, {source.name}"
@@ -253,6 +258,7 @@ def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConf
         "class_names": job.pictures.class_names,
         "devices": devices.replicas,
         "workers": devices.workers,
+        "feature_copies": config.freeze and (len(job.train.passes) if job.rest else 0),
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
     if config.weights:  # the file decided these

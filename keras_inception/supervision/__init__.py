@@ -7,6 +7,8 @@ The files, each standing on those above it:
     model           `DeeplySupervised`: one label and one weight for all heads
     head_placement  endpoints that divide the computation evenly
     attach          attaching heads to a graph, and detaching them
+    features        what a trunk makes of a dataset, kept in temporary files
+    frozen_trunk    a model in two parts, where its frozen layers end
 """
 
 from keras_inception.supervision.attach import (
@@ -15,6 +17,12 @@ from keras_inception.supervision.attach import (
     plain_classifier,
     supervise,
 )
+from keras_inception.supervision.features import (
+    Features,
+    check_room,
+    compute_features,
+)
+from keras_inception.supervision.frozen_trunk import FrozenSplit, split_frozen
 from keras_inception.supervision.head_placement import evenly_placed
 from keras_inception.supervision.heads import (
     AUXILIARY_WEIGHT,
@@ -30,13 +38,18 @@ __all__ = [
     "AUXILIARY_WEIGHT",
     "AuxiliaryHead",
     "DeeplySupervised",
+    "Features",
+    "FrozenSplit",
     "LossWeights",
     "as_head",
     "attach_auxiliary",
+    "check_room",
+    "compute_features",
     "detach_auxiliary",
     "evenly_placed",
     "output_name",
     "plain_classifier",
     "read_superclasses",
+    "split_frozen",
     "supervise",
 ]

@@ -4,6 +4,7 @@ The files:
 
     run.py                 train(): fit inside a run directory
     run_directory.py       RunDirectory and RunConfig: a run's files and choices
+    on_features.py         training on the features of a frozen trunk
     checkpoint.py          latest.keras, from which a run resumes to the bit
     recipes.py             recipes as data; learning rate and optimizer from them
     callbacks.py           history, best and latest model, progress
@@ -27,6 +28,7 @@ from keras_inception.training.callbacks import (
 from keras_inception.training.checkpoint import load_checkpoint, save_checkpoint
 from keras_inception.training.devices import Devices
 from keras_inception.training.multi_worker import multi_worker_strategy
+from keras_inception.training.on_features import FeatureBatches, compile_rest
 from keras_inception.training.recipes import RECIPES, Recipe, learning_rate, optimizer
 from keras_inception.training.run import train
 from keras_inception.training.run_directory import RunConfig, RunDirectory
@@ -39,6 +41,7 @@ __all__ = [
     "AuxiliarySchedule",
     "Devices",
     "DivergenceError",
+    "FeatureBatches",
     "History",
     "KeepBest",
     "KeepLatest",
@@ -47,6 +50,7 @@ __all__ = [
     "RunConfig",
     "RunDirectory",
     "TensorBoard",
+    "compile_rest",
     "learning_rate",
     "load_checkpoint",
     "multi_worker_strategy",

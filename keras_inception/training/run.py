@@ -19,6 +19,7 @@ from keras_inception.training.callbacks import (
     Progress,
 )
 from keras_inception.training.checkpoint import averages_weights
+from keras_inception.training.on_features import ForWhole
 from keras_inception.training.run_directory import RunConfig, RunDirectory
 
 _NOTHING_DONE: dict[str, Any] = {
@@ -41,6 +42,7 @@ def train(
     class_weight: dict[int, float] | None = None,
     report: Callable[[], dict] = dict,
     state: dict | None = None,
+    rest: DeeplySupervised | None = None,
 ) -> dict[str, Any]:
     """Fits a compiled model inside a run directory.
 
@@ -61,6 +63,8 @@ def train(
         class_weight: A weight for the losses of each class, as in `fit`.
         report: Called at the end; its result is added to `result.json`.
         state: The checkpoint's state, to resume; `None` (default) for a new run.
+        rest: The compiled part of the model that is trained, if both datasets are
+            `FeatureBatches` of its frozen trunk; see `compile_rest`.
 
     Returns:
         The contents of `result.json`: the best epoch (from 1), its `val_main_accuracy`,
@@ -100,8 +104,21 @@ def train(
             }
 
         averages = averages_weights(model)
-        make_variables(model, batch)
-        model.fit(
+        every_callback = [
+            *([keras.callbacks.SwapEMAWeights()] if averages else []),
+            history,
+            *callbacks,
+            Progress(),
+            alarms,
+            best,
+            # last, so that the files its state refers to have been written
+            KeepLatest(run.latest, present_state),
+        ]
+        if rest is not None:
+            every_callback = [ForWhole(model, every_callback, train_data)]
+        fitted = rest or model
+        make_variables(fitted, batch)
+        fitted.fit(
             train_data,
             validation_data=validation_data,
             initial_epoch=state["epochs"],
@@ -109,16 +126,7 @@ def train(
             verbose=0,
             shuffle=False,  # the pipeline shuffles
             class_weight=class_weight,
-            callbacks=[
-                *([keras.callbacks.SwapEMAWeights()] if averages else []),
-                history,
-                *callbacks,
-                Progress(),
-                alarms,
-                best,
-                # last, so that the files its state refers to have been written
-                KeepLatest(run.latest, present_state),
-            ],
+            callbacks=every_callback,
         )
         result = {
             "best_epoch": best.epoch,
