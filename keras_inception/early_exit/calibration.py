@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled
-from keras_inception.batches import Dataset, labeled_batches
 from keras_inception.early_exit import search
+from keras_inception.early_exit.checks import check_images
 from keras_inception.early_exit.confidence import (
     MEASURES,
     fit_temperature,
@@ -19,9 +19,11 @@ from keras_inception.early_exit.confidence import (
     tempered,
 )
 from keras_inception.graph import multiply_adds_by_step
-from keras_inception.outputs import MAIN, output_activation
+from keras_inception.outputs import MAIN, main_of, output_activation
 
 CURVE_POINTS = 100  # at most, of a calibration's curve
+
+Dataset = Iterable[tuple] | tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ def calibrate(
     probabilities, labels = _collect_answers(model, names, dataset)
     correct = {name: probabilities[name].argmax(-1) == labels for name in names}
     accuracy = {name: float(correct[name].mean()) for name in names}
-    cost = _answer_cost(model, exits)
+    cost = answer_cost(model, exits)
 
     def trade_off(temperatures: Mapping[str, float]) -> list[OperatingPoint]:
         answers = [tempered(probabilities[n], temperatures.get(n, 1.0)) for n in exits]
@@ -154,10 +156,13 @@ def _collect_answers(
     forward = compiled(keras.Model([model.inputs[0]], outputs))
     collected: list[list[np.ndarray]] = []
     labels = []
-    for images, indices in labeled_batches(model, dataset):
+    for images, batch_labels in _batches(dataset):
+        images = check_images(model, images)
         batch = ops.convert_to_tensor(images, model.inputs[0].dtype)
         collected.append([ops.convert_to_numpy(answer) for answer in forward([batch])])
-        labels.append(indices)
+        indices = np.asarray(batch_labels)
+        one_hot = indices.ndim == 2 and indices.shape[1] > 1
+        labels.append(indices.argmax(-1) if one_hot else indices.reshape(-1))
     if not sum(map(len, labels)):
         raise ValueError("There are no pictures to calibrate on: the dataset is empty.")
     answers = [np.concatenate(parts) for parts in zip(*collected, strict=True)]
@@ -166,7 +171,18 @@ def _collect_answers(
     return dict(zip(names, answers, strict=True)), np.concatenate(labels)
 
 
-def _answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
+def _batches(dataset: Dataset, batch_size: int = 256) -> Iterator[tuple]:
+    if not (isinstance(dataset, tuple) and len(dataset) == 2):
+        for images, labels, *_ in dataset:
+            yield images, main_of(labels)
+        return
+    images, labels = dataset
+    for start in range(0, len(labels), batch_size):
+        batch = slice(start, start + batch_size)
+        yield images[batch], labels[batch]
+
+
+def answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
     """Multiply-adds of an answer, including the heads of the used exits before it."""
 
     @functools.cache

@@ -10,8 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled, compiles_each_batch_size
-from keras_inception.batches import Dataset, check_images
-from keras_inception.early_exit import calibration, checks
+from keras_inception.early_exit import calibration, checks, fitting
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
 from keras_inception.early_exit.segments import (
     BatchQueue,
@@ -93,7 +92,7 @@ class EarlyExit:
     def calibrate(
         cls,
         model: keras.Model,
-        dataset: Dataset,
+        dataset: calibration.Dataset,
         max_accuracy_drop: float = 0.005,
         *,
         exits: Sequence[str] | None = None,
@@ -144,6 +143,8 @@ class EarlyExit:
         early_exit.calibration = found
         return early_exit
 
+    fit: "classmethod[Any, ..., EarlyExit]" = classmethod(fitting.fit)
+
     def predict(
         self, images: np.ndarray, batch_size: int = 32
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +165,7 @@ class EarlyExit:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
-        images = check_images(self.model, images)
+        images = checks.check_images(self.model, images)
         (model_input,) = self.model.inputs
         classes = self.model.output[MAIN].shape[-1]
         probabilities = np.empty((len(images), classes), "float32")
