@@ -66,7 +66,6 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception import data
         from keras_inception.defaults import input_size_of
         from keras_inception.early_exit import EarlyExit
-        from keras_inception.early_exit.calibration import stratified_halves
         from keras_inception.early_exit.placement import Pictures
         from keras_inception.early_exit.plots import draw_trade_off
         from keras_inception.early_exit.timing import measure_timings
@@ -76,10 +75,10 @@ def run(options: argparse.Namespace) -> None:
     options.split = "validation"  # its source has the training pictures too
     source, validation, _ = splits.find_judged(options, {options.model: model})
     keras.utils.set_random_seed(options.seed or 0)
-    halves = stratified_halves(validation.labels, options.seed or 0)
+    halves = splits.halves(validation, options.seed or 0)
     train, calibrating, checking = (
         data.pipeline(source, split, input_size_of(model), options.batch_size)
-        for split in (source.train, *(validation.take(half) for half in halves))
+        for split in (source.train, *halves)
     )
     print(
         f"{len(source.train)} training pictures place and train the exits, "

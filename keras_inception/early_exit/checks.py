@@ -1,9 +1,9 @@
 """Errors for wrong exits, thresholds and pictures, raised before any computation."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 import keras
-import numpy as np
 
 from keras_inception.early_exit.confidence import MEASURES
 from keras_inception.graph import layer_of
@@ -30,6 +30,34 @@ def check_settings(
         )
 
 
+def check_goal(
+    max_accuracy_drop: float | None,
+    max_cost: float | None,
+    confidence_level: float | None,
+) -> None:
+    """Raises a `ValueError` if what a calibration should reach is impossible."""
+    if max_accuracy_drop is not None and max_cost is not None:
+        raise ValueError(
+            "Only one of max_accuracy_drop and max_cost can be reached; leave out one. "
+            f"Received: {max_accuracy_drop} and {max_cost}"
+        )
+    if max_accuracy_drop is not None and not 0 <= max_accuracy_drop < 1:
+        raise ValueError(
+            "max_accuracy_drop must be at least 0 and less than 1; 0.005 is half a "
+            f"percentage point. Received: {max_accuracy_drop}"
+        )
+    if max_cost is not None and not 0 < max_cost <= 1:
+        raise ValueError(
+            "max_cost must be above 0 and at most 1; 0.5 is half of main's "
+            f"multiply-adds. Received: {max_cost}"
+        )
+    if confidence_level is not None and not 0.5 < confidence_level < 1:
+        raise ValueError(
+            "confidence_level must be above 0.5 and below 1; 0.95 is usual. Received: "
+            f"{confidence_level}"
+        )
+
+
 def possible_exits(model: keras.Model) -> list[str]:
     """The heads that predict the classes themselves; `ValueError` if there are none."""
     _check_exits(model, ())
@@ -41,16 +69,19 @@ def possible_exits(model: keras.Model) -> list[str]:
     return exits
 
 
-def check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns a batch as an array; a `ValueError` if its shape is not the model's."""
-    images = np.asarray(images)
-    expected = tuple(model.inputs[0].shape)
-    sizes = zip(expected[1:], images.shape[1:], strict=False)
-    if images.ndim != len(expected) or any(e not in (None, size) for e, size in sizes):
+def dtype_of(model: keras.Model) -> str:
+    """The dtype that a model computes in: that of most of its layers with weights."""
+    dtypes = [layer.compute_dtype for layer in model.layers if layer.weights]
+    return max(dtypes, key=dtypes.count, default="float32")
+
+
+def check_dtype(model: keras.Model, dtype: str, path: str | os.PathLike) -> None:
+    """Raises a `ValueError` if a file's thresholds were chosen in another dtype."""
+    if dtype != dtype_of(model):
         raise ValueError(
-            f"The model takes a batch of shape {expected}. Received: {images.shape}"
+            f"The thresholds of {path} were calibrated in {dtype}, but the model "
+            f"computes in {dtype_of(model)}. Calibrate them again for that."
         )
-    return images
 
 
 def _check_exits(model: keras.Model, names: Iterable[str]) -> None:
