@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
     assert found is not None
     if level:
         bound = found.main.accuracy - (found.chosen.largest_drop or 0)
-        checked = found.main.accuracy, bound
+        checked = [found.main.accuracy, bound]
     else:
         both = EarlyExit(model, {}), early
         checked = [accuracy_of(one, checking, options.batch_size) for one in both]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,14 +14,12 @@ from keras_inception.supervision import check_room
 from keras_inception.training import Devices, FeatureBatches
 from keras_inception_cli.console import progress_bar
 from keras_inception_cli.train_config import TrainConfig
-
-if TYPE_CHECKING:
-    from keras_inception_cli.train_session import Job
+from keras_inception_cli.train_job import Job
 
 COPIES = 4  # docs/fine-tuning.md compares
 
 
-def on_features(job: "Job", config: TrainConfig, devices: Devices) -> dict[str, Any]:
+def on_features(job: Job, config: TrainConfig, devices: Devices) -> dict[str, Any]:
     """The fields of a job that change if it is to train on features; else none."""
     model, source = job.model, job.pictures.source
     copies = config.feature_copies

@@ -570,6 +570,7 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
         (["train", "--name", "x", "--resume"], "There is no run in {tmp}/runs/x"),
         (["train", "digits", "--aux-schedule", "steep"], "constant, linear, cosine"),
         (["train", "digits", "--epochs", "0"], "--epochs must be at least 1"),
+        (["train", "digits", "--patience", "0"], "--patience must be at least 1"),
         (["train", "digits", "--aux-weight", "-1"], "at least 0"),
         (["train", "digits", "--width", "0"], "greater than 0"),
         (["train", "digits", "--learning-rate", "0"], "--learning-rate must be above"),

@@ -1,14 +1,20 @@
 """Training on a frozen trunk's features is the same training, without the trunk."""
 
+import csv
+import json
 import shutil
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import CLASSES, small_pictures
 from keras import layers
+from test_runs import Slow, assert_equal_runs
 
 import keras_inception as ki
+import keras_inception_cli
+from keras_inception import training
 from keras_inception.supervision import compute_features, supervise
 from keras_inception.training import FeatureBatches
 
@@ -41,23 +47,23 @@ def in_batches(images, labels, size=4):
     return [(images[at : at + size], labels[at : at + size]) for at in starts]
 
 
-# what `two` reads; the head's pool of it is computed anew
-WHOLE = [(6, 6, 4)]
+# what `two` reads, and the head's pool unless `two` reads what the head pools
+WHOLE, POOLED = [(6, 6, 4)], [(1, 1, 4), (6, 6, 4)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ({}, WHOLE),
-        ({"frozen": ("one", "one_bn", "two")}, [(8,), (1, 1, 4)]),
+        ({"frozen": ("one", "one_bn", "two")}, [(1, 1, 4), (8,)]),
         # a batch normalization that learns nothing still uses the batch's statistics
         ({"frozen": ("one",)}, WHOLE),
-        ({"between": [layers.Dropout(0.0)]}, WHOLE),
+        ({"between": [layers.Dropout(0.0)]}, POOLED),
         ({"between": [layers.Dropout(0.1)]}, WHOLE),
         ({"between": [layers.RandomFlip()]}, WHOLE),
-        ({"between": [layers.MaxPooling2D(2)]}, [(3, 3, 4), (1, 1, 4)]),
+        ({"between": [layers.MaxPooling2D(2)]}, [(1, 1, 4), (3, 3, 4)]),
         ({"between": [layers.ZeroPadding2D(2)]}, WHOLE),
-        ({"between": [layers.MaxPooling2D(3, 1, "same")]}, WHOLE),
+        ({"between": [layers.MaxPooling2D(3, 1, "same")]}, POOLED),
     ],
 )
 def test_the_split_is_where_features_are_smallest(arguments, expected):
@@ -80,7 +86,7 @@ def test_the_split_is_where_features_are_smallest(arguments, expected):
 def test_a_frozen_dropout_is_on_in_training_unless_asked_otherwise():
     frozen = ("one", "one_bn", "two", "drop")
     model = network(frozen=frozen)
-    assert shapes(ki.split_frozen(model)) == [(8,), (1, 1, 4)]
+    assert shapes(ki.split_frozen(model)) == [(1, 1, 4), (8,)]
     rest = ki.split_frozen(model, at_inference=True).rest
     assert "drop" not in [layer.name for layer in rest.layers]
     assert "aux_drop_fc" in [layer.name for layer in rest.layers]
@@ -89,13 +95,22 @@ def test_a_frozen_dropout_is_on_in_training_unless_asked_otherwise():
     assert list(split.rest.output) == ["main", "aux"]
 
 
-def test_an_open_dropout_or_mask_ends_the_trunk():
-    for first in (layers.Dropout(0.1), layers.Masking()):
-        inputs = keras.Input((5, 4))
-        x = layers.Dense(3, trainable=False, name="fixed")(inputs)
-        x = layers.LSTM(2, trainable=False)(first(x))
-        model = keras.Model(inputs, layers.Dense(2, name="last")(x))
-        assert shapes(ki.split_frozen(model)) == [(5, 3)]
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [(layers.Dropout(0.1), [(5, 3)]), (layers.Masking(), [(5, 3), (5,)])],
+)
+def test_a_dropout_or_mask_ends_the_trunk(layer, expected):
+    inputs = keras.Input((5, 4))
+    x = layers.Dense(3, activation="relu", trainable=False, name="fixed")(inputs)
+    x = layers.LSTM(2, trainable=False)(layer(x))
+    model = keras.Model(inputs, layers.Dense(2, name="last")(x))
+    split = ki.split_frozen(model)
+    assert shapes(split) == expected
+    values = np.random.default_rng(0).normal(size=(6, 5, 4)).astype("float32")
+    values[:, 3:] = 0
+    answers = split.rest.predict(split.features([values]).arrays, verbose=0)
+    expected = model.predict(values, verbose=0)
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 
 def test_faults_are_named():
@@ -173,3 +188,167 @@ def test_batches_go_through_the_passes_and_then_through_new_orders():
     assert not np.array_equal(third, fifth)
     assert np.array_equal(third, epoch(2))
     assert all(np.array_equal(x[0] % 100, labels) for x, labels in batches)
+
+
+def train_on(directory, stop_in=None, epochs=5):
+    """Starts or resumes a run on features, with all that must survive a kill."""
+    tf.config.experimental.enable_op_determinism()  # as the command does
+    run = training.RunDirectory(directory)
+    if not run.config.exists():
+        run = training.RunDirectory.create(directory)
+    model, state = run.checkpoint() or (None, None)
+    if model is None:
+        keras.utils.set_random_seed(3)
+        model = network()
+        recipe = training.RECIPES["paper"]  # averages the weights
+        model.compile(training.optimizer(recipe, epochs, 3), loss_weights=0.4)
+    split = ki.split_frozen(model)
+    images, labels = small_pictures()
+    passes = [
+        split.features(in_batches(pictures, labels))
+        for pictures in (images, images[:, :, ::-1])
+    ]
+    training.compile_rest(model, split.rest)
+    training.train(
+        model,
+        FeatureBatches(passes, batch_size=4),
+        FeatureBatches(passes[:1], batch_size=6),
+        run,
+        config=training.RunConfig("small", epochs, ("one",)),
+        callbacks=[
+            training.AuxiliarySchedule("linear", {"aux": 0.4}),
+            training.TensorBoard(run.tensorboard, images, labels, {"seed": 3}),
+            ki.GradientFlow(images, labels, run.tensorboard),
+            Slow(0.0, stop_in),
+        ],
+        state=state,
+        rest=split.rest,
+    )
+    return run
+
+
+def test_an_interrupted_run_on_features_resumes_exactly(tmp_path):
+    whole = train_on(tmp_path / "whole")
+    for stop_in in (2, 7):
+        with pytest.raises(KeyboardInterrupt):
+            train_on(tmp_path / "again", stop_in)
+    assert_equal_runs(whole, train_on(tmp_path / "again"))
+    # what it keeps is the whole model, compiled, at the weight of its epoch
+    latest, state = whole.checkpoint()
+    assert latest.input_shape == (None, 8, 8, 3)
+    weight = float(latest.auxiliary_weights["aux"].numpy())
+    assert weight == pytest.approx(0.4 / 5)
+    images, labels = small_pictures()
+    best = keras.saving.load_model(whole.model)
+    logs = best.evaluate(images, labels, verbose=0, return_dict=True)
+    assert logs["main_accuracy"] == pytest.approx(state["best"]["value"])
+    assert whole.read_result()["val_main_accuracy"] == state["best"]["value"]
+
+
+def test_a_callback_stops_the_training(tmp_path):
+    model = network()
+    model.compile("sgd")
+    split = ki.split_frozen(model)
+    training.compile_rest(model, split.rest)
+    features = [split.features(in_batches(*small_pictures()))]
+    batches, run = FeatureBatches(features, 4), training.RunDirectory(tmp_path / "run")
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    result = training.train(
+        model,
+        batches,
+        batches,
+        run.create(run.path),
+        config=training.RunConfig("small", 9, ("one",)),
+        callbacks=[Stop()],
+        rest=split.rest,
+    )
+    assert result["epochs"] == 2
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, colors):
+    """A run on pictures, to start from, and one that learns from its features."""
+    runs = tmp_path_factory.mktemp("runs")
+    words = ["--width", 0.0625, "--batch-size", 8, "--seed", 3]
+    command("train", colors, "--runs", runs, "--name", "first", "--epochs", 1, *words)
+    return runs
+
+
+def command(*words):
+    return keras_inception_cli.main([str(word) for word in words])
+
+
+def fine_tune(runs, colors, name, *words):
+    """Trains the heads and the classifier of the first run anew."""
+    first = runs / "first/model.keras"
+    words = ["--weights", first, "--freeze", "inception_5b", "--seed", 4, *words]
+    words += ["--runs", runs, "--name", name, "--batch-size", 8, "--epochs", 3]
+    return command("train", colors, *words)
+
+
+def rows_of(run):
+    with (run / "history.csv").open() as file:
+        return [
+            {name: float(value) for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_the_command_learns_from_features(runs, colors, capsys):
+    """With a copy for each epoch it is the training on pictures."""
+    assert fine_tune(runs, colors, "kept") == 0
+    printed = capsys.readouterr().out
+    assert "features of the frozen trunk: 3 augmented copies" in printed
+    assert fine_tune(runs, colors, "anew", "--feature-copies", 0) == 0
+    assert "features" not in capsys.readouterr().out
+    rows = zip(rows_of(runs / "kept"), rows_of(runs / "anew"), strict=True)
+    for row, expected in rows:
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    config = json.loads((runs / "kept/config.json").read_text())
+    assert config["feature_copies"] == 3
+    figures = runs / "figures.json"
+    assert (
+        command("evaluate", runs / "kept/model.keras", colors, "--json", figures) == 0
+    )
+    best = json.loads((runs / "kept/result.json").read_text())["val_main_accuracy"]
+    assert json.loads(figures.read_text())["main_accuracy"] == pytest.approx(best)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", [[], ["--mixed-precision", "bfloat16"]], ids=str)
+def test_an_interrupted_command_resumes_exactly(runs, colors, monkeypatch, option):
+    begin = training.Progress.on_epoch_begin
+
+    def interrupt(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    words = ["--feature-copies", 2, "--gradients", "--class-weights", "balanced"]
+    names = [f"{name}{''.join(option)}" for name in ("whole", "again")]
+    assert fine_tune(runs, colors, names[0], *words, *option) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Progress, "on_epoch_begin", interrupt)
+        assert fine_tune(runs, colors, names[1], *words, *option) == 130
+    assert command("train", "--runs", runs, "--name", names[1], "--resume") == 0
+    assert_equal_runs(*(training.RunDirectory(runs / name) for name in names))
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["--feature-copies", 2, "--attribution"], "--attribution follows"),
+        (["--feature-copies", -1], "must be at least 0"),
+    ],
+)
+def test_the_command_refuses_what_features_cannot_do(
+    runs, colors, capsys, words, fault
+):
+    assert fine_tune(runs, colors, "refused", *words) == 1
+    assert fault in capsys.readouterr().err
+    assert command("train", colors, "--feature-copies", 2) == 1
+    assert "add --freeze" in capsys.readouterr().err

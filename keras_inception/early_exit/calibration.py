@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_inception.costs import multiply_adds_of
 from keras_inception.early_exit import bounds, search
 from keras_inception.early_exit.answers import Answers
 from keras_inception.early_exit.confidence import fit_temperature
 from keras_inception.early_exit.points import OperatingPoint, PointTest
-from keras_inception.graph import multiply_adds_by_step
+from keras_inception.graph import steps_to
 from keras_inception.outputs import MAIN
 
 CURVE_POINTS = 100  # at most, of a calibration's curve
@@ -181,7 +182,7 @@ def answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
     @functools.cache
     def cost_of(*outputs: str) -> float:
         tensors = [model.output[name] for name in outputs]
-        return float(sum(multiply_adds_by_step(model, *tensors)))
+        return float(sum(map(multiply_adds_of, steps_to(*tensors))))
 
     def cost(used: Sequence[bool], answer: int) -> float:
         # An exit that is not used answers no picture: its cost does not matter.

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -28,6 +29,7 @@ LIKELY = 8  # endpoints whose subsets are all tried
 _BATCH_SIZE = 128
 _CHOOSING = 8  # one picture in so many chooses the endpoints
 _HEAD_SHARE = 0.03  # of main's multiply-adds that a head may cost
+_LEAST_WIDTH = 1 / 16  # of a head: 16 units
 
 
 class Pictures:
@@ -149,18 +151,13 @@ def place_exits(
 
 
 def _head_at(model: keras.Model, endpoint: str) -> AuxiliaryHead:
-    """A head that costs at most a small share of main's multiply-adds."""
-    full = AuxiliaryHead(endpoint, filters=128, units=256, dropout=0.3, batch_norm=True)
-    factor = 1.0
-    while True:
-        head = full.widened(factor)
-        attached = attach_auxiliary(model, [head])
-        alone, with_head = (
-            answer_cost(attached, [head.name])([used], 1) for used in (False, True)
-        )
-        if with_head - alone <= _HEAD_SHARE * alone or factor < 0.05:
-            return head
-        factor /= 1.5
+    """A head that costs about a small share of main's multiply-adds, at most."""
+    head = AuxiliaryHead(endpoint, filters=128, units=256, dropout=0.3, batch_norm=True)
+    cost = answer_cost(attach_auxiliary(model, [head]), [head.name])
+    main = cost([False], 1)
+    # The cost grows with the square of the width.
+    width = math.sqrt(_HEAD_SHARE * main / (cost([True], 1) - main))
+    return head.widened(min(1.0, max(width, _LEAST_WIDTH)))
 
 
 class _Cost:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_inception.batches import Dataset, labeled_batches
+from keras_inception.costs import multiply_adds
 from keras_inception.endpoints.costs import milliseconds_to, relative_gradients
 from keras_inception.endpoints.features import PooledFeatures
 from keras_inception.endpoints.probes import (
@@ -17,7 +18,6 @@ from keras_inception.endpoints.probes import (
     crossentropies,
     fit_probe,
 )
-from keras_inception.graph import multiply_adds_by_step
 from keras_inception.outputs import MAIN
 from keras_inception.supervision import attach_auxiliary, detach_auxiliary
 from keras_inception.supervision.head_placement import Endpoint, endpoints_for_heads
@@ -119,7 +119,7 @@ def measure_endpoints(model: keras.Model, train: Dataset, held_out: Dataset) -> 
             zip(endpoints, judged.correct, times[:-1], gradients, strict=True)
         )
     ]
-    total = sum(multiply_adds_by_step(model, main))
+    total = sum(multiply_adds(model).values())
     accuracy = float(judged.main_correct.mean())
     return Ranking(rows, EndpointRow(MAIN, accuracy, total, 1.0, times[-1], 0.0, 1.0))
 
@@ -140,7 +140,7 @@ def find_endpoints(
             f"{len(model.inputs)}: {model.input}"
         )
     main = model.output[MAIN]
-    endpoints = endpoints_for_heads(model, main)
+    endpoints = endpoints_for_heads(model)
     if not endpoints:
         raise ValueError(
             "The model has no endpoint for a head: no layer between its input and its "

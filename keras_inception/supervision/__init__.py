@@ -3,7 +3,9 @@
 The files, each standing on those above it:
 
     heads           `AuxiliaryHead` and its layers; superclasses from a file
-    losses          losses for every output, and loss weights that can change
+    arguments       checks of the arguments of `compile` and `fit`
+    losses          loss weights that can change; heads that learn main's answers
+    nesting         heads inside sub-models: a flat graph, a nested config
     model           `DeeplySupervised`: one label and one weight for all heads
     head_placement  endpoints that divide the computation evenly
     attach          attaching heads to a graph, and detaching them
@@ -23,7 +25,11 @@ from keras_inception.supervision.features import (
     compute_features,
 )
 from keras_inception.supervision.frozen_trunk import FrozenSplit, split_frozen
-from keras_inception.supervision.head_placement import evenly_placed
+from keras_inception.supervision.head_placement import (
+    Endpoint,
+    endpoints_for_heads,
+    evenly_placed,
+)
 from keras_inception.supervision.heads import (
     AUXILIARY_WEIGHT,
     AuxiliaryHead,
@@ -31,13 +37,15 @@ from keras_inception.supervision.heads import (
     output_name,
     read_superclasses,
 )
-from keras_inception.supervision.losses import LossWeights
+from keras_inception.supervision.losses import Distillation, LossWeights
 from keras_inception.supervision.model import DeeplySupervised
 
 __all__ = [
     "AUXILIARY_WEIGHT",
     "AuxiliaryHead",
     "DeeplySupervised",
+    "Distillation",
+    "Endpoint",
     "Features",
     "FrozenSplit",
     "LossWeights",
@@ -46,6 +54,7 @@ __all__ = [
     "check_room",
     "compute_features",
     "detach_auxiliary",
+    "endpoints_for_heads",
     "evenly_placed",
     "output_name",
     "plain_classifier",

@@ -98,7 +98,7 @@ def split_frozen(model: keras.Model, *, at_inference: bool = False) -> FrozenSpl
         )
     steps = steps_to(*model.outputs)
     fixed = _fixed_steps(steps, model.outputs, at_inference)
-    if not any(step.operation.weights for step in steps if id(step) in fixed):
+    if not any(_has_weights(step) for step in steps if id(step) in fixed):
         raise ValueError(
             f"No layer with weights is frozen from the inputs of {model.name!r} on: "
             "set trainable = False for them, as ki.optimizers.freeze_through does."
@@ -121,7 +121,7 @@ def _fixed_steps(
         if step.is_input or (
             all(id(step_of(tensor)) in fixed for tensor in step.input_tensors)
             and not any(id(tensor) in output_ids for tensor in made)
-            # features carry no masks
+            # a mask beside a tensor would be lost; one that is a tensor is not
             and not any(mask_of(tensor) is not None for tensor in made)
             and _never_changes(step.operation, at_inference)
         ):
@@ -142,17 +142,34 @@ def _never_changes(operation: keras.Operation, at_inference: bool) -> bool:
 
 
 def _differs_in_training(layer: keras.layers.Layer, at_inference: bool) -> bool:
+    may_differ = _takes_training(layer) and getattr(layer, "rate", None) != 0
     if isinstance(layer, keras.layers.BatchNormalization) or at_inference:
-        return layer.trainable and _takes_training(layer)
-    if not _takes_training(layer):
-        return bool(random_states(layer))
-    return getattr(layer, "rate", None) != 0  # a Dropout of 0 drops nothing
+        return may_differ and layer.trainable
+    return may_differ or bool(random_states(layer))
 
 
 def _takes_training(layer: keras.layers.Layer) -> bool:
     if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
-        return False  # a functional model only passes it on to its layers
+        return False  # a functional model, which only passes it on
+    if isinstance(layer, _PASSING_ON_TRAINING):
+        return False
     return "training" in inspect.signature(type(layer).call).parameters
+
+
+# Layers that give the argument `training` to quantization or to inner layers alone.
+_PASSING_ON_TRAINING = (
+    keras.layers.Bidirectional,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.MultiHeadAttention,
+    keras.layers.RNN,
+    keras.layers.TimeDistributed,
+)
+
+
+def _has_weights(step: Step) -> bool:
+    operation = step.operation
+    return isinstance(operation, keras.layers.Layer) and bool(operation.weights)
 
 
 def _frontier(steps: Sequence[Step], fixed: set[int]) -> Tensors:
@@ -174,7 +191,7 @@ def _smallest(frontier: Tensors) -> Tensors:
     """
     for key, tensor in frontier.items():
         step = step_of(tensor)
-        if step.is_input or step.operation.weights:
+        if step.is_input or _has_weights(step):
             continue
         others = {k: t for k, t in frontier.items() if k != key}
         sources = {id(t): t for t in step.input_tensors if id(t) not in others}

@@ -5,11 +5,8 @@ from typing import NamedTuple
 
 import keras
 
-from keras_inception.graph import (
-    multiply_adds_by_step,
-    narrow_endpoints,
-    steps_to,
-)
+from keras_inception.costs import multiply_adds_of
+from keras_inception.graph import layer_of, narrow_endpoints, steps_to, unfold
 
 # Layers that only move, pool or drop values; a head had better read their input.
 _NOT_FOR_HEADS = (
@@ -33,8 +30,8 @@ _NOT_FOR_HEADS = (
 class Endpoint(NamedTuple):
     """An endpoint for a head, and the cost of one example's forward pass up to it."""
 
-    name: str  # of its layer
-    tensor: keras.KerasTensor
+    name: str  # its path, in a sub-model
+    tensor: keras.KerasTensor  # in the graph without sub-models
     multiply_adds: int
     share: float  # of main's multiply-adds
 
@@ -48,8 +45,8 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     activation.
 
     Returns:
-        Names of layers, in network order. Up to the k-th, about `k / (count + 1)` of
-        the multiply-adds are done.
+        Names of layers, in network order; those in sub-models by their path. Up to the
+        k-th, about `k / (count + 1)` of the multiply-adds are done.
 
     Raises:
         ValueError: If there are fewer such endpoints than `count`, or the model leaves
@@ -60,8 +57,7 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     >>> evenly_placed(model, 2)
     ['conv2_norm2', 'inception_4b']
     """
-    (main,) = model.outputs
-    endpoints = endpoints_for_heads(model, main)
+    endpoints = endpoints_for_heads(model)
     if not 1 <= count <= len(endpoints):
         names = ", ".join(endpoint.name for endpoint in endpoints) or "none"
         raise ValueError(
@@ -79,29 +75,27 @@ def evenly_placed(model: keras.Model, count: int) -> list[str]:
     return chosen
 
 
-def endpoints_for_heads(model: keras.Model, main: keras.KerasTensor) -> list[Endpoint]:
-    """Lists the endpoints before `main` that every path passes through.
+def endpoints_for_heads(model: keras.Model) -> list[Endpoint]:
+    """Lists the endpoints of a classifier that every path passes through.
 
     Of several after the same number of multiply-adds, the last one.
     """
-    spent = list(itertools.accumulate(multiply_adds_by_step(model, main)))
+    flat = unfold(model)
+    (main,) = flat.outputs
+    # The last layer of a sub-model is called by the sub-model, which comes after it.
+    names = {id(tensor): path for path, tensor in flat.endpoints.items()}
+    spent = list(itertools.accumulate(map(multiply_adds_of, steps_to(main))))
     total = spent[-1]
-    # A name means the first call of its layer, as in `attach_auxiliary`.
-    first_calls: dict[str, int] = {}
-    steps = steps_to(main)
-    for index, step in enumerate(steps):
-        first_calls.setdefault(step.operation.name, index)
     by_spent = {}
     for index, tensor in narrow_endpoints(main):
-        layer = steps[index].operation
+        layer, done = layer_of(tensor), spent[index]
         if (
-            0 < spent[index] < total
-            and first_calls[layer.name] == index
+            0 < done < total
+            and id(tensor) in names
             and isinstance(layer, keras.layers.Layer)
             and not isinstance(layer, _NOT_FOR_HEADS)
             and 2 <= len(tensor.shape) <= 4
             and "float" in tensor.dtype
         ):
-            share = spent[index] / total
-            by_spent[spent[index]] = Endpoint(layer.name, tensor, spent[index], share)
+            by_spent[done] = Endpoint(names[id(tensor)], tensor, done, done / total)
     return list(by_spent.values())

@@ -59,7 +59,11 @@ def compile_rest(model: DeeplySupervised, rest: DeeplySupervised) -> None:
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    rest.compile(**compile_arguments(model) | {"optimizer": model.optimizer})
+    rest.compile(
+        **compile_arguments(model) | {"optimizer": model.optimizer},
+        distillation=model.distillation.weight,
+        temperature=model.distillation.temperature,
+    )
 
 
 class ForWhole(keras.callbacks.Callback):
