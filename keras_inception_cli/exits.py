@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
     source.bad.check()
     timings = measure_timings(early, calibrate.some_pictures(checking), (1, 32))
     if not options.labels:
-        print("labels are not read: accuracy is agreement with main")
+        print("nothing is learned from labels: accuracy is agreement with main")
     calibrate.print_calibration(early.thresholds, found, checked, timings)
     _print_points(found)
     picture = out / "exits.png"
