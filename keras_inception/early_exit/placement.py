@@ -29,6 +29,9 @@ LIKELY = 8  # endpoints whose subsets are all tried
 _BATCH_SIZE = 128
 _CHOOSING = 8  # one picture in so many chooses the endpoints
 _HEAD_SHARE = 0.03  # of main's multiply-adds that a head may cost
+# Of main's million, for the work between segments, which the costs do not show: another
+# exit must save more.
+_EXIT_COST = 10_000
 _LEAST_WIDTH = 1 / 16  # of a head: 16 units
 
 
@@ -145,13 +148,14 @@ def place_exits(
     for count in range(1, min(max_exits, len(heads)) + 1):
         for subset in itertools.combinations(range(len(heads)), count):
             found = _cheapest(judged, likely, subset, cost, max_accuracy_drop)
+            found += count * _EXIT_COST
             if found < cheapest:
                 best, cheapest = subset, found
     return [heads[index] for index in best]
 
 
 def _head_at(model: keras.Model, endpoint: str) -> AuxiliaryHead:
-    """A head that costs about a small share of main's multiply-adds, at most."""
+    """A head that costs about 3 % of main's multiply-adds, or the full one if less."""
     head = AuxiliaryHead(endpoint, filters=128, units=256, dropout=0.3, batch_norm=True)
     cost = answer_cost(attach_auxiliary(model, [head]), [head.name])
     main = cost([False], 1)

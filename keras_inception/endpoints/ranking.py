@@ -84,11 +84,15 @@ def rank_endpoints(
             leaves its input size open, or a dataset is empty or does not fit the model.
 
     Example:
-    >>> model = GoogLeNet((32, 32, 3), 3, architecture=GOOGLENET_SMALL, width=0.1)
-    >>> images, labels = np.random.rand(12, 32, 32, 3), np.arange(12) % 3
+    >>> inputs = keras.Input((8, 8, 3))
+    >>> x = keras.layers.Conv2D(4, 3, activation="relu", name="one")(inputs)
+    >>> x = keras.layers.Conv2D(4, 3, activation="relu", name="two")(x)
+    >>> x = keras.layers.GlobalAveragePooling2D()(x)
+    >>> model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+    >>> images, labels = np.random.rand(12, 8, 8, 3), np.arange(12) % 3
     >>> rows = rank_endpoints(model, (images[:6], labels[:6]), (images[6:], labels[6:]))
-    >>> rows[0].endpoint, rows[-1].endpoint
-    ('conv1_3x3', 'inception_5b')
+    >>> [(row.endpoint, row.multiply_adds) for row in rows]
+    [('one', 3888), ('two', 6192)]
     """
     return measure_endpoints(model, train, held_out).rows
 
