@@ -289,6 +289,17 @@ def test_early_exits_answer_as_their_heads(model, images):
         np.testing.assert_allclose(probabilities[row], alone[name][row], atol=1e-5)
 
 
+def test_endpoints_are_ranked():
+    model, data = small_supervised(), small_pictures()
+    before = model.get_weights()
+    rows = ki.rank_endpoints(model, data, data)
+    assert [row.endpoint for row in rows] == ["first", "second"]
+    assert all(row.accuracy >= 1 / 3 and row.milliseconds > 0 for row in rows)
+    assert all(row.gradient > 0 for row in rows)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_a_sequence_model_trains_with_a_head_and_answers_as_before():
     inputs = keras.Input((12, 2))
     x = keras.layers.LSTM(3, return_sequences=True, name="lstm")(inputs)
