@@ -34,6 +34,8 @@ class TrainConfig:
     aux_weight: float | Mapping[str, float]  # by output
     aux_schedule: str | Mapping[str, str]  # by output
     augment: str | None
+    mix: bool = False
+    label_smoothing: float = 0.0
     recipe: str = "small"
     seed: int = 0
     clip_norm: float | None = None
@@ -143,6 +145,11 @@ class TrainConfig:
         if not self.learning_rate > 0:
             raise ValueError(
                 f"--learning-rate must be above 0. Received: {self.learning_rate}"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                "--label-smoothing must be at least 0 and below 1. Received: "
+                f"{self.label_smoothing}"
             )
         if self.profile and not 1 <= self.profile[0] <= self.profile[1]:
             raise ValueError(

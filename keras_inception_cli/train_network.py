@@ -11,6 +11,7 @@ from keras_inception.defaults import (
     default_input_size,
     input_size_of,
 )
+from keras_inception.supervision import SoftAccuracy, SoftCrossentropy
 from keras_inception_cli.common import load_model
 from keras_inception_cli.train_config import TrainConfig
 
@@ -52,6 +53,10 @@ def compile_model(
         options["global_clipnorm"] = config.clip_norm
     if config.accumulate > 1:
         options["gradient_accumulation_steps"] = config.accumulate
+    soft: dict[str, Any] = {}
+    if config.mix or config.label_smoothing:
+        loss = SoftCrossentropy(config.label_smoothing)
+        soft = {"loss": loss, "metrics": [SoftAccuracy()]}
     factors = optimizers.layer_decay_factors(model, config.layer_decay)
     model.compile(
         training.optimizer(
@@ -63,4 +68,5 @@ def compile_model(
         ),
         loss_weights=config.weight_by_output(model.heads),
         jit_compile="auto" if config.jit_compile is None else config.jit_compile,
+        **soft,
     )

@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     training.add_argument(
         "--recipe",
-        help="paper, caffe-quick, small or finetune: defaults of the options below, "
-        "which show those of small (default: small)",
+        help="paper, caffe-quick, small, finetune or modern: defaults of the options "
+        "below, which show those of small (default: small)",
     )
     training.add_argument("--epochs", type=int, help="(small: 10)")
     training.add_argument("--batch-size", type=int, help="(small: 32)")
@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learning-rate",
         type=float,
         help="in the first step (small: 0.02, decayed to 0 by a cosine)",
+    )
+    training.add_argument(
+        "--label-smoothing",
+        type=float,
+        metavar="FRACTION",
+        help="part of each label that all classes share (small: 0, modern: 0.1)",
     )
     training.add_argument(
         "--clip-norm",
@@ -115,6 +121,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     pictures = parser.add_argument_group("pictures")
     add_augmentation_arguments(pictures)
+    pictures.add_argument(
+        "--mix",
+        action=argparse.BooleanOptionalAction,
+        help="mix the pictures of each training batch by CutMix or MixUp, and their "
+        "labels (small: no, modern: yes)",
+    )
     pictures.add_argument(
         "--class-weights",
         choices=("balanced",),

@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import CLASSES, small_pictures, small_supervised, tiny_googlenet
 
 import keras_inception as ki
-from keras_inception.supervision import output_name
+from keras_inception.supervision import SoftAccuracy, SoftCrossentropy, output_name
 
 OUTPUTS = ("main", "aux_4a", "aux_4d")
 
@@ -84,18 +84,58 @@ def test_one_hot_labels(model, pictures):
     assert one_hot == pytest.approx(sparse, rel=1e-5)
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_logits_get_the_loss_for_logits(pictures, one_hot):
+@pytest.mark.parametrize("loss", ["sparse", "categorical", "soft"])
+def test_logits_get_the_loss_for_logits(pictures, loss):
     images, labels = pictures
     softmax = tiny_googlenet()
     logits = tiny_googlenet(classifier_activation=None)
     logits.set_weights(softmax.get_weights())
-    loss = "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
-    labels = np.eye(CLASSES)[labels] if one_hot else labels
+    if loss == "categorical":
+        labels = np.eye(CLASSES)[labels]
+    loss = {
+        "sparse": "sparse_categorical_crossentropy",
+        "categorical": "categorical_crossentropy",
+        "soft": SoftCrossentropy(0.1),
+    }[loss]
     for model in (softmax, logits):
         model.compile("sgd", loss=loss)
     a, b = evaluate(softmax, images, labels), evaluate(logits, images, labels)
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+def test_soft_labels_train_every_output(tmp_path):
+    model = small_supervised(superclasses=["x", "y", "x"], dropout=0.0)
+    model.compile("sgd", loss=SoftCrossentropy(0.2), metrics=[SoftAccuracy()])
+    images, labels = small_pictures()
+    one_hot = np.eye(3)[labels]
+    soft = 0.75 * one_hot + 0.25 * one_hot[::-1]
+    model.fit(images, soft, verbose=0, validation_data=(images, labels))
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    answers = again.predict(images, verbose=0)
+    for given, weights in ((labels, one_hot), (one_hot, one_hot), (soft, soft)):
+        logs = evaluate(again, images, given)
+        members = {"main": np.eye(3), "aux": np.eye(2)[[0, 1, 0]]}
+        for name, answer in answers.items():
+            own = weights @ members[name]
+            smooth = 0.8 * own + 0.2 / own.shape[1]
+            loss = -(smooth * np.log(answer)).sum(axis=1).mean()
+            right = (own.argmax(axis=1) == answer.argmax(axis=1)).mean()
+            assert logs[f"{name}_loss"] == pytest.approx(loss, rel=1e-5)
+            assert logs[f"{name}_accuracy"] == pytest.approx(right)
+    rows = [ki.gradient_flow(again, images, given) for given in (labels, one_hot)]
+    for one, other in zip(*rows, strict=True):
+        assert one.norm == pytest.approx(other.norm, rel=1e-4)
+    # Keras weighs a mixed picture as the class with most of it
+    for weighed in (0, 1):
+        fresh = keras.saving.load_model(tmp_path / "m.keras")
+        logs = fresh.train_on_batch(
+            images, soft, class_weight={weighed: 0.0}, return_dict=True
+        )
+        chosen = soft.argmax(axis=1) != weighed
+        smooth = 0.8 * soft + 0.2 / 3
+        losses = -(smooth * np.log(answers["main"])).sum(axis=1)
+        assert logs["main_loss"] == pytest.approx((losses * chosen).mean(), rel=1e-5)
 
 
 def test_class_weight_and_sample_weight_reach_every_head(model, pictures):

@@ -23,7 +23,11 @@ from keras_inception.supervision.heads import (
     output_name,
     read_superclasses,
 )
-from keras_inception.supervision.losses import LossWeights
+from keras_inception.supervision.losses import (
+    LossWeights,
+    SoftAccuracy,
+    SoftCrossentropy,
+)
 from keras_inception.supervision.model import DeeplySupervised
 
 __all__ = [
@@ -31,6 +35,8 @@ __all__ = [
     "AuxiliaryHead",
     "DeeplySupervised",
     "LossWeights",
+    "SoftAccuracy",
+    "SoftCrossentropy",
     "as_head",
     "attach_auxiliary",
     "detach_auxiliary",

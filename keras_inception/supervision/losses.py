@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_inception.layers import PACKAGE
 from keras_inception.text import list_names
@@ -53,6 +54,55 @@ class LossWeights(StepVariables):
             output: self.add_variable((), "ones", name=f"{output}_loss_weight", **first)
             for output in names
         }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SoftCrossentropy(keras.losses.Loss):
+    """Crossentropy whose labels are class indices, or weights of the classes.
+
+    Mixed pictures have weights `(batch, classes)` that sum to 1; other pictures have
+    class indices `(batch,)`.
+
+    Args:
+        label_smoothing: The part of each label that all classes share, 0..1. Defaults
+            to 0.
+        from_logits: Whether the output is logits. Defaults to False: probabilities.
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, from_logits: bool = False, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.label_smoothing, self.from_logits = label_smoothing, from_logits
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        weights = _class_weights(y_true, y_pred)
+        return keras.losses.categorical_crossentropy(
+            weights, y_pred, self.from_logits, self.label_smoothing
+        )
+
+    def get_config(self) -> dict:
+        own = {
+            "label_smoothing": self.label_smoothing,
+            "from_logits": self.from_logits,
+        }
+        return super().get_config() | own
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SoftAccuracy(keras.metrics.Mean):
+    """How often the most probable class is the label; labels as `SoftCrossentropy`.
+
+    The label of a mixed picture is the class with the largest weight.
+    """
+
+    def __init__(self, name: str = "accuracy", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        labels = ops.argmax(_class_weights(y_true, y_pred), axis=-1)
+        right = ops.equal(labels, ops.argmax(y_pred, axis=-1))
+        super().update_state(ops.cast(right, "float32"), sample_weight)
 
 
 def with_every_class(arguments: dict[str, Any], classes: int) -> dict[str, Any]:
@@ -107,4 +157,15 @@ def from_logits(loss: Any) -> Any:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if loss == "categorical_crossentropy":
         return keras.losses.CategoricalCrossentropy(from_logits=True)
+    if isinstance(loss, SoftCrossentropy):
+        return SoftCrossentropy(loss.label_smoothing, from_logits=True)
     return loss
+
+
+def _class_weights(labels: Any, outputs: Any) -> Any:
+    """Labels as weights of the classes, shaped like the outputs."""
+    classes = outputs.shape[-1]
+    if len(labels.shape) == 2 and labels.shape[1] == classes:
+        return ops.cast(labels, outputs.dtype)
+    indices = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    return ops.one_hot(indices, classes, dtype=outputs.dtype)
