@@ -34,7 +34,6 @@ class TrainConfig:
     aux_weight: float | Mapping[str, float]  # by output
     aux_schedule: str | Mapping[str, str]  # by output
     augment: str | None
-    mix: bool = False
     label_smoothing: float = 0.0
     recipe: str = "small"
     seed: int = 0

@@ -11,7 +11,7 @@ from keras_inception.defaults import (
     default_input_size,
     input_size_of,
 )
-from keras_inception.supervision import SoftAccuracy, SoftCrossentropy
+from keras_inception.supervision import SmoothedCrossentropy
 from keras_inception_cli.common import load_model
 from keras_inception_cli.train_config import TrainConfig
 
@@ -53,10 +53,9 @@ def compile_model(
         options["global_clipnorm"] = config.clip_norm
     if config.accumulate > 1:
         options["gradient_accumulation_steps"] = config.accumulate
-    soft: dict[str, Any] = {}
-    if config.mix or config.label_smoothing:
-        loss = SoftCrossentropy(config.label_smoothing)
-        soft = {"loss": loss, "metrics": [SoftAccuracy()]}
+    loss: Any = "sparse_categorical_crossentropy"
+    if config.label_smoothing:
+        loss = SmoothedCrossentropy(config.label_smoothing)
     factors = optimizers.layer_decay_factors(model, config.layer_decay)
     model.compile(
         training.optimizer(
@@ -66,7 +65,7 @@ def compile_model(
             factors=factors if config.layer_decay != 1 else None,
             **options,
         ),
+        loss=loss,
         loss_weights=config.weight_by_output(model.heads),
         jit_compile="auto" if config.jit_compile is None else config.jit_compile,
-        **soft,
     )

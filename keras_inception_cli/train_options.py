@@ -122,12 +122,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pictures = parser.add_argument_group("pictures")
     add_augmentation_arguments(pictures)
     pictures.add_argument(
-        "--mix",
-        action=argparse.BooleanOptionalAction,
-        help="mix the pictures of each training batch by CutMix or MixUp, and their "
-        "labels (small: no, modern: yes)",
-    )
-    pictures.add_argument(
         "--class-weights",
         choices=("balanced",),
         help="give every class the same weight, however many pictures it has",

@@ -138,7 +138,6 @@ def prepare(
         seed=config.seed,
         augment=config.augment,
         mirror=config.mirror,
-        mix=config.mix,
         first_epoch=state["epochs"] if state else 0,
     )
     train, validation = (
@@ -158,7 +157,7 @@ def describe(job: Job, config: TrainConfig, devices: Devices) -> None:
     model, size = job.model, input_size_of(job.model)
     print(
         f"{describe_data(job.pictures.source)}, "
-        f"augmentation: {job.pictures.augmentation}{' and mixing' * config.mix}\n"
+        f"augmentation: {job.pictures.augmentation}\n"
         f"{model.name} at {size}x{size}: {model.count_params():,} parameters, "
         f"auxiliary heads: {describe_heads(model)}"
     )

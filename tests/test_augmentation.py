@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_inception as ki
-from keras_inception.data import augmentation, decoding, mixing
+from keras_inception.data import augmentation, decoding
 
 
 def windows(height, width, count=2000):
@@ -195,34 +195,6 @@ def test_order_and_crops_are_functions_of_seed_and_epoch():
     assert same(resumed, first[2])
     other = batches(seed=6)
     assert not same(other[0], first[0])
-
-
-def test_mixtures_are_functions_of_seed_and_epoch():
-    first = batches(seed=5, mix=True)
-    tf.random.set_seed(99)  # must have no effect
-    again = batches(seed=5, mix=True)
-    assert all(same(a, b) for a, b in zip(first, again, strict=True))
-    assert not same(first[0], first[1])
-    resumed = ki.data.load("digits", 16, 500, seed=5, first_epoch=2, mix=True)
-    assert same([(x.numpy(), y.numpy()) for x, y in resumed.train], first[2])
-    assert not same(batches(seed=6, mix=True)[0], first[0])
-
-
-def test_mixtures_have_the_labels_of_their_pictures():
-    """A picture's class is its color here, so that it shows how much is of each."""
-    colors = tf.eye(3) * 255
-    labels = np.arange(32) % 3
-    images = tf.tile(tf.gather(colors, labels)[:, None, None], (1, 16, 16, 1))
-    mix, kinds = mixing.mixer(3), set()
-    for number in range(12):
-        mixed, weights = mix(images, tf.constant(labels), tf.constant([4, number]))
-        np.testing.assert_allclose(tf.reduce_sum(weights, 1), 1, atol=1e-5)
-        share = tf.reduce_mean(mixed, (1, 2)) / 255
-        # CutMix's rectangles end between pixels
-        np.testing.assert_allclose(share, weights, atol=0.13)
-        assert np.ptp(weights) > 0.5
-        kinds.add("pasted" if np.isin(mixed, (0, 255)).all() else "blended")
-    assert kinds == {"pasted", "blended"}
 
 
 def test_every_picture_is_seen_once_each_epoch_and_augmented_anew():

@@ -61,7 +61,7 @@ def test_every_recipe_trains_and_its_optimizer_survives_saving(name, tmp_path):
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras").optimizer
     assert again.get_config() == model.optimizer.get_config()
-    assert again.use_ema == (name in ("paper", "modern"))
+    assert again.use_ema == (name == "paper")
 
 
 def test_weight_decay_and_bias_rate_are_caffes():

@@ -162,7 +162,6 @@ def load(
     validation_share: float = 0.2,
     augment: str | None = None,
     mirror: bool | None = None,
-    mix: bool = False,
     first_epoch: int = 0,
     max_bad_fraction: float = 0.01,
     data_dir: str | Path | None = None,
@@ -183,9 +182,6 @@ def load(
             mirror; `"paper"`: crops of 8 to 100 % of the area, color jitter, mirror.
             Defaults to `"basic"` for pictures below 112 pixels, else `"paper"`.
         mirror: Whether augmentation mirrors. Defaults to true, but false for digits.
-        mix: Whether each training batch is mixed by CutMix or MixUp; its labels are
-            then float32 weights of the classes `(batch, classes)`, for the loss
-            `SoftCrossentropy`. Defaults to False.
         first_epoch: The epoch, from 0, of the first pass over `train`. A run that
             resumes after `k` epochs passes `k` and sees what it would have seen.
         validation_share, max_bad_fraction, data_dir, cache, drop_duplicates: As in
@@ -231,7 +227,6 @@ def load(
         seed=seed,
         augmentation=augmentation,
         mirror=source.mirror if mirror is None else mirror,
-        mix=mix,
         first_epoch=first_epoch,
     )
     validation = pipeline(source, source.validation, image_size, batch_size)

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.data.decoding import fit_square
-from keras_inception.data.mixing import mixer
 from keras_inception.data.sources import AnySplit, Source
 from keras_inception.data.splits import order
 
@@ -25,14 +24,13 @@ def training_pipeline(
     seed: int = 0,
     augmentation: str = "none",
     mirror: bool = True,
-    mix: bool = False,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """Batches `(images, labels)` of the training split, in a new order each epoch.
 
-    The order, every crop and every mixture are functions of the seed and the epoch. An
-    epoch always has as many pictures as the split: a picture that can't be decoded is
-    replaced by the next one in the epoch's order, and the last ones by the first.
+    The order and every crop are functions of the seed and the epoch. An epoch always
+    has as many pictures as the split: a picture that can't be decoded is replaced by
+    the next one in the epoch's order, and the last ones by the first.
 
     The last batch may be smaller. `augmentation` is `"none"`, `"basic"` or `"paper"`;
     `first_epoch` is the number of the epoch that the first pass counts as, from 0.
@@ -60,22 +58,9 @@ def training_pipeline(
             return split.name_of(int(positions[place % len(split)]))
 
         dataset = source.bad.skip_bad(dataset, path_of).take(len(split))
-    dataset = dataset.map(lambda draw, place, image, label: (draw, image, label))
-    dataset = dataset.batch(batch_size)
-    if mix:
-        mix_batch = mixer(len(source.class_names))
-
-        def mixed(number: tf.Tensor, batch: tuple) -> tuple:
-            draws, images, labels = batch
-            # keys from 0 on are those of the pictures
-            key = tf.random.fold_in(_key(seed, draws[0]), -1 - number, alg="philox")
-            return mix_batch(images, labels, key)
-
-        dataset = dataset.enumerate().map(mixed, tf.data.AUTOTUNE)
-    else:
-        dataset = dataset.map(lambda draws, images, labels: (images, labels))
+    dataset = dataset.map(lambda draw, place, image, label: (image, label))
     batches = tf.data.experimental.assert_cardinality(_batches(split, batch_size))
-    return dataset.apply(batches).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).apply(batches).prefetch(tf.data.AUTOTUNE)
 
 
 def pipeline(

@@ -23,11 +23,7 @@ from keras_inception.supervision.heads import (
     output_name,
     read_superclasses,
 )
-from keras_inception.supervision.losses import (
-    LossWeights,
-    SoftAccuracy,
-    SoftCrossentropy,
-)
+from keras_inception.supervision.losses import LossWeights, SmoothedCrossentropy
 from keras_inception.supervision.model import DeeplySupervised
 
 __all__ = [
@@ -35,8 +31,7 @@ __all__ = [
     "AuxiliaryHead",
     "DeeplySupervised",
     "LossWeights",
-    "SoftAccuracy",
-    "SoftCrossentropy",
+    "SmoothedCrossentropy",
     "as_head",
     "attach_auxiliary",
     "detach_auxiliary",

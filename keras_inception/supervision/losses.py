@@ -57,52 +57,36 @@ class LossWeights(StepVariables):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class SoftCrossentropy(keras.losses.Loss):
-    """Crossentropy whose labels are class indices, or weights of the classes.
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Crossentropy with label smoothing, which Keras has for one-hot labels only.
 
-    Mixed pictures have weights `(batch, classes)` that sum to 1; other pictures have
-    class indices `(batch,)`.
+    Labels are class indices `(batch,)` or weights of the classes `(batch, classes)`.
 
     Args:
-        label_smoothing: The part of each label that all classes share, 0..1. Defaults
-            to 0.
+        label_smoothing: The part of each label that all classes share equally, 0..1.
         from_logits: Whether the output is logits. Defaults to False: probabilities.
     """
 
     def __init__(
-        self, label_smoothing: float = 0.0, from_logits: bool = False, **kwargs: Any
+        self, label_smoothing: float, from_logits: bool = False, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.label_smoothing, self.from_logits = label_smoothing, from_logits
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        weights = _class_weights(y_true, y_pred)
+        classes = y_pred.shape[-1]
+        if len(y_true.shape) < 2 or y_true.shape[1] != classes:
+            indices = ops.reshape(ops.cast(y_true, "int32"), (-1,))
+            y_true = ops.one_hot(indices, classes, dtype=y_pred.dtype)
         return keras.losses.categorical_crossentropy(
-            weights, y_pred, self.from_logits, self.label_smoothing
+            y_true, y_pred, self.from_logits, self.label_smoothing
         )
 
     def get_config(self) -> dict:
-        own = {
+        return super().get_config() | {
             "label_smoothing": self.label_smoothing,
             "from_logits": self.from_logits,
         }
-        return super().get_config() | own
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class SoftAccuracy(keras.metrics.Mean):
-    """How often the most probable class is the label; labels as `SoftCrossentropy`.
-
-    The label of a mixed picture is the class with the largest weight.
-    """
-
-    def __init__(self, name: str = "accuracy", **kwargs: Any):
-        super().__init__(name=name, **kwargs)
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        labels = ops.argmax(_class_weights(y_true, y_pred), axis=-1)
-        right = ops.equal(labels, ops.argmax(y_pred, axis=-1))
-        super().update_state(ops.cast(right, "float32"), sample_weight)
 
 
 def with_every_class(arguments: dict[str, Any], classes: int) -> dict[str, Any]:
@@ -157,15 +141,6 @@ def from_logits(loss: Any) -> Any:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if loss == "categorical_crossentropy":
         return keras.losses.CategoricalCrossentropy(from_logits=True)
-    if isinstance(loss, SoftCrossentropy):
-        return SoftCrossentropy(loss.label_smoothing, from_logits=True)
+    if isinstance(loss, SmoothedCrossentropy):
+        return SmoothedCrossentropy(loss.label_smoothing, from_logits=True)
     return loss
-
-
-def _class_weights(labels: Any, outputs: Any) -> Any:
-    """Labels as weights of the classes, shaped like the outputs."""
-    classes = outputs.shape[-1]
-    if len(labels.shape) == 2 and labels.shape[1] == classes:
-        return ops.cast(labels, outputs.dtype)
-    indices = ops.reshape(ops.cast(labels, "int32"), (-1,))
-    return ops.one_hot(indices, classes, dtype=outputs.dtype)

@@ -53,8 +53,7 @@ class Recipe:
         aux_weight: Each head's loss weight.
         aux_schedule: Its schedule: `"constant"`, `"linear"`, `"cosine"`.
         augment: Augmentation of the pictures; `None`: by their size.
-        mix: Whether batches are mixed; see `data.load`.
-        label_smoothing: See `SoftCrossentropy`.
+        label_smoothing: The part of each label that all classes share.
         source: Where the numbers come from.
     """
 
@@ -71,7 +70,6 @@ class Recipe:
     aux_weight: float = 0.3
     aux_schedule: str = "constant"
     augment: str | None = None
-    mix: bool = False
     label_smoothing: float = 0.0
     source: str = ""
 
@@ -127,13 +125,11 @@ RECIPES = MappingProxyType(
         "modern": Recipe(
             learning_rate=0.05,
             schedule=Cosine(warmup=0.1),
-            epochs=30,
+            epochs=10,
             batch_size=32,
             batch_norm=True,
             nesterov=True,
             weight_decay=5e-4,
-            polyak=0.98,
-            mix=True,
             label_smoothing=0.1,
             source="docs/training.md",
         ),
