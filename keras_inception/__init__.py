@@ -10,29 +10,31 @@ The map, each line standing on those above it:
     locks, schema, files, text   locks; files written whole or not at all, and checked
                   when read; lists in messages
     event_files, html_report   TensorBoard's files; pages of reports
-    graph         steps, endpoints and costs of a model; what is private to Keras
+    graph, costs  steps, endpoints and costs of a model; what is private to Keras
     keras_behavior   where Keras behaves otherwise than users expect
     backend       compiling and differentiating on TensorFlow, JAX and PyTorch
     layers        rows of a table as Keras layers
-    outputs       the `Output` layer, outputs by name, softmax or logits
+    outputs, stages   the `Output` layer and outputs by name; layers by stage
     supervision   heads: describe, attach, detach, train
-    network       a network from its table
+    network, networks   a network from its table; networks of `keras.applications`
     weights       weights of torchvision, Caffe, TF-Slim and `.keras` files
     optimizers    freezing, and learning rates by layer
     googlenet     `GoogLeNet()`
     defaults      the network, input size and augmentation that suit some pictures
+    activation_maps   where in a picture each output finds its class
     early_exit, evaluation, gradients, attribution, training   what to do with a model
     data, export, server   pictures in, versions out, answers over HTTP
 
 `data`, `export` and `server` need TensorFlow; everything else runs on every backend of
-Keras. `ki.data`, `ki.evaluation`, `ki.export`, `ki.server`, `ki.training` and
-`ki.weights` are imported at their first use.
+Keras. `ki.data`, `ki.evaluation`, `ki.export`, `ki.networks`, `ki.server`,
+`ki.training` and `ki.weights` are imported at their first use.
 """
 
 import importlib
 from types import ModuleType
 
 from keras_inception import optimizers
+from keras_inception.activation_maps import activation_maps
 from keras_inception.architecture import (
     ARCHITECTURES,
     AUXILIARY_ENDPOINTS,
@@ -43,10 +45,10 @@ from keras_inception.architecture import (
     Architecture,
 )
 from keras_inception.attribution import AttributionRow, LossAttribution
+from keras_inception.costs import multiply_adds
 from keras_inception.early_exit import EarlyExit
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
-from keras_inception.graph import multiply_adds
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import (
     AuxiliaryHead,
@@ -54,6 +56,7 @@ from keras_inception.supervision import (
     attach_auxiliary,
     detach_auxiliary,
     read_superclasses,
+    split_frozen,
 )
 
 __version__ = "0.1.0"
@@ -75,6 +78,7 @@ __all__ = [
     "GradientRow",
     "LocalResponseNormalization",
     "LossAttribution",
+    "activation_maps",
     "attach_auxiliary",
     "data",
     "detach_auxiliary",
@@ -82,13 +86,17 @@ __all__ = [
     "export",
     "gradient_flow",
     "multiply_adds",
+    "networks",
     "optimizers",
     "read_superclasses",
+    "split_frozen",
     "training",
     "weights",
 ]
 
-_AT_FIRST_USE = ("data", "evaluation", "export", "server", "training", "weights")
+_AT_FIRST_USE = (
+    *("data", "evaluation", "export", "networks", "server", "training", "weights"),
+)
 
 
 def __getattr__(name: str) -> ModuleType:

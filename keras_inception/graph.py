@@ -1,4 +1,4 @@
-"""A functional model's graph: its steps in order, its narrow points, its cost.
+"""A functional model's graph: its steps in order, its narrow points, its sub-models.
 
 Only this file and `keras_behavior` use private names of Keras, or public ones whose
 values Keras does not document (the paths of variables).
@@ -7,17 +7,19 @@ Keras fails a test.
 """
 
 import collections
-import math
-from collections.abc import Sequence
-from typing import Protocol
+import dataclasses
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
 
 import keras
+from keras.src.models.functional import Functional, operation_fn
 
 
 class Step(Protocol):
     """One call of a layer, or of another operation: a node of Keras's graph."""
 
-    operation: keras.Operation
+    operation: Any  # a keras.Operation
+    arguments: Any
     input_tensors: Sequence[keras.KerasTensor]
     output_tensors: Sequence[keras.KerasTensor]
     is_input: bool
@@ -60,6 +62,11 @@ def owner_of(variable: keras.Variable) -> tuple[str, str]:
     # Keras puts the model's name before the layer's in some paths only.
     layer, _, weight = variable.path.rpartition("/")
     return layer.rpartition("/")[2], weight
+
+
+def owners_of(variable: keras.Variable) -> list[str]:
+    """Returns the names of a variable's layer and of those around it, inside out."""
+    return variable.path.split("/")[-2::-1]
 
 
 def random_states(model: keras.Model) -> list[keras.Variable]:
@@ -130,73 +137,124 @@ def _features(tensors: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
     return [tensor for tensor in tensors if tensor.dtype != "bool"]
 
 
-def multiply_adds(model: keras.Model) -> dict[str, int]:
-    """Counts the multiply-adds of one example's forward pass, layer by layer.
+@dataclasses.dataclass(frozen=True)
+class Unfolded:
+    """A model's graph with the steps of its sub-models in place of the sub-models.
 
-    Convolutions (also depthwise, separable and transposed ones), dense and recurrent
-    layers count, as is usual in the literature; additions, pools and normalizations do
-    not.
+    The steps of the sub-models are new calls of their layers, which keep their weights.
+    A path is the names of the sub-models and of the layer: `"backbone/conv1"`.
 
-    Returns:
-        Layer name to multiply-adds, in network order, for the layers that have any.
-
-    Raises:
-        ValueError: If a size that the count depends on is not fixed.
-
-    Example:
-    >>> model = detach_auxiliary(GoogLeNet())
-    >>> round(sum(multiply_adds(model).values()) / 1e9, 2)
-    1.58
+    Attributes:
+        steps: Every step except the inputs, with its path, in an order of execution.
+        endpoints: Path to the output of an operation, or of a sub-model, that has a
+            single one; of an operation that is called twice, the first.
+        outputs: The model's outputs.
     """
-    counts = {}
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            for name, count in multiply_adds(layer).items():
-                counts[f"{layer.name}/{name}"] = count
+
+    steps: list[tuple[str, Step]]
+    endpoints: dict[str, keras.KerasTensor]
+    outputs: list[keras.KerasTensor]
+
+
+def unfold(
+    model: keras.Model,
+    inputs: Sequence[keras.KerasTensor] | None = None,
+    only: Collection[str] | None = None,
+) -> Unfolded:
+    """Calls the steps of a functional model's sub-models on the tensors around them.
+
+    A sub-model whose class has a `call` of its own, and layers inside other layers,
+    stay one step.
+
+    Args:
+        model: A functional model. A graph without sub-models is returned as it is.
+        inputs: Tensors to call the model on, of the types of its own inputs; masks may
+            follow. Defaults to its own inputs.
+        only: Paths of the sub-models to unfold. Defaults to all.
+    """
+    found = Unfolded([], {}, [])
+    made = _run(model, inputs or model.inputs, "", None, only, found)
+    found.outputs.extend(made)
+    return found
+
+
+def _run(
+    model: keras.Model,
+    inputs: Sequence[keras.KerasTensor],
+    prefix: str,
+    training: bool | None,
+    only: Collection[str] | None,
+    found: Unfolded,
+) -> list[keras.KerasTensor]:
+    """Runs a model's steps on `inputs`, except those that would be as they are."""
+    now = dict(zip(map(id, model.inputs), inputs, strict=False))
+    for step in steps_to(*model.outputs):
+        if step.is_input:
             continue
-        if not (used := _weights_used_at_each_position(layer)):
-            continue
-        # The kernel is applied at each output position; at each input position in a
-        # transposed convolution, at each input step in a recurrent layer.
-        over = layer.input if isinstance(layer, _OVER_INPUT) else layer.output
-        over = keras.tree.flatten(over)[0]  # a mask or a state may follow
-        positions = over.shape[1:-1]
-        if None in positions:
-            raise ValueError(
-                f"The multiply-adds of {layer.name!r} depend on the input size, which "
-                f"this model leaves open: {model.input_shape}. Build it with a fixed "
-                "input size."
-            )
-        counts[layer.name] = math.prod(positions) * used
-    return counts
+        path, operation = prefix + step.operation.name, step.operation
+        old = step.input_tensors
+        given = [now.get(id(tensor), tensor) for tensor in old]
+        if (only is None or path in only) and runs_its_graph(step):
+            own = step.arguments.kwargs.get("training")
+            own = own if training is None else training
+            inputs = as_inputs(given, operation)
+            made = _run(operation, inputs, f"{path}/", own, only, found)
+        else:
+            made = list(step.output_tensors)
+            same = all(one is other for one, other in zip(old, given, strict=True))
+            if training is not None or not same:
+                made = call_again(step, given, training)
+            found.steps.append((path, step_of(made[0])))
+        now.update(zip(map(id, step.output_tensors), made, strict=True))
+        if len(made) == 1:
+            found.endpoints.setdefault(path, made[0])
+    return [now.get(id(tensor), tensor) for tensor in model.outputs]
 
 
-def multiply_adds_by_step(model: keras.Model, *tensors: keras.KerasTensor) -> list[int]:
-    """Counts the multiply-adds of each of `steps_to(*tensors)` in `model`'s graph."""
-    costs: dict[str, int] = collections.Counter()
-    for name, count in multiply_adds(model).items():
-        costs[name.split("/")[0]] += count  # a sub-model is one step
-    return [costs[step.operation.name] for step in steps_to(*tensors)]
+def runs_its_graph(step: Step) -> bool:
+    """Whether a step calls a model that does nothing but run its own graph."""
+    model, kwargs = step.operation, step.arguments.kwargs
+    if not isinstance(model, Functional | keras.Sequential) or (
+        type(model).call not in (Functional.call, keras.Sequential.call)
+        or not set(kwargs) <= {"training", "mask"}
+    ):
+        return False
+    (given,), masks = step.arguments.args, keras.tree.flatten(kwargs.get("mask"))
+    tensors = keras.tree.flatten(given)
+    return (
+        [len(tensor.shape) for tensor in tensors]
+        == [len(tensor.shape) for tensor in model.inputs]
+        and isinstance(given, dict) <= isinstance(model.input, dict)
+        # other masks than those that come with the tensors
+        and all(
+            mask is None or mask is mask_of(tensor)
+            for mask, tensor in zip(masks, tensors, strict=False)
+        )
+    )
 
 
-def _weights_used_at_each_position(layer: keras.layers.Layer) -> int:
-    """Counts the weights that multiply one position; 0 for a layer that has none."""
-    if isinstance(layer, keras.layers.Bidirectional):
-        both = (layer.forward_layer, layer.backward_layer)
-        return sum(map(_weights_used_at_each_position, both))
-    if isinstance(layer, keras.layers.TimeDistributed):
-        layer = layer.layer
-    if isinstance(layer, keras.layers.RNN):
-        layer = layer.cell
-    names = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel")
-    kernels = (getattr(layer, name, None) for name in names)
-    return sum(math.prod(kernel.shape) for kernel in kernels if kernel is not None)
+def as_inputs(
+    tensors: Sequence[keras.KerasTensor], model: keras.Model
+) -> list[keras.KerasTensor]:
+    """Casts tensors to the types of a model's inputs, as calling the model does."""
+    cast = []
+    for tensor, expected in zip(tensors, model.inputs, strict=False):
+        if tensor.dtype != expected.dtype:
+            tensor = keras.ops.cast(tensor, expected.dtype)
+            # The automatic name may be another operation's, of a loaded model.
+            layer_of(tensor).name = f"{model.name}_{layer_of(expected).name}_cast"
+        cast.append(tensor)
+    return cast
 
 
-_OVER_INPUT = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    keras.layers.RNN,
-    keras.layers.Bidirectional,
-)
+def call_again(
+    step: Step, inputs: Sequence[keras.KerasTensor], training: bool | None = None
+) -> list[keras.KerasTensor]:
+    """Calls a step's operation on other tensors, as a functional model's `call` does.
+
+    `training` is that of the model's call; the step's own applies if it is `None`.
+    """
+    tensors = dict(zip(map(id, step.input_tensors), inputs, strict=True))
+    args, kwargs = step.arguments.fill_in(tensors)
+    call = operation_fn(step.operation, training=training)
+    return keras.tree.flatten(call(*args, **kwargs))

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def png(drawing: "Figure") -> bytes:
-    """Returns a matplotlib figure as the bytes of a PNG file."""
+    """Returns a matplotlib figure as the bytes of a PNG file.
+
+    Characters that the font lacks become boxes, without a warning for each.
+    """
     buffer = io.BytesIO()
-    drawing.savefig(buffer, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        drawing.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

@@ -3,12 +3,16 @@
 With `graph` the only file that uses private names of Keras; see there.
 """
 
+import collections
+import contextlib
 import functools
 import types
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 from keras.src.trainers.compile_utils import CompileMetrics, MetricsList
 
 
@@ -57,6 +61,24 @@ class LogDirections(MetricsList):
 
     def result(self) -> dict[str, Any]:
         return {}
+
+
+@contextlib.contextmanager
+def names_of_a_new_process() -> Iterator[None]:
+    """Names layers within the block as if no others had been made before.
+
+    Keras numbers layers without a name (`conv2d_5`) through the whole process, so that
+    a network's endpoints would depend on the models that were built before it.
+    """
+    counters = "object_name_uids"
+    before = global_state.get_global_attribute(counters) or {}
+    made: dict[str, int] = collections.defaultdict(int)
+    global_state.set_global_attribute(counters, made)
+    try:
+        yield
+    finally:
+        for name, count in before.items():
+            made[name] = max(made[name], count)
 
 
 def is_legacy_config(config: dict) -> bool:

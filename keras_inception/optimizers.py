@@ -9,9 +9,19 @@ from typing import Any
 
 import keras
 
-from keras_inception.architecture import stage_of, stages_in
-from keras_inception.graph import optimized_variables, owner_of
+from keras_inception.architecture import stages_in
+from keras_inception.graph import (
+    optimized_variables,
+    owner_of,
+    owners_of,
+    steps_to,
+    unfold,
+)
 from keras_inception.layers import PACKAGE
+from keras_inception.outputs import MAIN, outputs_by_name
+from keras_inception.stages import layers_by_stage
+
+MOST_DECAYS = 12  # GoogLeNet's stages; those of deeper networks are grouped
 
 
 def freeze_through(model: keras.Model, stage: str) -> list[str]:
@@ -21,40 +31,57 @@ def freeze_through(model: keras.Model, stage: str) -> list[str]:
 
     Args:
         model: A functional model.
-        stage: The last stage, or layer, to freeze: `"inception_5b"` freezes the whole
-            trunk of a GoogLeNet.
+        stage: The last stage, as `gradient_flow` names it, or layer, or path of a layer
+            in a sub-model, to freeze: `"inception_5b"` freezes the whole trunk of a
+            GoogLeNet.
 
     Returns:
         The names of the frozen layers that have weights.
 
     Raises:
-        ValueError: If the model has no layer of this name.
+        ValueError: If the model has no stage or layer of this name.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3)
     >>> freeze_through(model, "conv2_3x3")
     ['conv1_7x7_s2', 'conv2_3x3_reduce', 'conv2_3x3']
     """
-    names = [layer.name for layer in model.layers]
-    stages = stages_in(names)
-    if stage not in names:
-        known = ", ".join([name for name in stages if "norm" not in name] or names)
+    endpoints = unfold(model).endpoints
+    last = _layers_called(stage, model, list(endpoints))
+    ends = [made for path, made in endpoints.items() if _name_in(path) in last]
+    if not ends:
+        known = ", ".join(name for name in layers_by_stage(model) if "norm" not in name)
         raise ValueError(f"There is no stage {stage!r} to freeze. Stages: {known}")
-    last = model.get_layer(stages.get(stage, stage))
-    frozen = keras.Model(model.input, last.output).layers
-    for layer in frozen:
+    frozen = dict.fromkeys(step.operation for step in steps_to(*ends))
+    layers = [layer for layer in frozen if isinstance(layer, keras.layers.Layer)]
+    for layer in layers:
         layer.trainable = False
-    return [layer.name for layer in frozen if layer.weights]
+    return [layer.name for layer in layers if layer.weights]
+
+
+def _layers_called(name: str, model: keras.Model, paths: Sequence[str]) -> set[str]:
+    """The names of the layers at the end of a stage, or of one layer."""
+    names = [_name_in(path) for path in paths]
+    # A sub-model with a head inside is dissolved: its layers have no path any more.
+    if (layer := _name_in(name)) in names:
+        return {stages_in(names).get(layer, layer)}
+    return {layer.name for layer in layers_by_stage(model).get(name, ())}
+
+
+def _name_in(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def layer_decay_factors(model: keras.Model, decay: float) -> dict[str, float]:
     """Computes a learning rate factor for each layer of the trunk: `decay` per stage.
 
     The factor is `decay` for the last stage with weights, `decay` squared for the one
-    before, and so on. Heads and classifier are not in the result: their factor is 1.
+    before, and so on; the stages are those of `gradient_flow`. Of more than twelve
+    stages neighbors share a factor, so that the first factor is `decay` to the power of
+    twelve at least. Heads and classifier are not in the result: their factor is 1.
 
     Args:
-        model: A GoogLeNet of any architecture.
+        model: A functional classifier.
         decay: In (0, 1]. With 0.8 the first of GoogLeNet's twelve stages trains at 7 %
             of the learning rate.
 
@@ -72,13 +99,25 @@ def layer_decay_factors(model: keras.Model, decay: float) -> dict[str, float]:
             "decay is the learning rate of each stage divided by that of the next: "
             f"above 0, at most 1. Received: {decay}"
         )
-    stages = stages_in(layer.name for layer in model.layers)
-    trained = [layer.name for layer in model.layers if layer.weights]
-    stage_by_layer = {name: stage_of(name, stages) for name in trained}
-    used = set(stage_by_layer.values())
-    in_order = [stage for stage in stages if stage in used]
-    depths = {stage: len(in_order) - index for index, stage in enumerate(in_order)}
-    return {n: decay ** depths[s] for n, s in stage_by_layer.items() if s is not None}
+    outputs = outputs_by_name(model)
+    trained = [
+        s.operation for s in steps_to(outputs[MAIN]) if _has_weights(s.operation)
+    ]
+    stages = {
+        stage: layers
+        for stage, layers in layers_by_stage(model).items()
+        if stage not in outputs and trained[-1] not in layers
+    }
+    groups = min(len(stages), MOST_DECAYS)
+    return {
+        layer.name: decay ** (groups - index * groups // len(stages))
+        for index, layers in enumerate(stages.values())
+        for layer in layers
+    }
+
+
+def _has_weights(operation: keras.Operation) -> bool:
+    return bool(getattr(operation, "weights", ()))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -127,10 +166,9 @@ class LayerwiseSGD(keras.optimizers.SGD):
 
     def factor_of(self, variable: keras.Variable) -> float:
         """The factor on a variable's learning rate."""
-        layer, weight = owner_of(variable)
-        return self.factors.get(layer, 1.0) * (
-            self.bias_factor if weight == "bias" else 1.0
-        )
+        factors = (self.factors[x] for x in owners_of(variable) if x in self.factors)
+        bias = self.bias_factor if owner_of(variable)[1] == "bias" else 1.0
+        return next(factors, 1.0) * bias
 
     def decay_of(self, variable: keras.Variable) -> float:
         """`kernel_decay` for a kernel, 0 for other weights."""

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inception.graph import step_of
+from keras_inception.graph import Step, step_of
 from keras_inception.layers import PACKAGE
 
 MAIN = "main"
@@ -93,23 +93,76 @@ def output_activation(tensor: keras.KerasTensor) -> str:
     an activation, such as a pool or a sum, is logits.
     """
     step = step_of(tensor)
-    operation = step.operation
-    if isinstance(operation, keras.Model):
-        index = [id(made) for made in step.output_tensors].index(id(tensor))
-        return output_activation(operation.outputs[index])
-    of_keras_ops = not isinstance(operation, keras.layers.Layer)
-    kind = type(operation).__name__ if of_keras_ops else None
-    if isinstance(operation, keras.layers.Softmax) or kind == _SOFTMAX_OPERATION:
+    if isinstance(step.operation, keras.Model):
+        return output_activation(_inside(step, tensor))
+    if _is_softmax(step):
         return "softmax"
-    activation = getattr(operation, "activation", None)
-    linear = activation is keras.activations.linear
-    passes_on = (
-        isinstance(operation, _PASSING_LAYERS)
-        or kind in _PASSING_OPERATIONS
-        or (linear and isinstance(operation, keras.layers.Activation))
-    )
-    if passes_on and len(step.input_tensors) == 1:
+    if _passes_on(step):
         return output_activation(step.input_tensors[0])
-    if activation is None or linear:
+    activation = getattr(step.operation, "activation", None)
+    if activation is None or activation is keras.activations.linear:
         return "linear"
     return getattr(activation, "__name__", type(activation).__name__)
+
+
+def logits_of(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the logits of a graph's tensor that is logits or their softmax.
+
+    They come before the layer that computes the softmax. A layer that does more than
+    that, such as `Dense(activation="softmax")`, is copied without it, with its present
+    weights. Operations that pass values on are left out, so the shape may be another
+    one, with the classes in the same order.
+
+    Raises:
+        ValueError: If the tensor has another activation.
+    """
+    activation = output_activation(tensor)
+    if activation == "linear":
+        return tensor
+    if activation != "softmax":
+        raise ValueError(
+            "Only softmax probabilities and logits are supported as outputs. Received "
+            f"an output with the activation {activation!r}."
+        )
+    step = step_of(tensor)
+    operation, inputs = step.operation, list(step.input_tensors)
+    if isinstance(operation, keras.Model):
+        inner = keras.Model(operation.inputs, logits_of(_inside(step, tensor)))
+        return inner(inputs)
+    if _passes_on(step):
+        return logits_of(inputs[0])
+    alone = (keras.layers.Activation, keras.layers.Softmax)
+    if isinstance(operation, alone) or not isinstance(operation, keras.layers.Layer):
+        return inputs[0]
+    config = operation.get_config() | {"activation": "linear"}
+    layer = type(operation).from_config(config)
+    logits = layer(inputs[0])
+    layer.set_weights(operation.get_weights())
+    return logits
+
+
+def _inside(step: Step, tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """The tensor in a sub-model's own graph of which its step made `tensor`."""
+    index = [id(made) for made in step.output_tensors].index(id(tensor))
+    return step.operation.outputs[index]
+
+
+def _is_softmax(step: Step) -> bool:
+    operation = step.operation
+    if not isinstance(operation, keras.layers.Layer):
+        return type(operation).__name__ == _SOFTMAX_OPERATION
+    softmax = keras.activations.softmax
+    is_layer = isinstance(operation, keras.layers.Softmax)
+    return is_layer or getattr(operation, "activation", None) is softmax
+
+
+def _passes_on(step: Step) -> bool:
+    """Whether a step gives the values of its one input another form."""
+    operation = step.operation
+    if not isinstance(operation, keras.layers.Layer):
+        passes = type(operation).__name__ in _PASSING_OPERATIONS
+    elif isinstance(operation, keras.layers.Activation):
+        passes = operation.activation is keras.activations.linear
+    else:
+        passes = isinstance(operation, _PASSING_LAYERS)
+    return passes and len(step.input_tensors) == 1

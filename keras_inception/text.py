@@ -16,3 +16,17 @@ def list_names(names: Iterable[object], most: int = 10) -> str:
     names = list(names)
     shown = ", ".join(map(repr, names[:most])) or "none"
     return f"{shown}, ... ({len(names)} in all)" if len(names) > most else shown
+
+
+def duration(seconds: float) -> str:
+    """Describes a length of time to people.
+
+    >>> [duration(seconds) for seconds in (0.4, 75, 600, 7500, 200_000)]
+    ['1 s', '75 s', '10 min', '2 h 5 min', '55 h 33 min']
+    """
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -8,9 +8,11 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
     data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, calibrate.py,
     export.py, serve.py, convert.py     one command each
     predict_inputs.py, predict_remote.py, predict_report.py     the parts of `predict`
-    train_options.py                    the options of `train`, those of heads included
+    train_options.py, head_options.py   the options of `train`
     train_config.py, head_names.py      the configuration that they resolve to
-    train_session.py, train_network.py  the training itself
+    train_plan.py                       what the pictures and the time decide
+    train_network.py, train_heads.py    the network that a training starts from
+    train_session.py, train_job.py, train_frozen.py, train_contexts.py   the training
     data_options.py                     DATA and its options, for all commands
     console.py, common.py               progress and tables; checks and loading
 """
@@ -111,8 +113,8 @@ def _status_of(program: str, run: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # as of `| head`, which has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{program}: {interrupt or 'interrupted'}", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("KERAS_INCEPTION_DEBUG"):

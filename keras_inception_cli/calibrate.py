@@ -1,7 +1,8 @@
 """Find thresholds for early exits on validation pictures.
 
-Half of the pictures choose the thresholds, the other half checks them. Writes
-exits.json (for export --early-exit) and exits.png beside MODEL, or where --out says.
+Half of the pictures choose the thresholds, the other half checks them, or with
+--confidence-level tests them. Writes exits.json (for export --early-exit) and exits.png
+beside MODEL, or where --out says.
 """
 
 import argparse
@@ -17,12 +18,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="a .keras file with heads")
     add("data", metavar="DATA", help=data_options.DATA_HELP)
-    add(
+    allowed = parser.add_mutually_exclusive_group()
+    allowed.add_argument(
         "--max-drop",
         type=float,
-        default=0.005,
         metavar="DROP",
         help="largest allowed loss of accuracy, 0 to 1 (default: 0.005, half a point)",
+    )
+    allowed.add_argument(
+        "--max-cost",
+        type=float,
+        metavar="SHARE",
+        help="instead of a drop: largest allowed share of main's multiply-adds, 0 to "
+        "1; the most accurate thresholds within it are chosen",
+    )
+    add(
+        "--confidence-level",
+        type=float,
+        metavar="LEVEL",
+        help="probability, such as 0.95, with which the loss on other pictures of this "
+        "kind is below DROP; costs some of the speed (default: DROP holds on the "
+        "pictures that choose)",
     )
     heads = "heads to consider (default: all that predict main's classes)"
     add("--exits", nargs="+", metavar="HEAD", help=heads)
@@ -31,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("max_probability", "entropy"),
         default="max_probability",
         help="what thresholds are compared with (default: max_probability)",
+    )
+    add(
+        "--dtype",
+        choices=("bfloat16",),
+        help="calibrate the model as export writes it with this --dtype (default: as "
+        "it is)",
     )
     add("--batch-size", type=int, default=32, help="(default: 32)")
     splits.add_seed_argument(parser)
@@ -53,35 +75,47 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception import data
         from keras_inception.defaults import input_size_of
         from keras_inception.early_exit import EarlyExit
-        from keras_inception.early_exit.calibration import stratified_halves
         from keras_inception.early_exit.plots import draw_trade_off
         from keras_inception.early_exit.timing import measure_timings
+        from keras_inception.export.folding import inference_model
+        from keras_inception.layers import LocalResponseNormalization
 
     model = common.load_model(options.model)
     if not isinstance(model.output, dict):
         raise ValueError(f"{options.model} has no heads to exit at.")
     source, split, name = splits.find_judged(options, {options.model: model})
-    chooses, checks = stratified_halves(split.labels, options.seed or 0)
-    # If no class has two pictures, the same ones choose and check.
-    halves = (
-        [split.take(chooses), split.take(checks)] if len(checks) else [split, split]
-    )
+    if options.dtype:
+        model = inference_model(model, LocalResponseNormalization, options.dtype)
+    level = options.confidence_level
+    # With a level, calibrate divides the pictures itself.
+    halves = splits.halves(split, 0 if level else options.seed or 0)
     choosing, checking = (
-        data.pipeline(source, half, input_size_of(model), options.batch_size)
-        for half in halves
+        data.pipeline(source, part, input_size_of(model), options.batch_size)
+        for part in (split if level else halves[0], halves[1])
     )
     print(
         f"{len(split)} {name}pictures: {len(halves[0])} choose the thresholds, "
-        f"{len(halves[1])} check them",
+        f"{len(halves[1])} {'test' if level else 'check'} them",
         flush=True,
     )
-    settings = {"exits": options.exits, "confidence": options.confidence}
-    early = EarlyExit.calibrate(model, choosing, options.max_drop, **settings)
+    early = EarlyExit.calibrate(
+        model,
+        choosing,
+        options.max_drop,
+        max_cost=options.max_cost,
+        confidence_level=level,
+        exits=options.exits,
+        confidence=options.confidence,
+    )
     early.save(out)
     found = early.calibration
     assert found is not None
-    both = EarlyExit(model, {}), early
-    checked = [_accuracy(one, checking, options.batch_size) for one in both]
+    if level:
+        bound = found.main.accuracy - (found.chosen.largest_drop or 0)
+        checked = found.main.accuracy, bound
+    else:
+        both = EarlyExit(model, {}), early
+        checked = [_accuracy(one, checking, options.batch_size) for one in both]
     source.bad.check()
     timings = measure_timings(early, _some_pictures(checking), (1, 32))
     _print(early.thresholds, found, checked, timings)
@@ -121,13 +155,25 @@ def _print(thresholds, found, checked, timings):
         times = [f"{1e3 * getattr(timing, field):.2f}" for timing in timings.values()]
         figures = f"{point.accuracy:.4f}", f"{accuracy:.4f}"
         rows.append((name, *figures, f"{point.multiply_adds:,.0f}", *times))
-    columns = ["", "accuracy", "checked", "multiply-adds"]
+    level = found.confidence_level
+    checks = f"at least, {level:.0%}" if level else "checked"
+    columns = ["", "accuracy", checks, "multiply-adds"]
     print()
     console.print_table(rows, columns + [f"ms, batch {size}" for size in timings])
+    rows = [
+        (f"{size}, {name}", *(f"{1e3 * seconds:.2f}" for seconds in latency))
+        for size, timing in timings.items()
+        for name, latency in (
+            ("main alone", timing.main_latency),
+            ("early exits", timing.early_exit_latency),
+        )
+    ]
+    print()
+    console.print_table(rows, ["ms of a batch of", "p50", "p95", "p99"])
     speedups = " and ".join(f"{timing.speedup:.2f}" for timing in timings.values())
     print(f"\n{speedups} times as fast in batches of {' and '.join(map(str, timings))}")
     if not found.chosen.thresholds:
-        print("no exit saves computation within the allowed drop")
+        print("no exit saves computation within what is allowed")
     if found.raises_accuracy:
         print("the exits raise the accuracy: main overthinks more than they miss")
     print(

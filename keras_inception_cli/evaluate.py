@@ -15,6 +15,8 @@ from typing import Any
 from keras_inception_cli import common, console, data_options, splits
 
 MOST_CLASSES = 20
+EXPLAINED = 8  # mistakes whose maps are drawn
+OUTPUT_COLUMNS = ("output", "loss", "accuracy", "95 % interval", "")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="write evaluation.json, predictions.csv, per_class.csv, confusion.csv, "
-        "confusion.png and mistakes.png into DIR",
+        "confusion.png, mistakes.png and report.html into DIR; of one MODEL also "
+        "maps.png: where each output looks in the worst mistakes",
     )
     data_options.add_data_arguments(parser)
 
@@ -64,16 +67,19 @@ def run(options: argparse.Namespace) -> None:
     pictures = len(judged.split)
     noun = "picture" if pictures == 1 else "pictures"
     print(f"{pictures} {judged.name}{noun} of {judged.source.name}")
+    outputs = []
     for path, model in models.items():
         if len(models) > 1:
             print(path)
-        _print_outputs(model.output_class_names, by_model[path])
+        rows = _output_rows(model.output_class_names, by_model[path])
+        console.print_table(rows, OUTPUT_COLUMNS, left=(0, 4))
+        outputs += [[path, *row] for row in rows]
     figures: dict[str, Any] = {"models": by_model}
     if len(models) == 1:
         (figures,) = by_model.values()
     figures |= {"split": judged.name.strip() or "all", "pictures": pictures}
     if options.crops or options.output or len(models) > 1:
-        figures |= _evaluate_main(list(models.values()), judged, options)
+        figures |= _evaluate_main(list(models.values()), judged, options, outputs)
     text = json.dumps(figures, indent=2) + "\n"
     if options.json:
         options.json.write_text(text)
@@ -100,7 +106,8 @@ def _evaluate_outputs(model, judged: splits.Judged, batch_size: int) -> dict[str
     return {name: float(value) for name, value in figures.items()} | intervals
 
 
-def _print_outputs(names_of_outputs, figures: dict[str, Any]) -> None:
+def _output_rows(names_of_outputs, figures: dict[str, Any]) -> list[list[str]]:
+    """The cells of `OUTPUT_COLUMNS` for every output."""
     rows = []
     for output, names in names_of_outputs.items():
         loss, accuracy = figures[f"{output}_loss"], figures[f"{output}_accuracy"]
@@ -108,8 +115,7 @@ def _print_outputs(names_of_outputs, figures: dict[str, Any]) -> None:
         # only superclasses differ from the classes of main
         note = "" if names == names_of_outputs["main"] else f"among {', '.join(names)}"
         rows.append([output, f"{loss:.4f}", f"{accuracy:.4f}", interval, note])
-    columns = ("output", "loss", "accuracy", "95 % interval", "")
-    console.print_table(rows, columns, left=(0, 4))
+    return rows
 
 
 def _shown(interval: tuple[float, float]) -> str:
@@ -117,9 +123,12 @@ def _shown(interval: tuple[float, float]) -> str:
 
 
 def _evaluate_main(
-    models, judged: splits.Judged, options: argparse.Namespace
+    models, judged: splits.Judged, options: argparse.Namespace, outputs: list[list[str]]
 ) -> dict[str, Any]:
-    """Figures of main, averaged over crops and models; also written to `--output`."""
+    """Figures of main, averaged over crops and models; also written to `--output`.
+
+    `outputs` are the rows of every output, for the report.
+    """
     from keras_inception import data, evaluation
     from keras_inception.defaults import input_size_of
 
@@ -146,23 +155,65 @@ def _evaluate_main(
     intervals = [evaluation.accuracy_interval(x, len(names)) for x in (top_1, top_5)]
     figures = {"crops": crops, "top_1": top_1, "top_5": top_5, "pictures": len(names)}
     figures |= {"top_1_interval": intervals[0], "top_5_interval": intervals[1]}
-    print(
+    sentences = [
         f"main, {averaged}: top-1 {top_1:.4f} ({_shown(intervals[0])})  "
         f"top-5 {top_5:.4f} ({_shown(intervals[1])})"
-    )
+    ]
+    print(sentences[0])
     if options.output:
         averages = result.macro_averages
-        print(
+        sentences.append(
             "main, mean over classes: precision {precision:.4f}  recall {recall:.4f}  "
             "F1 {f1:.4f}".format(**averages)
         )
+        print(sentences[1])
         figures |= {f"macro_{name}": value for name, value in averages.items()}
         _print_classes(result)
         options.output.mkdir(parents=True, exist_ok=True)
         _write_tables(result, names, options.output)
         evaluation.draw_confusion(result, options.output / "confusion.png")
         evaluation.draw_mistakes(result, options.output / "mistakes.png")
+        drawings = ["confusion.png", "mistakes.png"]
+        drawings += _draw_maps(models, result.mistakes, options.output / "maps.png")
+        evaluation.write_report(
+            options.output,
+            result,
+            f"{', '.join(options.models)} on {len(names)} {judged.name}pictures of "
+            f"{source.name}",
+            (("model", *OUTPUT_COLUMNS), outputs),
+            sentences,
+            drawings,
+        )
     return figures
+
+
+def _draw_maps(models, mistakes, path: Path) -> list[str]:
+    """Draws what the outputs of a single model look at; returns the file's name.
+
+    Or an empty list, and deletes the file of an earlier evaluation.
+    """
+    import numpy as np
+
+    from keras_inception import evaluation, html_report
+    from keras_inception.activation_maps import Explainer, NoFeatureMap
+    from keras_inception.files import write_whole
+
+    mistakes = mistakes[:EXPLAINED]
+    path.unlink(missing_ok=True)
+    if len(models) > 1 or not mistakes:
+        return []
+    (model,), pictures = models, np.stack([mistake.picture for mistake in mistakes])
+    try:
+        found = Explainer(model)(pictures)
+    except NoFeatureMap as error:
+        print(f"no maps.png: {error}")
+        return []
+    names = model.output_class_names
+    true = [names["main"][x.label] if names["main"] else x.label for x in mistakes]
+    titles = [f"true class\n{name}" for name in true]
+    figure = evaluation.draw_maps(pictures, found, names, titles)
+    write_whole(path, lambda partial: partial.write_bytes(html_report.png(figure)))
+    return [path.name]
 
 
 def _print_classes(result) -> None:

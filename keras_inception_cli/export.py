@@ -12,13 +12,14 @@ from keras_inception_cli import common, console, data_options, splits
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from keras_inception.data import Data
     from keras_inception.export.formats import Predict
     from keras_inception.training import RunDirectory
 
 FORMATS = ("onnx", "openvino", "litert")
-INT8_FORMATS = ("onnx", "openvino")
+INT8_FORMATS = ("onnx", "openvino")  # and those that skip
 CALIBRATION_BATCHES, BATCH_SIZE = 8, 32
 
 
@@ -38,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--early-exit",
         type=Path,
         metavar="FILE",
-        help="exits.json, as calibrate writes it: adds the signature "
-        "serving_early_exit, and the heads that it needs",
+        help="exits.json, as calibrate writes it: adds the signatures "
+        "serving_early_exit and serving_bytes_early_exit, and the heads that they "
+        "need; with --format onnx or openvino, the file skips and takes thresholds",
     )
     add(
         "--top",
@@ -57,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("bfloat16",),
         help="store weights and compute in this type: little more than half the bytes, "
-        "faster where supported, slightly less exact (default: the model's own)",
+        "faster where supported, slightly less exact (default: the model's own); "
+        "--early-exit then needs what calibrate wrote with the same --dtype",
     )
     integers = parser.add_argument_group("8-bit integers, with --format")
     integers.add_argument(
@@ -65,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="data",
         metavar="DATA",
         help="compute in 8-bit integers, calibrated on training pictures of DATA, and "
-        f"print the accuracy on validation pictures ({' or '.join(INT8_FORMATS)} only)",
+        f"print the accuracy on validation pictures ({' or '.join(INT8_FORMATS)} only);"
+        " with --early-exit, half of those choose the thresholds anew",
     )
     data_options.add_data_arguments(integers)
     splits.add_seed_argument(integers)
@@ -88,6 +92,8 @@ def run(options: argparse.Namespace) -> None:
     _check_options(options)
     with console.quiet_start():
         from keras_inception import export
+        from keras_inception.data import pipeline
+        from keras_inception.defaults import input_size_of
         from keras_inception.training import RunDirectory
 
     if options.rollback:
@@ -102,6 +108,12 @@ def run(options: argparse.Namespace) -> None:
     run = RunDirectory.of_model(file) if file.name == "model.keras" else None
     name = options.name or (run.path.name if run else file.stem)
     directory = Path(options.saved_models, name, options.format or "")
+    held_out, judged = None, data.validation if data else None
+    if data and options.early_exit:
+        held_out, judged = (
+            pipeline(data.source, half, input_size_of(model), BATCH_SIZE)
+            for half in splits.halves(data.source.validation)
+        )
     if options.format:
         calibration = data.train.take(CALIBRATION_BATCHES) if data else None
         path = export.export_format(
@@ -110,6 +122,8 @@ def run(options: argparse.Namespace) -> None:
             options.format,
             version=options.version,
             calibration=calibration and (images for images, _ in calibration),
+            early_exit=options.early_exit,
+            held_out=held_out,
         )
     else:
         path = export.export_saved_model(
@@ -122,8 +136,8 @@ def run(options: argparse.Namespace) -> None:
             facts=_facts(run) if run else None,
         )
     print(f"wrote {path}")
-    if data:
-        _print_accuracies(model, export.open_file(path), data)
+    if judged is not None:
+        _print_accuracies(model, export.open_file(path), judged)
     if options.keep is not None:
         for version in export.prune(directory, options.keep):
             print(f"deleted {directory / str(version)}")
@@ -140,16 +154,16 @@ def _check_options(options: argparse.Namespace) -> None:
         return
     if not options.model:
         raise ValueError("export needs a MODEL, a .keras file")
-    for name in ("early_exit", "top", "dtype") if options.format else ():
+    for name in ("top", "dtype") if options.format else ():
         if getattr(options, name):
             raise ValueError(
                 f"--{name.replace('_', '-')} applies to a SavedModel only; leave it or "
                 "--format out"
             )
-    if options.dtype and options.early_exit:
+    if options.early_exit and options.format not in (None, *INT8_FORMATS):
         raise ValueError(
-            "The thresholds of --early-exit do not hold in another dtype; leave out "
-            "--early-exit or --dtype"
+            f"{options.format} files can't skip; leave out --early-exit, or use "
+            f"--format {' or '.join(INT8_FORMATS)}"
         )
     if options.data and options.format not in INT8_FORMATS:
         raise ValueError(f"--int8 needs --format {' or '.join(INT8_FORMATS)}")
@@ -172,12 +186,14 @@ def _load_data(options: argparse.Namespace, model: "keras.Model") -> "Data":
     )
 
 
-def _print_accuracies(model: "keras.Model", integers: "Predict", data: "Data") -> None:
+def _print_accuracies(
+    model: "keras.Model", integers: "Predict", pictures: "tf.data.Dataset"
+) -> None:
     """Prints the accuracy of a model and of its 8-bit form on validation pictures."""
     from keras_inception.outputs import main_of
 
     correct, count = {"float32": 0, "int8": 0}, 0
-    for images, labels in data.validation.as_numpy_iterator():
+    for images, labels in pictures.as_numpy_iterator():
         floats = main_of(model.predict_on_batch(images))
         for name, answer in (("float32", floats), ("int8", integers(images))):
             correct[name] += int((answer.argmax(-1) == labels).sum())

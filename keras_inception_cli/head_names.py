@@ -1,6 +1,6 @@
 """The heads as options name them: by endpoint (`inception_4a`) or output (`aux_4a`)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, TypeVar
 
@@ -12,6 +12,8 @@ from keras_inception.text import list_names
 from keras_inception.training.auxiliary_schedule import SCHEDULES
 
 Value = TypeVar("Value")
+
+NETWORK = ("architecture", "width", "batch_norm")  # options that describe a GoogLeNet
 
 
 class SearchedOptions(TypedDict, total=False):
@@ -75,6 +77,11 @@ def endpoint_of(head: str) -> str:
     return next((e for e in (name, f"inception_{name}") if e in endpoints), head)
 
 
+def number_in(heads: Sequence[str]) -> int | None:
+    """The number of heads, if that is what `--heads` names; else `None`."""
+    return int(heads[0]) if len(heads) == 1 and heads[0].isdecimal() else None
+
+
 def by_output(values: Mapping[str, Value], endpoints: Iterable[str]) -> dict:
     """Values by head, named by endpoint or output, as values by output."""
     outputs = [AuxiliaryHead(endpoint).name for endpoint in endpoints]
@@ -91,3 +98,31 @@ def describe_heads(model: DeeplySupervised) -> str:
         for output in model.heads
     ]
     return ", ".join(described) or "none"
+
+
+def without_other_network(
+    found: dict[str, Any], typed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Drops a file's settings for its network if another network is typed."""
+    if typed.get("network", found.get("network")) == found.get("network"):
+        return found
+    dropped = (*NETWORK, "weights", "image_size", "freeze", "heads", "coarse_heads")
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in (*dropped, "superclasses") and not isinstance(value, Mapping)
+    }
+
+
+def without_other_heads(
+    found: dict[str, Any], typed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Drops a file's settings for single heads if other heads are typed."""
+    if "heads" in typed and "heads" in found:
+        own, others = (
+            [endpoint_of(head) for head in choices["heads"]]
+            for choices in (found, typed)
+        )
+        if own != others:
+            return {n: v for n, v in found.items() if not isinstance(v, Mapping)}
+    return found

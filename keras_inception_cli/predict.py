@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_inception_cli import common, console
+from keras_inception_cli.predict_explain import Explanations
 from keras_inception_cli.predict_inputs import (
     PassedOver,
     Picture,
@@ -79,6 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write a row per picture: picture, class_1, score_1 and so on up to "
         "K, error",
     )
+    add(
+        "--explain",
+        type=Path,
+        metavar="DIR",
+        help="also write a picture for each one into DIR, NAME-maps.png: where each "
+        "output of MODEL, a .keras file, finds the class that it answers",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,33 +97,56 @@ def run(options: argparse.Namespace) -> int:
         options.batch_size = BATCH_SIZE
     common.check_at_least(options, {"top": 1, "batch_size": 1})
     common.check_folders(options, "csv")
+    _check_explain(options)
     words = [options.model, *options.paths] if options.url else options.paths
     if not words:
         raise ValueError("predict needs a MODEL and at least one PATH of a picture")
     model = Server(options.url) if options.url else _load(options.model)
+    explanations = Explanations(model, options.explain) if options.explain else None
     as_they_are = bool(options.url) and not options.csv and are_common_files(words)
     if not as_they_are:
         with console.quiet_start():  # here, since it hides what other threads print
             import keras_inception.data  # noqa: F401
     passed_over = PassedOver()
     pictures = find(words, passed_over)
-    answer = partial(_answer, model, options.top, as_they_are)
+    if explanations:
+        pictures = explanations.others(pictures, passed_over)
+    answer = partial(_answer, model, options.top, as_they_are, explanations)
     if options.url:  # the server forms batches
         answers = _in_order(answer, _batches(pictures, 1), REQUESTS)
-    else:  # one thread decodes while the other computes
-        answers = _in_order(answer, _batches(pictures, options.batch_size), 2)
+    else:  # one thread decodes while the other computes, but maps are made in order
+        threads = 1 if explanations else 2
+        answers = _in_order(answer, _batches(pictures, options.batch_size), threads)
     columns = min(options.top, model.classes or options.top)
-    with contextlib.closing(answers), Table(columns) as table, _progress(words) as bar:
+    table = Table(columns, explained=explanations is not None)
+    with contextlib.closing(answers), table, _progress(words) as bar:
         answered, failed = _report(answers, options.json, table, bar, passed_over)
         if text := str(passed_over):
             print(f"passed over: {text}", file=sys.stderr)
         if not answered and not failed:
             raise ValueError(f"there is no picture in {', '.join(words)}")
+        wrote = sys.stderr if options.json else sys.stdout
         if options.csv:
             table.write(options.csv)
-            wrote = sys.stderr if options.json else sys.stdout
             print(f"wrote {options.csv}", file=wrote)
+        if explanations and answered:
+            print(f"wrote {options.explain}", file=wrote)
     return 1 if failed else 0
+
+
+def _check_explain(options: argparse.Namespace) -> None:
+    """Raises a `ValueError` if `--explain` can't be followed, before any work."""
+    if options.explain is None:
+        return
+    if options.url or os.path.isdir(options.model):
+        raise ValueError(
+            "--explain needs MODEL as a .keras file: an export and a server have main "
+            "alone, and no gradients."
+        )
+    if options.explain.exists() and not options.explain.is_dir():
+        raise NotADirectoryError(
+            f"--explain names a folder to write into; {options.explain} is a file."
+        )
 
 
 def _report(
@@ -163,7 +194,11 @@ def _progress(words: list[str]) -> "tqdm":
 
 
 def _answer(
-    model: "Classifier | Server", top: int, as_they_are: bool, pictures: list[Picture]
+    model: "Classifier | Server",
+    top: int,
+    as_they_are: bool,
+    explanations: Explanations | None,
+    pictures: list[Picture],
 ) -> list[Answer]:
     """Answers a batch in order; used by several threads."""
     read = partial(_read, as_it_is=as_they_are)
@@ -174,10 +209,16 @@ def _answer(
         contents = list(map(read, pictures))
     files = [x for x in contents if isinstance(x, bytes)]
     ranked = _rank(model, files, top)
-    return [
-        x if isinstance(x, Answer) else Answer(picture.name, *next(ranked))
-        for picture, x in zip(pictures, contents, strict=True)
-    ]
+    answers = []
+    for picture, x in zip(pictures, contents, strict=True):
+        if isinstance(x, Answer):
+            answers.append(x)
+            continue
+        answer = Answer(picture.name, *next(ranked))
+        if explanations and answer.fault is None:
+            answer = explanations.explain(answer, x)
+        answers.append(answer)
+    return answers
 
 
 def _read(picture: Picture, as_it_is: bool) -> bytes | Answer:

@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=RUNTIMES,
         help="runtime of the model (default: the one that its files are for)",
     )
+    add(
+        "--explain",
+        metavar="MODEL",
+        help="the .keras file behind the served version: a switch on the page shows "
+        "where in a picture each of its outputs looks",
+    )
     versions = parser.add_argument_group("versions")
     versions.add_argument(
         "--versions",
@@ -172,6 +178,7 @@ def run(options: argparse.Namespace) -> None:
         path = server.read_metrics_path(options.monitoring_config_file)
         paths = {"metrics_path": path}
     certificate = (options.ssl_certfile, options.ssl_keyfile)
+    explained = common.load_model(options.explain) if options.explain else None
     server.serve(
         options.directory,
         model_config_file=options.model_config_file,
@@ -195,6 +202,7 @@ def run(options: argparse.Namespace) -> None:
         certificate=certificate if options.ssl_certfile else None,
         origins=options.cors,
         access_log=options.access_log,
+        explained=explained,
         **paths,
     )
 
@@ -235,6 +243,7 @@ def _check_sources(options: argparse.Namespace) -> None:
             ("versions", "latest"),
             ("label", []),
             ("runtime", None),
+            ("explain", None),
         ):
             if getattr(options, name) != unset:
                 raise ValueError(

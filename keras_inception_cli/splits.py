@@ -84,6 +84,17 @@ def find_judged(
     return Judged(source, source.by_split[name], f"{name} ")
 
 
+def halves(split: "AnySplit", seed: int = 0) -> "tuple[AnySplit, AnySplit]":
+    """The pictures that choose thresholds, and those that check them.
+
+    If no class has two pictures, the same ones choose and check.
+    """
+    from keras_inception.early_exit.calibration import stratified_halves
+
+    chooses, checks = stratified_halves(split.labels, seed)
+    return (split.take(chooses), split.take(checks)) if len(checks) else (split, split)
+
+
 def read_manifest(run: "RunDirectory") -> "Manifest | None":
     """The pictures that a run learned from; `None` if it has no such list."""
     from keras_inception.data import Manifest

@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from keras_inception import AuxiliaryHead, read_superclasses
+from keras_inception.networks import known_name
 from keras_inception.schema import Range, check
 from keras_inception.training import RECIPES, RunConfig, RunDirectory
 from keras_inception_cli import head_names
+from keras_inception_cli.head_names import NETWORK
 from keras_inception_cli.train_options import run_path
 
 
@@ -37,6 +38,8 @@ class TrainConfig:
     label_smoothing: float = 0.0
     recipe: str = "small"
     seed: int = 0
+    patience: int | None = None
+    time_limit: float | None = None  # seconds
     clip_norm: float | None = None
     accumulate: int = 1
     mixed_precision: Literal["float16", "bfloat16"] | None = None
@@ -50,48 +53,68 @@ class TrainConfig:
     data_dir: str | None = None
     cache: bool = False
     drop_duplicates: bool = False
+    network: str | None = None  # of `keras.applications`, or a .keras file
     architecture: str | None = None
     image_size: int | None = None
     width: float = 1.0
     weights: str | None = None
     freeze: str | None = None
+    feature_copies: int | None = None
     heads: tuple[str, ...] = ("inception_4a", "inception_4d")  # endpoints
     head_dropout: float = 0.7
     head_width: float = 1.0
     head_batch_norm: bool | None = None
+    distillation: float = 0.0
+    temperature: float = 3.0
     superclasses: str | None = None
     coarse_heads: tuple[str, ...] = ()  # outputs
 
     @classmethod
-    def resolve(cls, options: argparse.Namespace) -> Self:
-        """Combines the command line with files, recipe and defaults."""
-        typed = {name: value for name, value in vars(options).items() if name in _NAMES}
-        if options.resume:
-            file = _config_to_resume(options, typed)
-            config = cls._combine(_from_config(file))
-            moved = {"data": typed.pop("data", config.data)}
-            if not file.with_name("pictures.csv").is_file():
-                typed |= moved
-            config._check_unchanged(
-                cls._combine(_from_config(file) | typed), typed, file
-            )
-            # The pictures are compared with those of the run when they are found.
-            return dataclasses.replace(config, **moved)
-        chosen: dict[str, Any] = {}
+    def resolve(
+        cls, options: argparse.Namespace, planned: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Combines the command line with files, plan, recipe and defaults.
+
+        Args:
+            options: The command line.
+            planned: Settings that suit the pictures, for what nothing else decides.
+        """
+        if not options.resume:
+            return cls._combine(dict(planned or {}) | cls.given(options))
+        typed = _typed(options)
+        file = _config_to_resume(options, typed)
+        config = cls._combine(_from_config(file))
+        moved = {"data": typed.pop("data", config.data)}
+        if not file.with_name("pictures.csv").is_file():
+            typed |= moved
+        config._check_unchanged(cls._combine(_from_config(file) | typed), typed, file)
+        # The pictures are compared with those of the run when they are found.
+        return dataclasses.replace(config, **moved)
+
+    @staticmethod
+    def given(options: argparse.Namespace) -> dict[str, Any]:
+        """The settings of a new run that the command line and its files decide."""
+        typed = _typed(options)
+        given: dict[str, Any] = {}
         if options.config:
-            chosen |= _without_other_heads(_from_config(options.config), typed)
+            found = head_names.without_other_network(
+                _from_config(options.config), typed
+            )
+            given |= head_names.without_other_heads(found, typed)
         if options.hyperparameters:
             found = head_names.read_search_result(options.hyperparameters)
-            chosen |= _without_other_heads(found, typed)
-        chosen |= typed
-        network = [n for n in ("architecture", "width", "batch_norm") if n in typed]
-        if network and "weights" in chosen:
-            given = ", ".join(f"--{name.replace('_', '-')}" for name in network)
-            raise ValueError(
-                f"--weights {chosen['weights']} brings its own network: leave out "
-                f"{given}, or --weights to start with a new network."
-            )
-        return cls._combine(chosen)
+            given |= head_names.without_other_heads(found, typed)
+            given.setdefault("recipe", "small")  # the search's
+        given |= typed
+        for name in ("network", "weights"):
+            described = [one for one in NETWORK if one in typed]
+            if described and given.get(name):
+                names = ", ".join(f"--{one.replace('_', '-')}" for one in described)
+                raise ValueError(
+                    f"--{name} {given[name]} brings its own network: leave out "
+                    f"{names}, or --{name} to start with a new network."
+                )
+        return given
 
     @classmethod
     def _combine(cls, chosen: dict[str, Any]) -> Self:
@@ -108,11 +131,21 @@ class TrainConfig:
             )
         defaults = dataclasses.asdict(RECIPES[recipe])
         values = {name: defaults[name] for name in _NAMES & defaults.keys()} | chosen
+        if network := values.get("network"):
+            values.setdefault("heads", ("2",))
+            if not network.endswith(".keras"):
+                values["network"] = known_name(network)
         heads = tuple(map(head_names.endpoint_of, values.get("heads", cls.heads)))
 
         def by_output(value: Any) -> Any:
-            mapping = isinstance(value, Mapping)
-            return head_names.by_output(value, heads) if mapping else value
+            if not isinstance(value, Mapping):
+                return value
+            if value and head_names.number_in(heads) is not None:
+                raise ValueError(
+                    f"--heads {heads[0]} leaves the endpoints open, so that no head "
+                    "can have settings of its own: name the endpoints."
+                )
+            return head_names.by_output(value, heads)
 
         schedule = head_names.parse_schedule(values["aux_schedule"])
         coarse = dict.fromkeys(values.get("coarse_heads", ()))
@@ -135,21 +168,48 @@ class TrainConfig:
                 )
 
     def __post_init__(self):
-        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} must be at least {least}. Received: "
-                    f"{getattr(self, name)}"
-                )
-        if not self.learning_rate > 0:
+        if self.network and self.weights not in (None, "imagenet"):
             raise ValueError(
-                f"--learning-rate must be above 0. Received: {self.learning_rate}"
+                f"--weights {self.weights} is for a GoogLeNet. To start from another "
+                "trained network, name its file: --network FILE.keras"
             )
+        if self.network and self.network.endswith(".keras"):
+            if self.weights:
+                raise ValueError(
+                    f"--network {self.network} brings its own weights: leave out "
+                    "--weights."
+                )
+            if self.mixed_precision:
+                raise ValueError(
+                    f"--mixed-precision would not reach the layers of {self.network}, "
+                    "which keep their types: leave it out."
+                )
+        for name in ("epochs", "batch_size", "accumulate", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be at least 1. Received: {value}"
+                )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
                 "--label-smoothing must be at least 0 and below 1. Received: "
                 f"{self.label_smoothing}"
             )
+        if not self.learning_rate > 0:
+            raise ValueError(
+                f"--learning-rate must be above 0. Received: {self.learning_rate}"
+            )
+        if self.feature_copies is not None:
+            if self.feature_copies < 0:
+                raise ValueError(
+                    "--feature-copies must be at least 0. Received: "
+                    f"{self.feature_copies}"
+                )
+            if self.feature_copies and not self.freeze:
+                raise ValueError(
+                    "--feature-copies keeps the features of a frozen trunk: add "
+                    "--freeze STAGE, such as --freeze inception_5b."
+                )
         if self.profile and not 1 <= self.profile[0] <= self.profile[1]:
             raise ValueError(
                 "--profile takes FIRST and LAST with 1 <= FIRST <= LAST. Received: "
@@ -161,32 +221,6 @@ class TrainConfig:
                 "superclasses, and the heads that learn them."
             )
 
-    def build_heads(self, class_names: list[str]) -> list[str | AuxiliaryHead]:
-        """The heads for `GoogLeNet(auxiliary=...)`.
-
-        Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
-        batch normalization if the network has it.
-        """
-        superclasses = None
-        if self.superclasses:
-            superclasses = read_superclasses(self.superclasses, class_names)
-        batch_norm = self.head_batch_norm
-        if batch_norm is None:
-            batch_norm = self.batch_norm and not self.weights
-        heads: list[str | AuxiliaryHead] = []
-        for endpoint in self.heads:
-            default = AuxiliaryHead(endpoint, batch_norm=batch_norm)
-            head = dataclasses.replace(
-                default.widened(self.head_width),
-                dropout=self.head_dropout,
-                superclasses=superclasses
-                if default.name in self.coarse_heads
-                else None,
-            )
-            unchanged = head == default and self.head_batch_norm is None
-            heads.append(endpoint if unchanged else head)
-        return heads
-
     def weight_by_output(self, outputs: Iterable[str]) -> dict[str, float]:
         """The loss weight of each head."""
         if isinstance(self.aux_weight, Mapping):
@@ -196,6 +230,17 @@ class TrainConfig:
     def as_json(self) -> dict[str, Any]:
         """The settings as `config.json` holds them."""
         return dataclasses.asdict(self)
+
+
+def _typed(options: argparse.Namespace) -> dict[str, Any]:
+    return _with_weights({n: v for n, v in vars(options).items() if n in _NAMES})
+
+
+def _with_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Replaces the word `none`, which decides for random weights, by `None`."""
+    if settings.get("weights") == "none":
+        settings["weights"] = None
+    return settings
 
 
 _NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
@@ -216,6 +261,8 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 def _from_config(file: Path) -> dict[str, Any]:
     """The settings in a run's config.json."""
     choices = RunConfig.read(file).as_json()
+    if choices.get("freeze") is not None:  # before there were copies
+        choices = {"feature_copies": 0} | choices
     found = {
         name: value
         for name, value in choices.items()
@@ -228,18 +275,4 @@ def _from_config(file: Path) -> dict[str, Any]:
         "image_size": Annotated[int, Range(1, 10_000)],
     }
     check(found, forms, f"{file} is not the config.json of a run")
-    return found
-
-
-def _without_other_heads(
-    found: dict[str, Any], typed: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Drops a file's settings for single heads if other heads are typed."""
-    if "heads" in typed and "heads" in found:
-        own, others = (
-            [head_names.endpoint_of(head) for head in choices["heads"]]
-            for choices in (found, typed)
-        )
-        if own != others:
-            return {n: v for n, v in found.items() if not isinstance(v, Mapping)}
-    return found
+    return _with_weights(found)

@@ -1,23 +1,121 @@
 """The network that `train` starts from: built and compiled."""
 
+import argparse
 import dataclasses
 from typing import Any
 
+import keras
+
 import keras_inception as ki
-from keras_inception import optimizers, training
+from keras_inception import networks, optimizers, training
 from keras_inception.data import Source
 from keras_inception.defaults import (
     default_architecture,
     default_input_size,
     input_size_of,
 )
-from keras_inception.supervision import SmoothedCrossentropy
+from keras_inception.graph import all_layers
+from keras_inception.outputs import MAIN, main_of, outputs_by_name
+from keras_inception.supervision import SmoothedCrossentropy, evenly_placed
+from keras_inception.weights.pretrained import copy_output
 from keras_inception_cli.common import load_model
+from keras_inception_cli.head_names import number_in
 from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_heads import build_heads
 
 
-def build_model(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
-    """Builds a new network for the pictures, from `--weights` if given."""
+def settle_weights(options: argparse.Namespace, config: TrainConfig) -> TrainConfig:
+    """Decides whether a network of `--network` starts from ImageNet's weights.
+
+    The choice is stored as if it was typed.
+    """
+    if not config.network or "weights" in TrainConfig.given(options):
+        return config
+    options.weights = published_weights(config.network) or "none"
+    return TrainConfig.resolve(options)
+
+
+def published_weights(network: str) -> str | None:
+    """`"imagenet"` if those weights of a network can be had; else prints why not."""
+    if network.endswith(".keras"):
+        return None
+    try:
+        networks.application(network, networks.default_size(network), 1000, "imagenet")
+    except OSError as error:
+        print(f"{error} {network} starts from random weights.")
+        return None
+    return "imagenet"
+
+
+def build_model(
+    config: TrainConfig, source: Source
+) -> tuple[ki.DeeplySupervised, TrainConfig]:
+    """Builds a new network for the pictures, from `--weights` if given.
+
+    Returns it and the config, in which heads given by number have their endpoints.
+    """
+    if config.network:
+        plain, trained = plain_network(
+            config.network, source, config.image_size, config.weights
+        )
+        if (count := number_in(config.heads)) is not None:
+            endpoints = evenly_placed(plain, count)
+            config = dataclasses.replace(config, heads=tuple(endpoints))
+        heads = build_heads(config, source.class_names, has_batch_norm(plain))
+        model = ki.attach_auxiliary(plain, heads)
+        if trained is not None:
+            _keep_heads(model, trained, config)
+    else:
+        model = _googlenet(config, source)
+    if config.freeze:
+        ki.optimizers.freeze_through(model, config.freeze)
+    model.class_names = source.class_names
+    return model, config
+
+
+def plain_network(
+    network: str,
+    source: Source,
+    image_size: int | None = None,
+    weights: str | None = None,
+) -> tuple[keras.Model, keras.Model | None]:
+    """Builds the network of `--network` without heads, for the pictures' classes.
+
+    Returns it and the model in the file if it is from one.
+    """
+    classes = len(source.class_names)
+    if not network.endswith(".keras"):
+        size = image_size or networks.default_size(network, source.picture_size)
+        return networks.application(network, size, classes, weights), None
+    model = load_model(network)
+    if image_size is None and None in model.inputs[0].shape[1:3]:
+        image_size = networks.default_size(None, source.picture_size)
+    try:
+        return networks.adapted(model, classes, image_size), model
+    except ValueError as error:
+        raise ValueError(f"{network} is not a network to train: {error}") from None
+
+
+def has_batch_norm(model: keras.Model) -> bool:
+    """Whether a model has batch normalization, in sub-models too."""
+    norm = keras.layers.BatchNormalization
+    return any(isinstance(layer, norm) for layer in all_layers(model))
+
+
+def _keep_heads(
+    model: ki.DeeplySupervised, trained: keras.Model, config: TrainConfig
+) -> None:
+    """Copies heads that the file has for the same classes, and says what is new."""
+    old = outputs_by_name(trained)
+    kept = []
+    if main_of(old).shape[-1] == model.output[MAIN].shape[-1]:
+        kept = [MAIN, *(n for n in model.heads if copy_output(trained, model, n))]
+    new = ", ".join(output for output in model.output if output not in kept)
+    ending = f"; new {new}" if new else ""
+    print(f"{config.network}: kept {', '.join(['the trunk', *kept])}{ending}")
+
+
+def _googlenet(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
     architecture = default_architecture(source.picture_size)
     if config.architecture:
         architecture = ki.ARCHITECTURES[config.architecture]
@@ -26,19 +124,15 @@ def build_model(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
     size = config.image_size or default_input_size(architecture, source.picture_size)
     if config.weights not in (None, "imagenet") and not config.image_size:
         size = input_size_of(load_model(config.weights))
-    model = ki.GoogLeNet(
+    return ki.GoogLeNet(
         (size, size, 3),
         classes=len(source.class_names),
-        auxiliary=config.build_heads(source.class_names),
+        auxiliary=build_heads(config, source.class_names),
         architecture=architecture,
         width=config.width,
         batch_norm=config.batch_norm and not config.weights,
         weights=config.weights,
     )
-    if config.freeze:
-        ki.optimizers.freeze_through(model, config.freeze)
-    model.class_names = source.class_names
-    return model
 
 
 def compile_model(
@@ -67,5 +161,7 @@ def compile_model(
         ),
         loss=loss,
         loss_weights=config.weight_by_output(model.heads),
+        distillation=config.distillation,
+        temperature=config.temperature,
         jit_compile="auto" if config.jit_compile is None else config.jit_compile,
     )

@@ -1,6 +1,8 @@
 """The options of `train`, as the command line declares them."""
 
 import argparse
+import contextlib
+import re
 from pathlib import Path
 
 from keras_inception_cli.data_options import (
@@ -8,6 +10,7 @@ from keras_inception_cli.data_options import (
     add_augmentation_arguments,
     add_data_arguments,
 )
+from keras_inception_cli.head_options import add_head_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,14 +69,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--recipe",
         help="paper, caffe-quick, small, finetune or modern: defaults of the options "
-        "below, which show those of small (default: small)",
+        "below, which show those of small (default: by the number and size of the "
+        "pictures)",
     )
     training.add_argument("--epochs", type=int, help="(small: 10)")
     training.add_argument("--batch-size", type=int, help="(small: 32)")
     training.add_argument(
+        "--patience",
+        type=int,
+        metavar="EPOCHS",
+        help="end the run after so many epochs without a better val_main_accuracy",
+    )
+    training.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="TIME",
+        help="as in 90s, 30m or 1h30m: train only as many epochs as fit, and plan the "
+        "learning rate for those (default: none)",
+    )
+    training.add_argument(
         "--learning-rate",
         type=float,
-        help="in the first step (small: 0.02, decayed to 0 by a cosine)",
+        help="in the first step (small: 0.02, decayed to 0 by a cosine; modern: 0.05)",
     )
     training.add_argument(
         "--label-smoothing",
@@ -129,6 +146,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(pictures, max_bad_fraction=argparse.SUPPRESS)
     network = parser.add_argument_group("network")
     network.add_argument(
+        "--network",
+        metavar="NAME|FILE.keras",
+        help="a network of keras.applications such as mobilenet_v3_small, from "
+        "ImageNet's weights unless --weights none; or a classifier saved by Keras that "
+        "takes raw pixels, whose last layer is replaced for other classes (default: a "
+        "GoogLeNet)",
+    )
+    network.add_argument(
         "--architecture",
         choices=(
             "googlenet",
@@ -156,13 +181,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="FILE",
         help="start from this .keras file (from train or convert) or from 'imagenet'; "
-        "the network is the file's",
+        "the network is the file's; 'none' for random weights (default: imagenet for "
+        "pictures of 48 pixels or more, if --recipe is left out)",
     )
     tuning.add_argument(
         "--freeze",
         metavar="STAGE",
         help="do not train this stage and those before it; inception_5b freezes the "
         "whole trunk",
+    )
+    tuning.add_argument(
+        "--feature-copies",
+        type=int,
+        metavar="COPIES",
+        help="compute a frozen trunk's features once, for so many augmented copies of "
+        "each picture, and train on them; 0: compute them anew in every epoch "
+        "(default: 4 if the whole trunk is frozen)",
     )
     tuning.add_argument(
         "--layer-decay",
@@ -172,58 +206,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "finetune: 0.8)",
     )
     add_head_arguments(parser.add_argument_group("auxiliary heads"))
-
-
-def add_head_arguments(group: argparse._ActionsContainer) -> None:
-    """Declares where the heads are, how they are built, and what they learn."""
-    group.add_argument(
-        "--heads",
-        nargs="*",
-        metavar="HEAD",
-        help="endpoints of the heads; nothing after --heads for none "
-        "(default: inception_4a inception_4d)",
-    )
-    group.add_argument(
-        "--aux-weight",
-        type=_weights,
-        metavar="WEIGHT",
-        help="loss weight of every head, or one for each, as in aux_4a=0.3,aux_4d=0.1 "
-        "(small: 0.3)",
-    )
-    group.add_argument(
-        "--aux-schedule",
-        nargs="+",
-        metavar="SCHEDULE",
-        help="constant, linear or cosine: how the loss weights change over the run; "
-        "or for some heads, as in aux_4a=linear (small: constant)",
-    )
-    group.add_argument(
-        "--head-dropout",
-        type=float,
-        metavar="FRACTION",
-        help="dropout before each head's last layer (default: 0.7)",
-    )
-    group.add_argument(
-        "--head-width",
-        type=float,
-        help="multiplies the filters and units of each head (default: 1)",
-    )
-    group.add_argument(
-        "--head-batch-norm",
-        action=argparse.BooleanOptionalAction,
-        help="batch normalization in the heads (default: as in the network)",
-    )
-    group.add_argument(
-        "--superclasses",
-        metavar="FILE",
-        help="a CSV with lines class,superclass for --coarse-heads",
-    )
-    group.add_argument(
-        "--coarse-heads",
-        nargs="+",
-        metavar="HEAD",
-        help="heads that learn the superclasses instead of the classes",
-    )
 
 
 def run_path(options: argparse.Namespace, name: str | None = None) -> Path:
@@ -241,15 +223,14 @@ def _devices(text: str) -> int | str:
     return int(text)
 
 
-def _weights(text: str) -> float | dict[str, float]:
-    """An argparse type: one number, or HEAD=NUMBER,HEAD=NUMBER as a dict."""
-    try:
-        if "=" not in text:
-            return float(text)
-        pairs = (pair.split("=", 1) for pair in text.split(","))
-        return {head: float(weight) for head, weight in pairs}
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            "takes one number for every head, or HEAD=NUMBER,HEAD=NUMBER. Received: "
-            f"{text}"
-        ) from None
+def _seconds(text: str) -> float:
+    """An argparse type: hours, minutes and seconds as in 1h30m."""
+    form = r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?"
+    with contextlib.suppress(ValueError):
+        if text and (match := re.fullmatch(form, text)):
+            hours, minutes, seconds = (float(number or 0) for number in match.groups())
+            if total := hours * 3600 + minutes * 60 + seconds:
+                return total
+    raise argparse.ArgumentTypeError(
+        f"takes a time as in 90s, 30m or 1h30m. Received: {text}"
+    )

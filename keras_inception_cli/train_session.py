@@ -4,11 +4,10 @@ Imports Keras and TensorFlow, which takes seconds; `train.py` does not.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import tempfile
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -22,8 +21,17 @@ from keras_inception_cli.data_options import describe_data, find_data
 from keras_inception_cli.head_names import describe_heads
 from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
-from keras_inception_cli.train_network import build_model, compile_model
+from keras_inception_cli.train_contexts import reproducible, scratch_run
+from keras_inception_cli.train_frozen import on_features
+from keras_inception_cli.train_job import Job
+from keras_inception_cli.train_network import (
+    build_model,
+    compile_model,
+    has_batch_norm,
+    settle_weights,
+)
 from keras_inception_cli.train_options import run_path
+from keras_inception_cli.train_plan import fit_to_pictures, fit_to_time
 
 # The settings by which TensorBoard's HParams tab compares runs.
 HPARAMS = (
@@ -33,22 +41,17 @@ HPARAMS = (
 )
 
 
-class Job(NamedTuple):
-    """A compiled model and its pictures; the run and its state if it resumes."""
-
-    model: ki.DeeplySupervised
-    pictures: data.Data
-    train: Any  # `pictures.train` and `.validation`, shared among the devices
-    validation: Any
-    run: RunDirectory | None
-    state: dict | None
-
-
 def run(options: argparse.Namespace) -> None:
     """Trains a network and leaves a run directory."""
+    started = time.perf_counter()
     with quiet_start():
         config = TrainConfig.resolve(options)
         devices = Devices(options.devices)
+    if devices.workers > 1 and config.time_limit:
+        raise ValueError(
+            "--time-limit would end the run after another epoch on each machine: leave "
+            f"it out, or train on one machine. Received: {devices.workers} workers"
+        )
     if devices.replicas > 1 and config.accumulate > 1:
         raise ValueError(
             "Keras cannot accumulate gradients on several devices: leave out "
@@ -68,53 +71,32 @@ def run(options: argparse.Namespace) -> None:
             f"place: train DATA --name {run_path(options).name} --resume"
         ) from None
     known_as_bad = len(source.bad)
+    if not options.resume:
+        config = settle_weights(options, config)
+        config = fit_to_pictures(options, config, source)
     with reproducible(config), scratch_run(devices) as scratch, devices.scope():
         job = prepare(options, config, source, devices)
+        config = job.config
         # only now, since --overwrite deletes the earlier run
         directory = scratch or job.run
         if directory is None:
             path = run_path(options, source.name)
             directory = RunDirectory.create(path, overwrite=options.overwrite)
-        describe(job, config, devices)
-        result = train_job(job, config, devices, directory)
+        describe(job, devices)
+        job = job._replace(**on_features(job, config, devices))
+        if config.time_limit and job.state is None:
+            job = within_time(job, started)
+        with training.first_interrupt() as interrupted:
+            result = train_job(job, devices, directory, started, interrupted)
     if len(source.bad) > known_as_bad:
         print(f"skipped {len(source.bad)} bad pictures: {source.bad.listed()}")
+    if result["stopped"]:
+        print(f"stopped by {result['stopped']} after {result['epochs']} epochs")
     print(
         f"best: val_main_accuracy {result['val_main_accuracy']:.4f} in epoch "
         f"{result['best_epoch']}, after {result['seconds']:.0f} s"
     )
     print("the chief worker wrote the run" if scratch else f"wrote {directory.model}")
-
-
-@contextlib.contextmanager
-def reproducible(config: TrainConfig) -> Iterator[None]:
-    """Seeds everything, makes operations deterministic, and sets the precision."""
-    import tensorflow as tf
-
-    keras.utils.set_random_seed(config.seed)
-    if not config.jit_compile or keras.backend.backend() != "tensorflow":
-        # Keras does not use XLA where TensorFlow must be deterministic.
-        tf.config.experimental.enable_op_determinism()
-    before = keras.config.dtype_policy()
-    if config.mixed_precision:
-        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
-def scratch_run(devices: Devices) -> Iterator[RunDirectory | None]:
-    """A temporary run directory for workers other than the chief.
-
-    Every worker has to take part in saving; only the chief's files are kept.
-    """
-    if devices.is_chief:
-        yield None
-    else:
-        with tempfile.TemporaryDirectory() as directory:
-            yield RunDirectory(directory)
 
 
 def prepare(
@@ -130,7 +112,10 @@ def prepare(
         run.check_resumable()
         devices.check_agreement(run.epochs_done(), "the number of finished epochs")
         checkpoint = run.checkpoint()
-    model, state = checkpoint or (build_model(config, source), None)
+    if checkpoint:
+        model, state = checkpoint
+    else:
+        (model, config), state = build_model(config, source), None
     pictures = data.load(
         source,
         input_size_of(model),
@@ -138,7 +123,8 @@ def prepare(
         seed=config.seed,
         augment=config.augment,
         mirror=config.mirror,
-        first_epoch=state["epochs"] if state else 0,
+        # features are computed from the first epoch on
+        first_epoch=state["epochs"] if state and not config.feature_copies else 0,
     )
     train, validation = (
         devices.share(dataset, len(split), config.batch_size)
@@ -149,10 +135,10 @@ def prepare(
     )
     if state is None:
         compile_model(model, config, steps_per_epoch=len(train))
-    return Job(model, pictures, train, validation, run, state)
+    return Job(config, model, pictures, train, validation, run, state)
 
 
-def describe(job: Job, config: TrainConfig, devices: Devices) -> None:
+def describe(job: Job, devices: Devices) -> None:
     """Prints the pictures, the network and the devices."""
     model, size = job.model, input_size_of(job.model)
     print(
@@ -165,14 +151,29 @@ def describe(job: Job, config: TrainConfig, devices: Devices) -> None:
         worker = f"; worker {devices.worker} of {devices.workers}"
         print(f"on {devices.replicas} devices" + worker * (devices.workers > 1))
     if job.state:
-        print(f"resuming after epoch {job.state['epochs']} of {config.epochs}")
+        print(f"resuming after epoch {job.state['epochs']} of {job.config.epochs}")
+
+
+def within_time(job: Job, started: float) -> Job:
+    """Lowers the epochs of a new run to those that `--time-limit` leaves room for."""
+    model = job.rest or job.model
+    left = (job.config.time_limit or 0.0) + started - time.perf_counter()
+    config = fit_to_time(job.config, model, job.train, job.validation, left)
+    compile_model(job.model, config, steps_per_epoch=len(job.train))
+    if job.rest:
+        training.compile_rest(job.model, job.rest)
+    return job._replace(config=config)
 
 
 def train_job(
-    job: Job, config: TrainConfig, devices: Devices, directory: RunDirectory
+    job: Job,
+    devices: Devices,
+    directory: RunDirectory,
+    started: float,
+    interrupted: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Trains until the last epoch and returns the contents of result.json."""
-    source = job.pictures.source
+    """Trains until the end of the run and returns the contents of result.json."""
+    config, source = job.config, job.pictures.source
     run_config = final_run_config(config, job, devices)
     size = input_size_of(job.model)
     callbacks = [
@@ -233,6 +234,11 @@ def train_job(
         else None,
         report=report,
         state=job.state,
+        patience=config.patience,
+        time_limit=config.time_limit
+        and config.time_limit + started - time.perf_counter(),
+        interrupted=interrupted,
+        rest=job.rest,
     )
     if attribution is not None:
         title = f"Which loss moved the weights of {job.model.name}, {source.name}"
@@ -253,12 +259,14 @@ def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConf
         "class_names": job.pictures.class_names,
         "devices": devices.replicas,
         "workers": devices.workers,
+        "feature_copies": config.freeze and (len(job.train.passes) if job.rest else 0),
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
-    if config.weights:  # the file decided these
-        norm = keras.layers.BatchNormalization
-        settings["batch_norm"] = any(isinstance(x, norm) for x in job.model.layers)
+    if config.weights or config.network:  # the file or the network decided these
+        settings["batch_norm"] = has_batch_norm(job.model)
         settings["width"] = None
+    if config.network:  # so that --config does not look for weights again
+        settings["weights"] = config.weights or "none"
     named = {f.name for f in dataclasses.fields(RunConfig)} & settings.keys()
     return RunConfig(**{name: settings.pop(name) for name in named}, settings=settings)
 

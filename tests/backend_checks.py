@@ -17,8 +17,10 @@ import pytest
 from conftest import small_pictures, small_supervised
 
 import keras_inception as ki
+from keras_inception import training
 from keras_inception.backend import gradients_of
 from keras_inception.layers import MaxPooling
+from keras_inception.training.on_features import ForWhole
 
 BACKEND = keras.backend.backend()
 LABELS = np.array([0, 1, 2, 0])
@@ -81,6 +83,48 @@ def test_a_callback_changes_a_loss_weight(model, images):
             logs["main_loss"] + weight * logs["aux_4a_loss"] + 0.3 * logs["aux_4d_loss"]
         )
         assert logs["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_heads_learn_mains_softened_answers(model, images, tmp_path):
+    """The loss is that of the papers, computed by hand, and reaches no teacher."""
+    model.compile(
+        keras.optimizers.SGD(0.0), loss_weights=0.5, distillation=0.4, temperature=2.0
+    )
+    sample_weight = np.array([1.0, 2.0, 0.0, 0.5])
+    answers = model.predict(images, verbose=0)
+    soft = {name: answer**0.5 for name, answer in answers.items()}
+    soft = {name: p / p.sum(-1, keepdims=True) for name, p in soft.items()}
+    expected = 0.0
+    for name, p in answers.items():
+        by_example = -np.log(p[np.arange(4), LABELS])
+        if name != "main":
+            ratio = np.log(soft["main"] / soft[name])
+            by_example += 0.4 * 2.0**2 * (soft["main"] * ratio).sum(-1)
+        expected += (1.0 if name == "main" else 0.5) * (
+            by_example * sample_weight
+        ).mean()
+    for again in (model, saved_and_loaded(model, tmp_path)):
+        logs = again.evaluate(
+            images, LABELS, sample_weight=sample_weight, verbose=0, return_dict=True
+        )
+        assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    rows = {(row.stage, row.loss): row for row in model_rows(model, images)}
+    model.compile(keras.optimizers.SGD(0.0), loss_weights=0.5)
+    for row in model_rows(model, images):
+        other = rows[row.stage, row.loss]
+        if row.loss == "main" or (row.loss, row.stage) == ("aux_4a", "inception_4d"):
+            assert row.norm == pytest.approx(other.norm, rel=1e-5)
+        elif row.norm:
+            assert row.norm != pytest.approx(other.norm, rel=1e-3)
+
+
+def saved_and_loaded(model, directory):
+    model.save(directory / "distilled.keras")
+    return keras.saving.load_model(directory / "distilled.keras")
+
+
+def model_rows(model, images):
+    return ki.gradient_flow(model, images, LABELS)
 
 
 def test_multiply_adds_are_counted(model):
@@ -183,6 +227,30 @@ def slope_of(function, x):
     return x.grad
 
 
+@pytest.mark.parametrize("output", ["main", "aux_4a"])
+def test_activation_maps_are_the_backends_gradients(model, images, output):
+    layer = {"main": "pool5", "aux_4a": "aux_4a_ave_pool"}[output]
+    endpoint, logits = model.get_layer(layer).input, f"{output}_classifier"
+    tail = keras.Model(endpoint, model.get_layer(logits).output)
+    features = keras.Model(model.input, endpoint)(images)
+    features = keras.ops.convert_to_numpy(features)
+
+    def score(x):
+        one_hot = keras.ops.one_hot(LABELS, 3)
+        return keras.ops.sum(tail(x, training=False) * one_hot)
+
+    slopes = keras.ops.convert_to_numpy(slope_of(score, features))
+    coarse = slopes.mean(axis=(1, 2), keepdims=True) * features
+    coarse = np.maximum(coarse.sum(axis=-1, keepdims=True), 0)
+    expected = keras.ops.image.resize(coarse, (32, 32), data_format="channels_last")
+    expected = keras.ops.convert_to_numpy(expected)[..., 0]
+    expected /= np.maximum(expected.max(axis=(1, 2), keepdims=True), 1e-30)
+    assert (expected.max(axis=(1, 2)) > 0).any()
+    found = ki.activation_maps(model, images, LABELS)
+    assert list(found) == ["main", "aux_4a", "aux_4d"]
+    np.testing.assert_allclose(found[output], expected, atol=1e-4)
+
+
 def test_early_exits_answer_as_their_heads(model, images):
     alone = model.predict(images, verbose=0)
     # each head is sure of half of the pictures
@@ -276,3 +344,37 @@ def test_max_pools_and_their_gradients_equal_kerass(side, size, stride):
     expected = gradient(plain)
     assert np.abs(expected).max() > 0.5
     np.testing.assert_allclose(gradient(ours), expected, atol=1e-5)
+
+
+def test_training_on_features_trains_the_whole_model():
+    images, labels = small_pictures()
+    model = small_supervised()
+    model.get_layer("first").trainable = False
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    split = ki.split_frozen(model)
+    features = split.features([(images[:8], labels[:8]), (images[8:], labels[8:])])
+    answers = split.rest.predict(features.arrays, verbose=0)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(answers["aux"], expected["aux"], atol=1e-6)
+
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.auxiliary_weights["aux"].assign(float(epoch == 0))
+
+        def on_epoch_end(self, epoch, logs=None):
+            layers = (self.model.get_layer(name) for name in ("main", "aux_fc"))
+            seen.append([layer.get_weights()[0] for layer in layers])
+
+    training.compile_rest(model, split.rest)
+    batches = training.FeatureBatches([features], batch_size=4)
+    whole = ForWhole(model, [Watch()], batches)
+    split.rest.fit(batches, epochs=3, verbose=0, callbacks=[whole])
+    mains, heads = zip(*seen, strict=True)
+    assert not np.allclose(mains[0], mains[1])
+    # at a loss weight of 0 the momentum alone moves the head
+    expected = 0.9**3 * (heads[1] - heads[0])
+    np.testing.assert_allclose(heads[2] - heads[1], expected, atol=1e-6)
+    np.testing.assert_array_equal(model.get_layer("main").get_weights()[0], mains[2])
+    assert model.optimizer.iterations == 9

@@ -1,6 +1,7 @@
 """Fixtures and helpers for all tests: tiny pictures, tiny models, quiet TensorFlow."""
 
 import os
+import random
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -16,22 +17,37 @@ from keras_inception.supervision import supervise
 SIDE, CLASSES = 64, 3
 
 
+def pytest_sessionstart():
+    """Seeds everything, TensorFlow included."""
+    keras.utils.set_random_seed(7)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
-    keras.utils.set_random_seed(7)
+    _seed()
 
 
 def pytest_fixture_setup(fixturedef):
     """Seeds shared fixtures, so that they do not depend on which test comes first."""
     if fixturedef.scope != "function":
-        keras.utils.set_random_seed(7)
+        _seed()
+
+
+def _seed():
+    """Seeds what Keras draws its own seeds from.
+
+    `keras.utils.set_random_seed` would throw away TensorFlow's compiled kernels too,
+    which takes longer than most tests.
+    """
+    random.seed(7)
+    np.random.seed(7)
 
 
 @pytest.fixture(scope="session")
 def pictures():
     """Eight raw RGB pictures and their labels."""
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (8, SIDE, SIDE, 3)).astype("float32")
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (8, SIDE, SIDE, 3)).astype("float32")
     return images, np.arange(8) % CLASSES
 
 
@@ -77,18 +93,18 @@ def small_supervised(
 
 def small_pictures(count: int = 12):
     """Makes pictures for `small_supervised`, and labels."""
-    random = np.random.default_rng(1)
-    images = random.integers(0, 256, (count, 8, 8, 3)).astype("float32")
+    generator = np.random.default_rng(1)
+    images = generator.integers(0, 256, (count, 8, 8, 3)).astype("float32")
     return images, np.arange(count) % CLASSES
 
 
 def colorful_folders(root, count: int = 21):
     """Writes a folder of red and one of blue PNG files, which are easy to classify."""
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for name, channel in (("red", 0), ("blue", 2)):
         (root / name).mkdir(parents=True)
         for index in range(count):
-            pixels = random.integers(0, 60, (24, 24, 3)).astype("uint8")
+            pixels = generator.integers(0, 60, (24, 24, 3)).astype("uint8")
             pixels[..., channel] += 180
             Image.fromarray(pixels).save(root / name / f"{index}.png")
 

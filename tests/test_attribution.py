@@ -73,9 +73,13 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_the_parts_add_up_to_the_displacement(optimizer):
-    model = model_of(optimizer())
+@pytest.mark.parametrize(
+    ("optimizer", "distillation"),
+    [*((make, 0.0) for make in OPTIMIZERS.values()), (OPTIMIZERS["layerwise"], 0.7)],
+    ids=[*OPTIMIZERS, "with distillation"],
+)
+def test_the_parts_add_up_to_the_displacement(optimizer, distillation):
+    model = model_of(optimizer(), distillation=distillation)
     before = [np.asarray(v) for v in model.trainable_variables]
     account = train(model)
     found = moved_by_loss(account)

@@ -436,6 +436,19 @@ def test_calibrate_writes_exits_that_export_serves(workplace, colors, capsys):
     ]
     answer = serve(images=tf.zeros((2, 32, 32, 3)))
     assert {name.decode() for name in answer["exit"].numpy()} <= {*thresholds, "main"}
+    tested = ["calibrate", model, colors, "--confidence-level", 0.9, "--out", out]
+    assert command(*tested, "--max-cost", 0.9) == 0
+    printed = capsys.readouterr().out
+    assert "4 choose the thresholds, 4 test them" in printed
+    assert "at least, 90%" in printed
+    words += ["--early-exit", out, "--format", "onnx"]
+    assert command(*words) == 0
+    assert (workplace / "early/x/onnx/1/exits.json").is_file()
+    capsys.readouterr()
+    assert command(*words, "--int8", colors) == 0
+    assert "accuracy on 4 validation pictures: float32" in capsys.readouterr().out
+    assert command("calibrate", model, colors, "--dtype", "bfloat16", "--out", out) == 0
+    assert json.loads(out.read_text())["dtype"] == "bfloat16"
 
 
 @pytest.mark.slow
@@ -531,8 +544,8 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
             "--dtype applies to a SavedModel only",
         ),
         (
-            ["export", "x.keras", "--early-exit", "x", "--dtype", "bfloat16"],
-            "thresholds of --early-exit",
+            ["export", "x.keras", "--early-exit", "x", "--format", "litert"],
+            "litert files can't skip",
         ),
         (["export", "x.keras", "--int8", "digits"], "--int8 needs --format onnx or"),
         (["train", "{tmp}/nothing"], "There is no folder"),
@@ -558,6 +571,7 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
         (["train", "--name", "x", "--resume"], "There is no run in {tmp}/runs/x"),
         (["train", "digits", "--aux-schedule", "steep"], "constant, linear, cosine"),
         (["train", "digits", "--epochs", "0"], "--epochs must be at least 1"),
+        (["train", "digits", "--patience", "0"], "--patience must be at least 1"),
         (["train", "digits", "--aux-weight", "-1"], "at least 0"),
         (["train", "digits", "--width", "0"], "greater than 0"),
         (["train", "digits", "--learning-rate", "0"], "--learning-rate must be above"),

@@ -1,6 +1,7 @@
 """Early exits: the same answers, really skipped, calibrated and served."""
 
 import dataclasses
+import functools
 import json
 
 import keras
@@ -18,6 +19,7 @@ from keras_inception.early_exit.confidence import (
     softmax,
     tempered,
 )
+from keras_inception.export.folding import inference_model
 from keras_inception.export.signatures import build_signatures
 
 CLASSES = 3
@@ -399,6 +401,30 @@ def exported_weights(path):
 
 def weights_of(model):
     return sorted(np.array(weight).tobytes() for weight in model.weights)
+
+
+def test_thresholds_hold_in_the_dtype_that_they_were_calibrated_in(
+    model, images, tmp_path
+):
+    halved = inference_model(model, ki.LocalResponseNormalization, "bfloat16")
+    labels = halved.predict(images, verbose=0)["main"].argmax(-1)
+    for name, one in (("float32", model), ("bfloat16", halved)):
+        early = ki.EarlyExit.calibrate(one, (images, labels), 0.5)
+        early.save(tmp_path / f"{name}.json")
+    export = functools.partial(ki.export.export_saved_model, model, tmp_path / "saved")
+    path = export(dtype="bfloat16", early_exit=tmp_path / "bfloat16.json")
+    served = tf.saved_model.load(path).signatures["serving_early_exit"]
+    expected, exits = early.predict(images)
+    answer = served(images=tf.constant(images))
+    same = answer["exit"].numpy().astype(str) == exits
+    assert same.mean() > 0.9
+    np.testing.assert_allclose(answer["main"][same], expected[same], atol=0.01)
+    for settings in (
+        {"dtype": "bfloat16", "early_exit": tmp_path / "float32.json"},
+        {"early_exit": tmp_path / "bfloat16.json"},
+    ):
+        with pytest.raises(ValueError, match=r"calibrated in .*Calibrate them again"):
+            export(**settings)
 
 
 @pytest.mark.parametrize(

@@ -359,3 +359,60 @@ def test_the_patch_leaves_other_strategies_alone(monkeypatch):
     assert trainer.reduce_per_replica is patched  # a second call does nothing
     after = model.evaluate(*small_pictures(), verbose=0, return_dict=True)
     assert after == before
+
+
+def test_the_steps_of_a_sub_model_are_called_again_as_keras_would():
+    inner_inputs = keras.Input((4,), dtype="float16", name="inner_inputs")
+    normed = layers.BatchNormalization(name="norm")(inner_inputs)
+    inner = keras.Model(inner_inputs, 2.0 * normed, name="inner")
+    inputs = keras.Input((4,), name="inputs")
+    outer = keras.Model(inputs, layers.Dense(2, name="last")(inner(inputs)))
+    flat = graph.unfold(outer)
+    assert [path for path, _ in flat.steps] == [
+        "inner/norm",
+        f"inner/{inner.operations[-1].name}",
+        "last",
+    ]
+    names = [step.operation.name for step in graph.steps_to(*flat.outputs)]
+    assert names[:2] == ["inputs", "inner_inner_inputs_cast"]
+    steps = dict(flat.steps)
+    assert steps["inner/norm"].operation is outer.get_layer("inner").get_layer("norm")
+    assert "training" not in steps["inner/norm"].arguments.kwargs
+    frozen = keras.Model(inputs, inner(inputs, training=False))
+    steps = dict(graph.unfold(frozen).steps)
+    assert steps["inner/norm"].arguments.kwargs["training"] is False
+    # a graph without sub-models is not called again
+    same = keras.Model(inputs, layers.Dense(2, name="alone")(inputs))
+    assert graph.unfold(same).outputs[0] is same.outputs[0]
+    assert graph.unfold(outer, only=()).outputs[0] is outer.outputs[0]
+
+
+def test_a_model_with_a_call_of_its_own_is_not_its_graph():
+    class Doubled(keras.Model):
+        def call(self, x, training=None, mask=None):
+            return 2.0 * super().call(x)
+
+    inputs = keras.Input((4,))
+    made = layers.Dense(2, name="dense")(inputs)
+    for kind, runs in ((keras.Model, True), (Doubled, False)):
+        outer = kind(inputs, made, name="inner")(keras.Input((4,)))
+        assert graph.runs_its_graph(graph.step_of(outer)) is runs
+    masked = keras.Model(inputs, made)(keras.Input((4,)), mask=keras.Input((4,)) > 0)
+    assert not graph.runs_its_graph(graph.step_of(masked))
+
+
+def test_layers_are_numbered_as_in_a_new_process_and_then_on():
+    before = layers.Dense(1).name
+    with keras_behavior.names_of_a_new_process():
+        assert [layers.Dense(1).name for _ in range(2)] == ["dense", "dense_1"]
+    after = layers.Dense(1).name
+    assert int(after.split("_")[1]) == 1 + int(before.partition("_")[2] or 0)
+
+
+def test_a_variable_lists_the_layers_around_it():
+    inner = keras.Sequential([layers.Dense(2, name="dense")], name="inner")
+    inner.build((None, 3))
+    assert graph.owners_of(inner.weights[0])[:1] == ["dense"]
+    attention = layers.MultiHeadAttention(1, 2, name="attention")
+    attention.build((None, 3, 4), (None, 3, 4))
+    assert graph.owners_of(attention.weights[0])[:2] == ["query", "attention"]

@@ -28,14 +28,6 @@ FLOATS = Image.fromarray(np.eye(9, dtype="float32"))
 DEEP = PIXELS.astype("uint16") * 256 + 200
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    """Keeps TensorFlow's compiled kernels, which setting its seed throws away.
-
-    Nothing here draws random numbers; each decoder would be made anew in each test.
-    """
-
-
 def saved(picture, kind, **options):
     file = io.BytesIO()
     picture.save(file, kind, **options)

@@ -26,14 +26,6 @@ from keras_inception_cli.predict_inputs import PassedOver, find
 NAMES = ["ant", "bee, wild", "日"]
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    """Keeps TensorFlow's compiled kernels, which setting its seed throws away.
-
-    Nothing here draws random numbers; each decoder would be made anew in each test.
-    """
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A model as a file and as an export, and a folder of pictures and other files."""

@@ -114,7 +114,15 @@ class Slow(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def train_on(directory, epochs=6, seconds=0.0, stop_in=None, file_size=None):
+def train_on(
+    directory,
+    epochs=6,
+    seconds=0.0,
+    stop_in=None,
+    file_size=None,
+    callbacks=(),
+    **arguments,
+):
     """Starts or resumes a run with everything that must survive a kill.
 
     Dropout, momentum, averaged weights, a decaying head weight, a new order in each
@@ -146,8 +154,10 @@ def train_on(directory, epochs=6, seconds=0.0, stop_in=None, file_size=None):
             training.TensorBoard(run.tensorboard, *pictures, {"seed": 3}),
             ki.GradientFlow(*pictures, run.tensorboard),
             Slow(seconds, stop_in),
+            *callbacks,
         ],
         state=state,
+        **arguments,
     )
     return run
 

@@ -448,11 +448,19 @@ def test_detached_model_shares_weights_and_answers_alike(model, pictures):
         ({"loss": {"main": "mse"}}, "leaves out: 'aux_4a', 'aux_4d'"),
         ({"loss": ["mse", "mse", "mse"]}, "or a dict by output.*'aux_4a'"),
         ({"metrics": {"mian": "accuracy"}}, "'mian'"),
+        ({"distillation": -1}, "weight of 'distillation' must be .* at least 0"),
+        ({"distillation": 0.5, "temperature": 0}, "temperature must be .* above 0"),
     ],
 )
 def test_compile_names_what_is_wrong(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         model.compile("sgd", **arguments)
+
+
+def test_coarse_heads_do_not_learn_mains_answers():
+    model = small_supervised(superclasses=["pet", "tool", "pet"])
+    with pytest.raises(ValueError, match="needs a head that predicts main's classes"):
+        model.compile("sgd", distillation=0.5)
 
 
 def test_labels_by_name_must_be_whole(model, pictures):

@@ -17,6 +17,7 @@ import keras_inception_cli
 from keras_inception.training.past_runs import read_runs
 from keras_inception_cli import train_options
 from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_heads import build_heads
 from tuning import results, search
 from tuning.crash_safe_oracles import oracle
 from tuning.settings import short
@@ -172,13 +173,13 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     taken = settled("--hyperparameters", file)
     for name, value in (found | {"heads": tuple(found["heads"])}).items():
         assert getattr(taken, name) == value
-    built = taken.build_heads(["a", "b"])
+    built = build_heads(taken, ["a", "b"])
     assert [(head.at, head.units, head.filters) for head in built] == [
         ("inception_3b", 512, 64),
         ("inception_4c", 512, 64),
     ]
     assert {(head.dropout, head.batch_norm) for head in built} == {(0.25, False)}
-    assert settled().build_heads(["a", "b"]) == ENDPOINTS
+    assert build_heads(settled(), ["a", "b"]) == ENDPOINTS
     assert "hyperparameters" not in taken.as_json()
     typed = settled("--hyperparameters", file, "--learning-rate", 0.1)
     assert (typed.learning_rate, typed.aux_weight) == (0.1, weights)

@@ -1,7 +1,7 @@
-"""GoogLeNet with the heads, weights and schedule of a trial."""
+"""A network with the heads, weights and schedule of a trial."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,11 +14,12 @@ from tuning.space import Space
 
 
 class HeadsHyperModel(keras_tuner.HyperModel):
-    """A GoogLeNet whose heads are hyperparameters, for any KerasTuner tuner.
+    """A network whose heads are hyperparameters, for any KerasTuner tuner.
 
-    Trunk, recipe and pictures are the same in every trial. Use the objective
-    `keras_tuner.Objective("val_main_accuracy", "max")`: the total loss is smallest
-    when the heads weigh nothing.
+    It is a GoogLeNet of this architecture and width, or the classifier that `network`
+    returns, anew for each trial. Trunk, recipe and pictures are the same in every
+    trial. Use the objective `keras_tuner.Objective("val_main_accuracy", "max")`: the
+    total loss is smallest when the heads weigh nothing.
 
     The recipe's schedule of the learning rate needs `steps_per_epoch`. The setting of a
     trial replaces its head weights and their schedule.
@@ -38,17 +39,18 @@ class HeadsHyperModel(keras_tuner.HyperModel):
         space: Space,
         classes: int,
         image_size: int,
-        architecture: ki.Architecture,
+        architecture: ki.Architecture = ki.GOOGLENET,
         *,
         steps_per_epoch: int,
         width: float = 1.0,
+        network: Callable[[], keras.Model] | None = None,
         recipe: training.Recipe = training.RECIPES["small"],
         epochs: int | None = None,
     ):
         super().__init__(name="heads")
         self.space = space
         self.classes, self.image_size = classes, image_size
-        self.architecture, self.width = architecture, width
+        self.architecture, self.width, self.network = architecture, width, network
         self.recipe, self.epochs = recipe, epochs or recipe.epochs
         self.steps_per_epoch = steps_per_epoch
 
@@ -81,14 +83,17 @@ class HeadsHyperModel(keras_tuner.HyperModel):
     def model(self, setting: Setting, epochs: int) -> ki.DeeplySupervised:
         """Builds the compiled model of a setting, for a training of so many epochs."""
         recipe, size = self.recipe, self.image_size
-        model = ki.GoogLeNet(
-            (size, size, 3),
-            self.classes,
-            setting.heads,
-            self.architecture,
-            width=self.width,
-            batch_norm=recipe.batch_norm,
-        )
+        if self.network is not None:
+            model = ki.attach_auxiliary(self.network(), setting.heads)
+        else:
+            model = ki.GoogLeNet(
+                (size, size, 3),
+                self.classes,
+                setting.heads,
+                self.architecture,
+                width=self.width,
+                batch_norm=recipe.batch_norm,
+            )
         if setting.learning_rate is not None:
             recipe = dataclasses.replace(recipe, learning_rate=setting.learning_rate)
         model.compile(

@@ -21,7 +21,8 @@ MOST_HEADS = 3
 RECIPE_OPTIONS = ("epochs", "batch_size", "learning_rate", "batch_norm", "augment")
 # The options that `train` needs to train the best setting as the search did.
 TRAIN_OPTIONS = (
-    *("recipe", *RECIPE_OPTIONS, "mirror", "architecture", "image_size", "width"),
+    *("recipe", *RECIPE_OPTIONS, "mirror", "network", "weights", "architecture"),
+    *("image_size", "width"),
     *("seed", "max_bad_fraction", "data_dir", "cache", "drop_duplicates"),
 )
 
@@ -45,6 +46,19 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--most-heads must be at most {MOST_HEADS}. Received: {options.most_heads}"
         )
+    if options.network:
+        for name, default in (
+            ("architecture", None),
+            ("width", 1),
+            ("batch_norm", None),
+        ):
+            if getattr(options, name) != default:
+                raise ValueError(
+                    f"--network {options.network} brings its own network: leave out "
+                    f"--{name.replace('_', '-')}."
+                )
+    elif options.weights:
+        raise ValueError("--weights needs --network, the network that they are for.")
     for name in ("width", "learning_rate"):
         value = getattr(options, name)
         if value is not None and not value > 0:
@@ -127,7 +141,8 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "--places",
         nargs="+",
         metavar="ENDPOINT",
-        help="endpoints that may have a head (default: inception_3a to inception_5a)",
+        help="endpoints that may have a head (default: inception_3a to inception_5a, "
+        "or 8 that divide the computation of --network)",
     )
     add(
         "--most-heads", type=int, default=3, help="largest number of heads (default: 3)"
@@ -146,6 +161,17 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="at first (small: 0.02)")
     switch = argparse.BooleanOptionalAction
     add("--batch-norm", action=switch, help="batch normalization (small: on)")
+    add(
+        "--network",
+        metavar="NAME|FILE.keras",
+        help="a network of keras.applications, or a classifier saved by Keras, as in "
+        "keras-inception train (default: a GoogLeNet)",
+    )
+    add(
+        "--weights",
+        choices=("imagenet", "none"),
+        help="what --network NAME starts from (default: imagenet if they can be had)",
+    )
     add(
         "--architecture",
         choices=("googlenet", "googlenet_small", "googlenet_torchvision"),

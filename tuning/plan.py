@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import json
 import shutil
@@ -9,26 +10,32 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 from tqdm import tqdm
 
 from keras_inception import ARCHITECTURES, data
-from keras_inception.defaults import default_architecture, default_input_size
+from keras_inception.defaults import (
+    default_architecture,
+    default_input_size,
+    input_size_of,
+)
 from keras_inception.files import read_json, write_json
 from keras_inception.locks import locked
 from keras_inception_cli.data_options import describe_data, find_data
+from keras_inception_cli.train_network import has_batch_norm, plain_network
 from tuning import options as command_line
 from tuning.crash_safe_oracles import oracle
 from tuning.hypermodel import HeadsHyperModel
 from tuning.results import CHOICES, TRIALS, seeds_of
 from tuning.settings import short
-from tuning.space import Space, fitting_endpoints
+from tuning.space import Space, endpoints_of_network, fitting_endpoints
 from tuning.tuner import HeadsTuner
 
 # Choices whose name in search.json is that of the recipe's field or of the option.
 RECIPE_CHOICES = ("epochs", "batch_size", "learning_rate", "batch_norm")
 OPTION_CHOICES = (
     *("recipe", "width", "mirror", "tune_learning_rate", "most_heads"),
-    *("tuner", "trials", "executions", "seed"),
+    *("tuner", "trials", "executions", "seed", "network", "weights"),
 )
 
 
@@ -53,7 +60,16 @@ def make_plan(options: argparse.Namespace) -> Plan:
     architecture = ARCHITECTURES.get(options.architecture, default_architecture(size))
     image_size = options.image_size or default_input_size(architecture, size)
     wanted = options.endpoints
-    endpoints, too_small = fitting_endpoints(architecture, image_size, wanted)
+    network, name = None, architecture.name
+    too_small: dict[str, int] = {}
+    if options.network:
+        network = functools.partial(_network, options, source)
+        plain = network()
+        name, image_size = plain.name, input_size_of(plain)
+        recipe = dataclasses.replace(recipe, batch_norm=has_batch_norm(plain))
+        endpoints = endpoints_of_network(plain, wanted)
+    else:
+        endpoints, too_small = fitting_endpoints(architecture, image_size, wanted)
     rate = recipe.learning_rate if options.tune_learning_rate else None
     space = Space(endpoints, options.most_heads, recipe.batch_norm, rate)
 
@@ -74,6 +90,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
             architecture,
             steps_per_epoch=-(-len(source.train) // recipe.batch_size),
             width=options.width,
+            network=network,
             recipe=recipe,
         )
         return HeadsTuner(
@@ -92,7 +109,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         "train": len(source.train),
         "validation": len(source.validation),
         "classes": len(source.class_names),
-        "architecture": architecture.name,
+        "architecture": name,
         "image_size": image_size,
         "augment": pictures().augmentation,
         "places": list(endpoints),  # the key in the files of earlier searches
@@ -101,7 +118,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
     }
     lines = [
         f"{describe_data(source)}, augmentation: {choices['augment']}",
-        f"{architecture.name} at {image_size}x{image_size}, width {options.width:g}, "
+        f"{name} at {image_size}x{image_size}, width {options.width:g}, "
         f"recipe {options.recipe}, {recipe.epochs} epochs",
         f"{options.trials} trials, {options.tuner}: up to {options.most_heads} heads "
         f"at {' '.join(map(short, endpoints))}, {seeds_of(choices)} each",
@@ -114,6 +131,12 @@ def make_plan(options: argparse.Namespace) -> Plan:
     if space.paper is None:
         lines.append("skipped: the paper's setting, which is not in this space")
     return Plan(choices, "\n".join(lines), make_tuner)
+
+
+def _network(options: argparse.Namespace, source: data.Source) -> keras.Model:
+    """Builds the network of `--network` without heads."""
+    weights = None if options.weights == "none" else options.weights
+    return plain_network(options.network, source, options.image_size, weights)[0]
 
 
 @contextlib.contextmanager

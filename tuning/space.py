@@ -9,15 +9,19 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import keras_tuner
 
+import keras_inception as ki
 from keras_inception.architecture import Architecture, Inception
+from keras_inception.supervision import endpoints_for_heads, evenly_placed
 from keras_inception.training.auxiliary_schedule import SCHEDULES
 from tuning.settings import ENDPOINTS, Setting, paper_setting, short, values_of
 
 WINDOW = 5  # of a head's average pool: the paper, section 5
 WEIGHTS = {"min_value": 0.01, "max_value": 1.0, "sampling": "log", "default": 0.3}
 HEAD_WIDTHS = (0.25, 0.5, 1.0)
+MOST_ENDPOINTS = 8  # of a network that is no GoogLeNet, unless they are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,3 +137,18 @@ def fitting_endpoints(
             + ". Use a larger --image-size or another --architecture."
         )
     return fitting, {n: sides[n] for n in candidates if n not in fitting}
+
+
+def endpoints_of_network(
+    model: keras.Model, wanted: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Finds endpoints of any classifier: those wanted, or up to 8 evenly placed.
+
+    Returns them in network order; endpoints that do not exist or come twice are a
+    `ValueError`.
+    """
+    if wanted is None:
+        count = min(MOST_ENDPOINTS, len(endpoints_for_heads(model)))
+        return tuple(evenly_placed(model, count))
+    ki.attach_auxiliary(model, wanted)
+    return tuple(wanted)

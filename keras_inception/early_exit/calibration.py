@@ -3,65 +3,57 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_inception.backend import compiled
-from keras_inception.early_exit import search
-from keras_inception.early_exit.checks import check_images
-from keras_inception.early_exit.confidence import (
-    MEASURES,
-    fit_temperature,
-    softmax,
-    tempered,
-)
-from keras_inception.graph import multiply_adds_by_step
-from keras_inception.outputs import MAIN, main_of, output_activation
+from keras_inception.costs import multiply_adds_of
+from keras_inception.early_exit import bounds, search
+from keras_inception.early_exit.answers import Answers
+from keras_inception.early_exit.confidence import fit_temperature
+from keras_inception.early_exit.points import OperatingPoint, PointTest
+from keras_inception.graph import steps_to
+from keras_inception.outputs import MAIN
 
 CURVE_POINTS = 100  # at most, of a calibration's curve
 
-Dataset = Iterable[tuple] | tuple[np.ndarray, np.ndarray]
-
 
 @dataclasses.dataclass(frozen=True)
-class OperatingPoint:
-    """The effect of one choice of thresholds on the calibration pictures.
+class Goal:
+    """What a calibration looks for: the arguments of `EarlyExit.calibrate`."""
 
-    Attributes:
-        thresholds: Of the exits that are used.
-        accuracy: Share of correct answers.
-        multiply_adds: Mean per picture.
-        shares: Share of the pictures that each output answers.
-    """
-
-    thresholds: dict[str, float]
-    accuracy: float
-    multiply_adds: float
-    shares: dict[str, float]
+    max_accuracy_drop: float | None = 0.005
+    max_cost: float | None = None
+    confidence_level: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """The result of `EarlyExit.calibrate`.
 
+    With a `confidence_level` one half of the pictures chooses the curve, and all
+    figures are of the other half, which tests it.
+
     Attributes:
         examples: The number of pictures.
-        max_accuracy_drop: The largest accuracy drop that was allowed.
-        chosen: The cheapest point within the allowed drop.
+        max_accuracy_drop: The largest accuracy drop that was allowed, or `None`.
+        chosen: The cheapest point within the allowed drop, or the most accurate one
+            within the allowed cost.
         best: The most accurate point.
         main: The point without exits.
         curve: The Pareto front of multiply-adds and accuracy, from cheap to accurate,
             thinned to at most 100 points.
         exit_accuracy: Each output's accuracy on all pictures.
         overthought: Share of the pictures that main gets wrong and some exit right.
-        temperatures: Of the chosen exits; empty where temperatures save nothing.
+        temperatures: Of the exits on the curve; empty where temperatures save nothing.
+        max_cost: The largest share of main's multiply-adds that was allowed, or `None`.
+        confidence_level: The probability with which the drops hold, or `None`.
     """
 
     examples: int
-    max_accuracy_drop: float
+    max_accuracy_drop: float | None
     chosen: OperatingPoint
     best: OperatingPoint
     main: OperatingPoint
@@ -69,65 +61,106 @@ class Calibration:
     exit_accuracy: dict[str, float]
     overthought: float
     temperatures: dict[str, float]
+    max_cost: float | None = None
+    confidence_level: float | None = None
 
     @property
     def raises_accuracy(self) -> bool:
         """Whether the chosen exits are correct more often than main alone."""
         return self.chosen.accuracy > self.main.accuracy
 
+    @property
+    def goal(self) -> Goal:
+        """What the calibration looked for."""
+        return Goal(self.max_accuracy_drop, self.max_cost, self.confidence_level)
+
     def as_dict(self) -> dict[str, object]:
         """All figures, nested, as JSON can hold them."""
         return dataclasses.asdict(self) | {"raises_accuracy": self.raises_accuracy}
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Calibration":
+        """The calibration that `as_dict` wrote, now or in an earlier version."""
+        names = {field.name for field in dataclasses.fields(cls)} & content.keys()
+        known = {name: content[name] for name in names}
+        for name in ("chosen", "best", "main"):
+            known[name] = OperatingPoint(**known[name])
+        known["curve"] = [OperatingPoint(**point) for point in known["curve"]]
+        return cls(**known)
+
 
 def calibrate(
-    model: keras.Model,
-    exits: Sequence[str],
-    dataset: Dataset,
-    max_accuracy_drop: float,
-    confidence: str,
+    answers: Answers, confidence: str, cost: search.Cost, goal: Goal
 ) -> Calibration:
-    """Finds the thresholds with the fewest multiply-adds for an allowed drop.
+    """Finds the cheapest thresholds within a drop, or the most accurate within a cost.
 
-    The exits are in network order; the rest is as in `EarlyExit.calibrate`.
+    Raises:
+        ValueError: If no thresholds are within the cost.
     """
-    names = [*exits, MAIN]
-    probabilities, labels = _collect_answers(model, names, dataset)
-    correct = {name: probabilities[name].argmax(-1) == labels for name in names}
-    accuracy = {name: float(correct[name].mean()) for name in names}
-    cost = _answer_cost(model, exits)
-
-    def trade_off(temperatures: Mapping[str, float]) -> list[OperatingPoint]:
-        answers = [tempered(probabilities[n], temperatures.get(n, 1.0)) for n in exits]
-        confidences = list(map(MEASURES[confidence], answers))
-        grid = search.evaluate_grid(confidences, list(correct.values()), cost)
-        return [_point(grid, names, cell) for cell in grid.pareto_front()]
-
-    def cheapest(curve: list[OperatingPoint]) -> OperatingPoint:
-        least = accuracy[MAIN] - max_accuracy_drop - 1e-9
-        return next(point for point in curve if point.accuracy >= least)
-
-    # Temperatures are used only if they make the choice cheaper.
-    curve, temperatures = trade_off({}), dict[str, float]()
-    fitted = {name: fit_temperature(probabilities[name], labels) for name in exits}
-    tempered_curve = trade_off(fitted)
-    if cheapest(tempered_curve).multiply_adds < cheapest(curve).multiply_adds:
-        curve, temperatures = tempered_curve, fitted
-    chosen = cheapest(curve)
-    some_exit_correct = np.any([correct[name] for name in exits], axis=0)
-    main_cost = cost([False] * len(exits), len(exits))
-    kept = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).astype(int))
+    choice = choose(answers, confidence, cost, goal)
+    points, figures = choice.curve, answers
+    if choice.test is not None:
+        figures = choice.test.answers
+        points = [choice.test.evaluate(point.thresholds) for point in points]
+    correct = figures.correct
+    accuracy = {name: float(right.mean()) for name, right in correct.items()}
+    exit_correct = np.any([correct[name] for name in answers.exits], axis=0)
     return Calibration(
-        examples=len(labels),
-        max_accuracy_drop=max_accuracy_drop,
-        chosen=chosen,
-        best=curve[-1],
-        main=OperatingPoint({}, accuracy[MAIN], main_cost, {MAIN: 1.0}),
-        curve=[curve[index] for index in kept],
+        examples=len(answers.labels),
+        chosen=choice.point,
+        best=max(points, key=lambda point: point.accuracy),
+        main=OperatingPoint({}, accuracy[MAIN], _main_cost(answers, cost), {MAIN: 1.0}),
+        curve=points,
         exit_accuracy=accuracy,
-        overthought=float(np.mean(some_exit_correct & ~correct[MAIN])),
-        temperatures={n: temperatures[n] for n in chosen.thresholds if temperatures},
+        overthought=float(np.mean(exit_correct & ~correct[MAIN])),
+        temperatures=choice.temperatures,
+        **dataclasses.asdict(goal),
     )
+
+
+class Choice(NamedTuple):
+    """The thresholds that reach a goal, and what they were chosen from."""
+
+    point: OperatingPoint
+    curve: list[OperatingPoint]  # from cheap to accurate, or harmless
+    temperatures: dict[str, float]
+    test: PointTest | None  # with a `confidence_level`
+
+
+def choose(answers: Answers, confidence: str, cost: search.Cost, goal: Goal) -> Choice:
+    """Chooses thresholds for a goal.
+
+    A drop that is to hold with some probability is tested: the first half of the
+    pictures orders candidates from harmless to cheap, the second half tests one after
+    the other, and the last one before the first that fails is chosen. So the risk is
+    that of a single test, however many candidates there are: fixed-sequence testing in
+    Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052.
+    """
+    level, choosing, testing = goal.confidence_level, answers, answers
+    if level is not None:
+        halves = stratified_halves(answers.labels, seed=0)
+        choosing, testing = map(answers.take, halves)
+    # Temperatures are used only if they improve the choice.
+    fitted = {
+        name: fit_temperature(choosing.probabilities[name], choosing.labels)
+        for name in answers.exits
+    }
+    choices = []
+    for temperatures in ({}, fitted):
+        front = _front(choosing, confidence, temperatures, cost, goal)
+        point = _reaching(goal, front, choosing, _main_cost(answers, cost))
+        kept = np.unique(np.linspace(0, len(front) - 1, CURVE_POINTS).astype(int))
+        curve = [front[index] for index in kept]
+        choices.append(Choice(point, curve, temperatures, None))
+    choice = min(choices, key=lambda choice: _rank(choice.point, goal))
+    if level is None:
+        return choice
+    test = PointTest(testing, confidence, choice.temperatures, cost, level)
+    if goal.max_accuracy_drop is None:
+        tested = test.evaluate(choice.point.thresholds)
+    else:
+        tested = test.cheapest_below(goal.max_accuracy_drop, choice.curve)
+    return choice._replace(point=tested, test=test)
 
 
 def stratified_halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -143,52 +176,13 @@ def stratified_halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.nda
     return np.flatnonzero(~checks), np.flatnonzero(checks)
 
 
-def puts_out_logits(model: keras.Model) -> bool:
-    """Whether a model's outputs are logits, judged by its main output."""
-    return output_activation(model.output[MAIN]) == "linear"
-
-
-def _collect_answers(
-    model: keras.Model, names: Sequence[str], dataset: Dataset
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Each output's probabilities `(pictures, classes)`, and the class indices."""
-    outputs = [model.output[name] for name in names]
-    forward = compiled(keras.Model([model.inputs[0]], outputs))
-    collected: list[list[np.ndarray]] = []
-    labels = []
-    for images, batch_labels in _batches(dataset):
-        images = check_images(model, images)
-        batch = ops.convert_to_tensor(images, model.inputs[0].dtype)
-        collected.append([ops.convert_to_numpy(answer) for answer in forward([batch])])
-        indices = np.asarray(batch_labels)
-        one_hot = indices.ndim == 2 and indices.shape[1] > 1
-        labels.append(indices.argmax(-1) if one_hot else indices.reshape(-1))
-    if not sum(map(len, labels)):
-        raise ValueError("There are no pictures to calibrate on: the dataset is empty.")
-    answers = [np.concatenate(parts) for parts in zip(*collected, strict=True)]
-    if puts_out_logits(model):
-        answers = [softmax(logits) for logits in answers]
-    return dict(zip(names, answers, strict=True)), np.concatenate(labels)
-
-
-def _batches(dataset: Dataset, batch_size: int = 256) -> Iterator[tuple]:
-    if not (isinstance(dataset, tuple) and len(dataset) == 2):
-        for images, labels, *_ in dataset:
-            yield images, main_of(labels)
-        return
-    images, labels = dataset
-    for start in range(0, len(labels), batch_size):
-        batch = slice(start, start + batch_size)
-        yield images[batch], labels[batch]
-
-
-def _answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
+def answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
     """Multiply-adds of an answer, including the heads of the used exits before it."""
 
     @functools.cache
     def cost_of(*outputs: str) -> float:
         tensors = [model.output[name] for name in outputs]
-        return float(sum(multiply_adds_by_step(model, *tensors)))
+        return float(sum(map(multiply_adds_of, steps_to(*tensors))))
 
     def cost(used: Sequence[bool], answer: int) -> float:
         # An exit that is not used answers no picture: its cost does not matter.
@@ -198,7 +192,70 @@ def _answer_cost(model: keras.Model, exits: Sequence[str]) -> search.Cost:
     return cost
 
 
-def _point(grid: search.Grid, names: list[str], cell: int) -> OperatingPoint:
+def _front(
+    answers: Answers,
+    confidence: str,
+    temperatures: Mapping[str, float],
+    cost: search.Cost,
+    goal: Goal,
+) -> list[OperatingPoint]:
+    """The Pareto front, from cheap to accurate.
+
+    For a test, rather from cheap to harmless: then its `largest_drop` is estimated for
+    as many pictures as these.
+    """
+    confidences = list(answers.confidences(confidence, temperatures).values())
+    grid = search.evaluate_grid(confidences, list(answers.correct.values()), cost)
+    names = list(answers.probabilities)
+    if goal.confidence_level is None or goal.max_accuracy_drop is None:
+        return [_point(grid, names, cell) for cell in grid.pareto_front()]
+    drop = answers.correct[MAIN].mean() - grid.accuracy
+    bound = bounds.estimated_bound(
+        drop, grid.discordant, len(answers.labels), goal.confidence_level
+    )
+    return [
+        _point(grid, names, cell, float(bound.ravel()[cell]))
+        for cell in grid.pareto_front(-bound)
+    ]
+
+
+def _main_cost(answers: Answers, cost: search.Cost) -> float:
+    exits = len(answers.exits)
+    return cost([False] * exits, exits)
+
+
+def _reaching(
+    goal: Goal, front: Sequence[OperatingPoint], answers: Answers, main_cost: float
+) -> OperatingPoint:
+    """The point of a front that reaches a goal."""
+    if goal.max_accuracy_drop is None:
+        assert goal.max_cost is not None
+        most = goal.max_cost * main_cost
+        within = [point for point in front if point.multiply_adds <= most]
+        if not within:
+            raise ValueError(
+                f"No thresholds cost at most {goal.max_cost} of main's multiply-adds; "
+                f"the cheapest cost {front[0].multiply_adds / main_cost:.3f}."
+            )
+        return within[-1]
+    main = float(answers.correct[MAIN].mean())
+    allowed = goal.max_accuracy_drop + 1e-9
+    drops = (
+        main - point.accuracy if point.largest_drop is None else point.largest_drop
+        for point in front
+    )
+    pairs = zip(front, drops, strict=True)
+    return next((point for point, drop in pairs if drop <= allowed), front[-1])
+
+
+def _rank(point: OperatingPoint, goal: Goal) -> float:
+    """Smaller is better."""
+    return point.multiply_adds if goal.max_cost is None else -point.accuracy
+
+
+def _point(
+    grid: search.Grid, names: list[str], cell: int, largest_drop: float | None = None
+) -> OperatingPoint:
     shares = {
         name: float(share.ravel()[cell])
         for name, share in zip(names, grid.shares, strict=True)
@@ -210,4 +267,5 @@ def _point(grid: search.Grid, names: list[str], cell: int) -> OperatingPoint:
         float(grid.accuracy.ravel()[cell]),
         float(grid.cost.ravel()[cell]),
         {name: share for name, share in shares.items() if share},
+        largest_drop,
     )

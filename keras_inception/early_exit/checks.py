@@ -1,5 +1,6 @@
 """Errors for wrong exits, thresholds and pictures, raised before any computation."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 import keras
@@ -30,6 +31,34 @@ def check_settings(
         )
 
 
+def check_goal(
+    max_accuracy_drop: float | None,
+    max_cost: float | None,
+    confidence_level: float | None,
+) -> None:
+    """Raises a `ValueError` if what a calibration should reach is impossible."""
+    if max_accuracy_drop is not None and max_cost is not None:
+        raise ValueError(
+            "Only one of max_accuracy_drop and max_cost can be reached; leave out one. "
+            f"Received: {max_accuracy_drop} and {max_cost}"
+        )
+    if max_accuracy_drop is not None and not 0 <= max_accuracy_drop < 1:
+        raise ValueError(
+            "max_accuracy_drop must be at least 0 and less than 1; 0.005 is half a "
+            f"percentage point. Received: {max_accuracy_drop}"
+        )
+    if max_cost is not None and not 0 < max_cost <= 1:
+        raise ValueError(
+            "max_cost must be above 0 and at most 1; 0.5 is half of main's "
+            f"multiply-adds. Received: {max_cost}"
+        )
+    if confidence_level is not None and not 0.5 < confidence_level < 1:
+        raise ValueError(
+            "confidence_level must be above 0.5 and below 1; 0.95 is usual. Received: "
+            f"{confidence_level}"
+        )
+
+
 def possible_exits(model: keras.Model) -> list[str]:
     """The heads that predict the classes themselves; `ValueError` if there are none."""
     _check_exits(model, ())
@@ -39,6 +68,21 @@ def possible_exits(model: keras.Model) -> list[str]:
             "The model has no head to exit at: none, or all predict superclasses."
         )
     return exits
+
+
+def dtype_of(model: keras.Model) -> str:
+    """The dtype that a model computes in: that of most of its layers with weights."""
+    dtypes = [layer.compute_dtype for layer in model.layers if layer.weights]
+    return max(dtypes, key=dtypes.count, default="float32")
+
+
+def check_dtype(model: keras.Model, dtype: str, path: str | os.PathLike) -> None:
+    """Raises a `ValueError` if a file's thresholds were chosen in another dtype."""
+    if dtype != dtype_of(model):
+        raise ValueError(
+            f"The thresholds of {path} were calibrated in {dtype}, but the model "
+            f"computes in {dtype_of(model)}. Calibrate them again for that."
+        )
 
 
 def check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -3,14 +3,14 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled, compiles_each_batch_size
-from keras_inception.early_exit import calibration, checks
+from keras_inception.early_exit import answers, calibration, checks
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
 from keras_inception.early_exit.segments import (
     BatchQueue,
@@ -31,6 +31,11 @@ class Settings(TypedDict):
 
 
 SETTINGS = tuple(Settings.__annotations__)
+
+
+class _File(Settings):
+    dtype: NotRequired[str]
+    calibration: NotRequired[calibration.Calibration | None]
 
 
 class EarlyExit:
@@ -86,30 +91,41 @@ class EarlyExit:
         self.calibration: calibration.Calibration | None = None
         self.segments = split_at_exits(model, order)
         self._forwards = [compiled(segment.model) for segment in self.segments]
-        self._logits = calibration.puts_out_logits(model)
+        self.gives_logits = answers.puts_out_logits(model)
 
     @classmethod
     def calibrate(
         cls,
         model: keras.Model,
-        dataset: calibration.Dataset,
-        max_accuracy_drop: float = 0.005,
+        dataset: answers.Dataset,
+        max_accuracy_drop: float | None = None,
         *,
+        max_cost: float | None = None,
+        confidence_level: float | None = None,
         exits: Sequence[str] | None = None,
         confidence: str = "max_probability",
     ) -> "EarlyExit":
         """Finds the thresholds with the least computation for an allowed drop.
 
-        Every combination of thresholds on a grid is evaluated; multiply-adds count,
-        those of the heads included. Each exit gets a temperature if that makes the
-        choice cheaper. Exits that save nothing are left out.
+        Or, with `max_cost`, the most accurate ones for an allowed computation. Every
+        combination of thresholds on a grid is evaluated; multiply-adds count, those of
+        the heads included. Each exit gets a temperature if that makes the choice
+        better. Exits that save nothing are left out.
 
         Args:
             model: A trained model with heads.
             dataset: Pictures that the model was not trained on: batches of `(images,
                 labels)`, or one such pair of arrays; labels are indices or one-hot.
             max_accuracy_drop: How much less accurate than main the exits may be, from
-                0 to 1: 0.005 (default) is half a percentage point.
+                0 to 1. Defaults to 0.005, half a percentage point.
+            max_cost: Instead of a drop, the share of main's multiply-adds that an
+                answer may cost on average, above 0, up to 1. Defaults to none.
+            confidence_level: The probability with which the drop on other pictures of
+                this kind is below `max_accuracy_drop`, above 0.5 and below 1. It holds
+                for any model and any number of pictures: half of them choose, the other
+                half tests. With `max_cost`, the probability of the bound that
+                `calibration.chosen.largest_drop` then has. Defaults to `None`: the drop
+                is that on these pictures.
             exits: The heads to consider. Defaults to all without superclasses.
             confidence: As in `EarlyExit`.
 
@@ -120,28 +136,33 @@ class EarlyExit:
             ValueError: If there is no head to exit at, a named head predicts
                 superclasses, a number is out of range, or the dataset is empty.
         """
-        if not 0 <= max_accuracy_drop < 1:
-            raise ValueError(
-                "max_accuracy_drop must be at least 0 and less than 1; 0.005 is half a "
-                f"percentage point. Received: {max_accuracy_drop}"
-            )
+        checks.check_goal(max_accuracy_drop, max_cost, confidence_level)
+        if max_accuracy_drop is None and max_cost is None:
+            max_accuracy_drop = 0.005
         tried = dict.fromkeys(
             checks.possible_exits(model) if exits is None else exits, 1.0
         )
         checks.check_settings(model, tried, {}, confidence)
+        names = [*in_network_order(model, list(tried)), MAIN]
         found = calibration.calibrate(
-            model,
-            in_network_order(model, list(tried)),
-            dataset,
-            max_accuracy_drop,
+            answers.collect_answers(model, names, dataset),
             confidence,
+            calibration.answer_cost(model, names[:-1]),
+            calibration.Goal(max_accuracy_drop, max_cost, confidence_level),
         )
-        thresholds, temperatures = found.chosen.thresholds, found.temperatures
+        thresholds, known = found.chosen.thresholds, found.temperatures
         early_exit = cls(
-            model, thresholds, confidence=confidence, temperatures=temperatures
+            model,
+            thresholds,
+            confidence=confidence,
+            temperatures={name: known[name] for name in thresholds if known},
         )
         early_exit.calibration = found
         return early_exit
+
+    def on(self, model: keras.Model) -> "EarlyExit":
+        """The same exits of another model with these heads, such as a rewritten one."""
+        return EarlyExit(model, **{name: getattr(self, name) for name in SETTINGS})
 
     def predict(
         self, images: np.ndarray, batch_size: int = 32
@@ -206,18 +227,23 @@ class EarlyExit:
 
     def probabilities_of(self, answer: Any) -> Any:
         """An output's probabilities, from its answers in an array or a tensor."""
-        return softmax(answer) if self._logits else answer
+        return softmax(answer) if self.gives_logits else answer
 
     def is_confident(self, name: str, probabilities: Any) -> Any:
         """Whether each answer of an exit is accepted, `(pictures,)`; NaN never is."""
+        return self.confidences(name, probabilities) >= self.thresholds[name]
+
+    def confidences(self, name: str, probabilities: Any) -> Any:
+        """The numbers that an exit's threshold is compared with, `(pictures,)`."""
         probabilities = tempered(probabilities, self.temperatures.get(name, 1.0))
-        return MEASURES[self.confidence](probabilities) >= self.thresholds[name]
+        return MEASURES[self.confidence](probabilities)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes thresholds, temperatures and calibration to a JSON file."""
-        content = {name: getattr(self, name) for name in SETTINGS}
+        content: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS}
         found = self.calibration and self.calibration.as_dict()
-        write_json(Path(path), content | {"calibration": found})
+        content |= {"dtype": checks.dtype_of(self.model), "calibration": found}
+        write_json(Path(path), content)
 
     @classmethod
     def load(cls, path: str | os.PathLike, model: keras.Model) -> "EarlyExit":
@@ -225,8 +251,14 @@ class EarlyExit:
 
         Raises:
             OSError: If the file cannot be read.
-            ValueError: If it is not such a JSON file, or does not fit the model.
+            ValueError: If it is not such a JSON file, does not fit the model, or was
+                calibrated in another dtype.
         """
         fault = "holds no early exits, as EarlyExit.save and calibrate write them"
-        content = read_json(Path(path), Settings, fault)
-        return cls(model, **{name: content[name] for name in SETTINGS})
+        content = read_json(Path(path), _File, fault)
+        # without one it is from an earlier version, which knew no other
+        checks.check_dtype(model, content.get("dtype", "float32"), path)
+        early_exit = cls(model, **{name: content[name] for name in SETTINGS})
+        found = content.get("calibration")
+        early_exit.calibration = found and calibration.Calibration.from_dict(found)
+        return early_exit

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from keras_inception.early_exit.calibration import Calibration, OperatingPoint
+from keras_inception.early_exit.calibration import Calibration
+from keras_inception.early_exit.points import OperatingPoint
 from keras_inception.early_exit.timing import Timing
 from keras_inception.outputs import MAIN
 
@@ -24,22 +25,37 @@ def draw_trade_off(calibration: Calibration, timing: Timing, path: str | Path) -
         shares = point.shares.items()
         return 1e3 * sum(timing.by_output[name] * share for name, share in shares)
 
-    by_adds = [(1e-6 * point.multiply_adds, point.accuracy) for point in curve]
-    by_time = sorted((milliseconds(point), point.accuracy) for point in timed)
-    least = main.accuracy - calibration.max_accuracy_drop
-    for axes, line, x_of_main, x_of_chosen in (
-        (left, by_adds, 1e-6 * main.multiply_adds, 1e-6 * chosen.multiply_adds),
-        (right, by_time, 1e3 * timing.main, 1e3 * timing.early_exit),
+    def millions(point: OperatingPoint) -> float:
+        return 1e-6 * point.multiply_adds
+
+    level = calibration.confidence_level
+    for axes, points, x_of, x_of_main, x_of_chosen in (
+        (left, curve, millions, millions(main), millions(chosen)),
+        (right, timed, milliseconds, 1e3 * timing.main, 1e3 * timing.early_exit),
     ):
-        axes.plot(*zip(*line, strict=True), color="tab:blue", label="other thresholds")
+        points = sorted(points, key=x_of)
+        x = [x_of(point) for point in points]
+        y = [point.accuracy for point in points]
+        axes.plot(x, y, color="tab:blue", label="other thresholds")
+        if level:
+            drops = [point.largest_drop or 0.0 for point in points]
+            least = [main.accuracy - drop for drop in drops]
+            name = f"at least, with {level:.0%}"
+            axes.plot(x, least, color="tab:blue", linestyle="--", label=name)
+            axes.fill_between(x, least, y, color="tab:blue", alpha=0.15, linewidth=0)
         axes.plot(x_of_main, main.accuracy, "s", color="black", label="main alone")
         point = (x_of_chosen, chosen.accuracy)
         axes.plot(*point, "o", color="tab:red", markersize=9, label="chosen")
         axes.set_xlim(left=0)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.axhline(least, color="0.6", linewidth=1, linestyle=":")
         edge = axes.get_xlim()[1]
-        axes.annotate("allowed", (edge, least), ha="right", va="top", color="0.4")
+        if calibration.max_accuracy_drop is not None:
+            allowed = main.accuracy - calibration.max_accuracy_drop
+            axes.axhline(allowed, color="0.6", linewidth=1, linestyle=":")
+            axes.annotate("allowed", (edge, allowed), ha="right", va="top", color="0.4")
+    if calibration.max_cost is not None:
+        most = calibration.max_cost * millions(main)
+        left.axvline(most, color="0.6", linewidth=1, linestyle=":")
     left.set(xlabel="multiply-adds per picture, million", ylabel="accuracy")
     right.set(xlabel=f"milliseconds per picture, batches of {timing.batch_size}")
     left.legend(loc="lower right", frameon=False)
@@ -47,6 +63,6 @@ def draw_trade_off(calibration: Calibration, timing: Timing, path: str | Path) -
     figure.suptitle(
         f"Early exits at {exits}, calibrated on {calibration.examples:,} pictures"
         if chosen.thresholds
-        else "Early exits: none saves computation within the allowed drop"
+        else "Early exits: none saves computation within what is allowed"
     )
     figure.savefig(path, dpi=150)

@@ -29,6 +29,8 @@ class Grid:
     levels: list[np.ndarray]  # the thresholds of each exit; the last one is NEVER
     shares: list[np.ndarray]  # of the pictures each output answers; main is last
     accuracy: np.ndarray
+    discordant: np.ndarray  # share of the pictures that one of both, main or the
+    # exits, gets right and the other wrong
     cost: np.ndarray  # mean per picture
 
     def thresholds(self, cell: int) -> list[float]:
@@ -36,10 +38,14 @@ class Grid:
         index = np.unravel_index(cell, self.accuracy.shape)
         return [float(of[i]) for of, i in zip(self.levels, index, strict=True)]
 
-    def pareto_front(self) -> np.ndarray:
-        """The cells of the Pareto front, in order of rising cost and accuracy."""
-        order = np.lexsort((-self.accuracy.ravel(), self.cost.ravel()))
-        best = np.maximum.accumulate(self.accuracy.ravel()[order])
+    def pareto_front(self, merit: np.ndarray | None = None) -> np.ndarray:
+        """The cells of the Pareto front, in order of rising cost and merit.
+
+        The merit of every cell defaults to its accuracy.
+        """
+        merit = (self.accuracy if merit is None else merit).ravel()
+        order = np.lexsort((-merit, self.cost.ravel()))
+        best = np.maximum.accumulate(merit[order])
         rises = np.append(True, best[1:] > best[:-1])
         return order[rises]
 
@@ -73,13 +79,17 @@ def evaluate_grid(
         return counts
 
     # Counts and costs are whole numbers, so that equal sums stay equal.
-    shares, hits, total_cost = [], np.zeros(shape), np.zeros(shape)
+    shares: list[np.ndarray] = []
+    hits, differs, total_cost = (np.zeros(shape) for _ in range(3))
     for answer in range(exits + 1):
         answered = _answered_at(table(1.0), answer)
         shares.append(np.broadcast_to(answered / pictures, shape))
         hits += _answered_at(table(correct[answer]), answer)
+        differs += _answered_at(table(correct[answer] != correct[-1]), answer)
         total_cost += answered * _cost_of_answer(shape, answer, cost)
-    return Grid(levels, shares, hits / pictures, total_cost / pictures)
+    return Grid(
+        levels, shares, hits / pictures, differs / pictures, total_cost / pictures
+    )
 
 
 def _answered_at(counts: np.ndarray, answer: int) -> np.ndarray:

@@ -5,22 +5,36 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_inception.early_exit.early_exit import EarlyExit
 from keras_inception.outputs import MAIN
 
+_ALONE, _EARLY = "main alone", "early exits"
+_REQUESTS = 50  # at least, for percentiles
+
+
+class Latency(NamedTuple):
+    """Seconds from a request to its answer: of half, 95 and 99 % at most."""
+
+    p50: float
+    p95: float
+    p99: float
+
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Mean seconds per picture, measured in alternation."""
+    """Mean seconds per picture, and seconds per request, measured in alternation."""
 
     batch_size: int
     pictures: int
     main: float  # the main output alone, compiled the same way
     early_exit: float  # the exits at their thresholds
     by_output: dict[str, float]  # if that output answered all, after the exits before
+    main_latency: Latency  # of a request of `batch_size` pictures
+    early_exit_latency: Latency
 
     @property
     def speedup(self) -> float:
@@ -37,7 +51,7 @@ def measure_timings(
     """
     model = early_exit.model
     never: dict[str, float] = {}
-    candidates = {"main alone": EarlyExit(model, {}), "early exits": early_exit}
+    candidates = {_ALONE: EarlyExit(model, {}), _EARLY: early_exit}
     for name in early_exit.thresholds:
         candidates[name] = EarlyExit(model, never | {name: 0.0})
         never[name] = math.inf
@@ -50,8 +64,10 @@ def measure_timings(
         }
         seconds = time_alternately(calls, images, -(-len(images) // 4), blocks=4)
         mean = {name: float(s.sum()) / len(images) for name, s in seconds.items()}
-        alone, early = mean.pop("main alone"), mean.pop("early exits")
-        timings[size] = Timing(size, len(images), alone, early, by_output=mean)
+        alone, early = mean.pop(_ALONE), mean.pop(_EARLY)
+        timings[size] = Timing(
+            size, len(images), alone, early, mean, *_latencies(calls, images, size)
+        )
     return timings
 
 
@@ -81,3 +97,18 @@ def time_alternately(
                 candidates[name](block[first : first + per_call])
             seconds[name].append(time.perf_counter() - started)
     return {name: np.array(times) for name, times in seconds.items()}
+
+
+def _latencies(
+    calls: Mapping[str, Callable[[np.ndarray], object]], images: np.ndarray, size: int
+) -> list[Latency]:
+    """Of main alone and of early exits, in requests of some size."""
+    both = {name: calls[name] for name in (_ALONE, _EARLY)}
+    repeated = np.resize(
+        images, (max(len(images), _REQUESTS * size), *images.shape[1:])
+    )
+    requests = len(repeated) // size
+    seconds = time_alternately(both, repeated[: requests * size], size, requests)
+    return [
+        Latency(*np.quantile(s, (0.5, 0.95, 0.99)).tolist()) for s in seconds.values()
+    ]

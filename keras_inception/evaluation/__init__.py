@@ -5,7 +5,8 @@ The files:
     crops     where the crops of a picture lie, and their pixels
     evaluate  `evaluate`: probabilities beside the truth, and figures of them
     suspects  labels that are probably wrong
-    plots     the confusion table and the worst mistakes as PNG files
+    plots     the confusion table, the worst mistakes and activation maps, drawn
+    report    `report.html`: figures, tables and drawings on one page
 """
 
 from keras_inception.evaluation.crops import (
@@ -23,9 +24,12 @@ from keras_inception.evaluation.evaluate import (
 )
 from keras_inception.evaluation.plots import (
     draw_confusion,
+    draw_maps,
     draw_mistakes,
     draw_pictures,
+    overlay,
 )
+from keras_inception.evaluation.report import write_report
 from keras_inception.evaluation.suspects import (
     Suspects,
     class_probabilities,
@@ -42,10 +46,13 @@ __all__ = [
     "class_probabilities",
     "crop_geometry",
     "draw_confusion",
+    "draw_maps",
     "draw_mistakes",
     "draw_pictures",
     "evaluate",
     "find_suspects",
+    "overlay",
     "predict_crops",
     "take_crops",
+    "write_report",
 ]

@@ -1,12 +1,18 @@
 """Drawings of an evaluation, as PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_inception.activation_maps import OutputMaps
 from keras_inception.evaluation.evaluate import Evaluation
 from keras_inception.files import write_whole
+from keras_inception.html_report import png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_NAMED = 50  # classes whose names still fit beside the table
 _MOST_COUNTED = 20  # classes whose counts still fit into the cells
@@ -39,7 +45,7 @@ def draw_confusion(evaluation: Evaluation, path: str | Path) -> None:
             axes.text(
                 column, row, table[row, column], color=color, ha="center", va="center"
             )
-    figure.savefig(path)
+    _write(figure, path)
 
 
 def draw_mistakes(evaluation: Evaluation, path: str | Path) -> None:
@@ -73,4 +79,62 @@ def draw_pictures(
         )  # "$5 and $10" is no formula
     if not pictures:
         figure.suptitle(none)
-    write_whole(Path(path), lambda partial: figure.savefig(partial, format="png"))
+    _write(figure, path)
+
+
+def draw_maps(
+    pictures: Sequence[np.ndarray],
+    found: Mapping[str, OutputMaps],
+    class_names: Mapping[str, Sequence[str] | None],
+    titles: Sequence[str],
+) -> "Figure":
+    """Draws a row for each picture: itself, and every output's map over it.
+
+    Above each map stand the class that it explains and its probability.
+
+    Args:
+        pictures: Raw RGB pixels 0..255 `(height, width, 3)`.
+        found: The outputs' maps of these pictures, as `Explainer` returns them.
+        class_names: The names of each output's columns; missing ones are numbers.
+        titles: Above each picture.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = max(1, len(pictures)), 1 + len(found)
+    figure = Figure(figsize=(2.2 * columns, 2.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for index, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        pixels = np.clip(picture, 0, 255).astype("uint8")
+        shown = [(pixels, title)]
+        for name, (maps, classes, probabilities) in found.items():
+            named, best = class_names.get(name), int(classes[index])
+            label = f"{named[best] if named else best} ({probabilities[index]:.2f})"
+            shown.append((overlay(pixels, maps[index]), f"{name}\n{label}"))
+        for axes, (image, text) in zip(grid[index], shown, strict=True):
+            axes.imshow(image, interpolation="nearest")
+            axes.set_title(text, fontsize=9, parse_math=False)
+    return figure
+
+
+def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Lays a map over a picture turned gray: purple where it is low, yellow at 1.
+
+    Args:
+        picture: uint8 `(height, width, 3)`.
+        heat: `(height, width)`, from 0 to 1.
+
+    Returns:
+        uint8 `(height, width, 3)`.
+    """
+    from matplotlib import colormaps
+
+    gray = picture.mean(axis=-1, keepdims=True)
+    colors = 255 * colormaps["plasma"](heat)[..., :3]
+    opacity = 0.25 + 0.45 * heat[..., None]
+    return ((1 - opacity) * gray + opacity * colors).round().astype("uint8")
+
+
+def _write(figure: "Figure", path: str | Path) -> None:
+    write_whole(Path(path), lambda partial: partial.write_bytes(png(figure)))

@@ -5,8 +5,12 @@ A SavedModel for TF Serving, or a file for another runtime, appears whole in
 compared with the model in memory.
 
     saved_model    writes a SavedModel
-    formats        writes and opens ONNX, OpenVINO and LiteRT files
-    preparation    checks both begin with: backend, main output, class names
+    formats        exports to ONNX, OpenVINO and LiteRT, and opens the files
+    writers        writes a file for a runtime
+    exits_file     writes early exits as one file that skips
+    exit_graph     composes the segments of early exits to one ONNX graph
+    sessions       ONNX and OpenVINO files as functions of named arrays
+    preparation    what both begin with: backend, main output, class names, exits
     signatures     the signatures of a SavedModel, each with its warm-up request
     warmup         TF Serving's warm-up file: writes, reads and replays it
     model_card     model_card.md: data, accuracy, signatures, checksums

@@ -117,10 +117,15 @@ class ExportedClassifier(Classifier):
 
 
 class ModelClassifier(Classifier):
-    """Ranks by the main output of a model in memory, on every backend of Keras."""
+    """Ranks by the main output of a model in memory, on every backend of Keras.
+
+    Attributes:
+        model: The model, its heads included.
+    """
 
     def __init__(self, model: keras.Model):
         size = input_size_of(model)
+        self.model = model
         self._main = plain_classifier(model)
         self.classes = self._main.output.shape[-1]
         self._names = getattr(model, "class_names", None) or range(
@@ -141,8 +146,16 @@ class ModelClassifier(Classifier):
 
         self._decode = decode_all.get_concrete_function()
 
+    def decode(self, files: Sequence[bytes]) -> np.ndarray:
+        """Returns the squares that the model takes, float32 `(files, size, size, 3)`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: If one of them can't be decoded.
+        """
+        return self._decode(tf.constant(files)).numpy()
+
     def _rank(self, files: Sequence[bytes], top: int | None) -> list[Ranking]:
-        images = self._decode(tf.constant(files)).numpy()
+        images = self.decode(files)
         with self._lock:  # Keras's own state; another thread decodes meanwhile
             # A last, smaller batch is filled up: another size would be compiled anew.
             self._rows = max(self._rows, len(images))

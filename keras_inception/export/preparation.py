@@ -1,10 +1,11 @@
-"""The steps that every export begins with: backend, main output, class names."""
+"""The steps that every export begins with: backend, main output, names, exits."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
+from keras_inception.early_exit import EarlyExit
 from keras_inception.supervision import plain_classifier
 
 
@@ -43,6 +44,22 @@ def classifier_and_names(
                 f"each. Received: {name!r}"
             )
     return classifier, names
+
+
+def exits_of(
+    model: keras.Model, early_exit: EarlyExit | str | Path | None
+) -> EarlyExit | None:
+    """Exits of this model, read from their file unless they are given as such."""
+    if early_exit is None:
+        return None
+    if not isinstance(early_exit, EarlyExit):
+        return EarlyExit.load(early_exit, model)
+    if early_exit.model is not model:
+        raise ValueError(
+            "early_exit belongs to another model than the one to export. Pass "
+            "EarlyExit(model, thresholds) of this model, or its exits.json."
+        )
+    return early_exit
 
 
 def write_labels(directory: Path, class_names: Sequence[str]) -> None:

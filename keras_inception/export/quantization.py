@@ -9,13 +9,16 @@ its squares do not fit into 8 bits.
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-# format: the packages that write it in integers
+if TYPE_CHECKING:
+    import onnx
+
+# format: the packages that write it in integers, and with early exits
 QUANTIZED = {
     "onnx": ("tf2onnx", "onnxruntime"),
     "openvino": ("tf2onnx", "onnxruntime", "openvino"),
@@ -23,27 +26,26 @@ QUANTIZED = {
 _OPERATIONS = ["Conv", "MaxPool", "Concat", "MatMul", "Gemm"]
 
 
-def write_quantized(
+def quantized(
     model: keras.Model,
-    path: Path,
-    calibration: Iterable[np.ndarray],
+    feeds: Iterable[Mapping[str, np.ndarray]],
     keep_floats: Sequence[str],
-) -> None:
-    """Writes a model of `images`, without batch normalization, in 8-bit integers.
+) -> "onnx.ModelProto":
+    """Converts a model without batch normalization to ONNX in 8-bit integers.
 
-    The suffix of `path` decides the format: `.onnx`, or OpenVINO's `.xml`. The layers
-    in `keep_floats` stay in float32.
+    `feeds` are batches of its inputs by name. The layers in `keep_floats` stay in
+    float32.
     """
     import onnx
     from onnxruntime import quantization
 
-    feeds = ({"images": np.asarray(batch, "float32")} for batch in calibration)
+    batches = iter(feeds)
 
     class Pictures(quantization.CalibrationDataReader):
         """Gives the quantizer one batch at a time, then `None`."""
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(feeds, None)
+        def get_next(self) -> Mapping[str, np.ndarray] | None:
+            return next(batches, None)
 
     with tempfile.TemporaryDirectory() as folder:
         floats, integers = f"{folder}/float.onnx", f"{folder}/int8.onnx"
@@ -62,12 +64,7 @@ def write_quantized(
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
             )
-        if path.suffix == ".onnx":
-            path.write_bytes(Path(integers).read_bytes())
-        else:
-            import openvino
-
-            openvino.save_model(openvino.convert_model(integers), path)
+        return onnx.load(integers)
 
 
 @contextlib.contextmanager

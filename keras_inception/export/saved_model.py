@@ -13,11 +13,13 @@ from keras_inception.export.model_card import write_card
 from keras_inception.export.preparation import (
     check_backend,
     classifier_and_names,
+    exits_of,
     write_labels,
 )
 from keras_inception.export.signatures import CLASSIFY, Signature, build_signatures
 from keras_inception.export.versioning import being_written, check_version, publish
 from keras_inception.layers import LocalResponseNormalization
+from keras_inception.supervision import plain_classifier
 
 
 def export_saved_model(
@@ -44,7 +46,9 @@ def export_saved_model(
     - `classify`: the same from `inputs`, serialized `tf.Example`s with the feature
       `image_bytes`, the form of TF Serving's Classify API;
     - `serving_early_exit`, only with `early_exit`: as `serving_default`, to `main` and
-      `exit`, string `(batch,)`, the name of the output that answered.
+      `exit`, string `(batch,)`, the name of the output that answered;
+    - `serving_bytes_early_exit`, only with `early_exit`: as `serving_bytes`, with
+      `exit` as well.
 
     The version contains no optimizer, no dropout, and no heads except those of
     `early_exit`. `assets/labels.txt` lists the class names, `assets.extra/` has a
@@ -65,6 +69,7 @@ def export_saved_model(
         dtype: `"bfloat16"` uses it between the scaled pixels and the last dense layer:
             little more than half the bytes, and faster on processors with instructions
             for it (AVX512-BF16, AMX, GPUs since 2020), with 8 significant bits.
+            Exits then come from a file that `calibrate --dtype bfloat16` wrote.
             Defaults to the model's own dtypes.
         facts: Rows for the model card, such as `{"data": ..., "accuracy": ...}`.
 
@@ -74,8 +79,8 @@ def export_saved_model(
     Raises:
         ValueError: If there is not one name for each class, `version` is below 1, `top`
             is not from 1 to the number of classes, the model does not take pictures of
-            a fixed size, or `dtype` is not supported (at all, with `early_exit`, or
-            with a model within the model).
+            a fixed size, `dtype` is not supported (at all, or with a model within the
+            model), or the exits were calibrated in another one.
         FileExistsError: If the version exists already.
         RuntimeError: If Keras does not run on TensorFlow, or if the written model's
             answers differ from the model's.
@@ -100,13 +105,6 @@ def export_saved_model(
             f"top must be from 1 to the {len(class_names)} classes. Received: {top}"
         )
     check_version(directory, version)
-    if early_exit is not None and not isinstance(early_exit, EarlyExit):
-        early_exit = EarlyExit.load(early_exit, model)
-    if early_exit is not None and early_exit.model is not model:
-        raise ValueError(
-            "early_exit belongs to another model than the one to export. Pass "
-            "EarlyExit(model, thresholds) of this model, or its exits.json."
-        )
     served, facts = classifier, dict(facts or {})
     if dtype is not None:
         # float16 overflows in the squares that response normalization adds up.
@@ -115,16 +113,21 @@ def export_saved_model(
                 "dtype must be None, for the model's own, or bfloat16. Received: "
                 f"{dtype!r}"
             )
-        if early_exit is not None:
+        if isinstance(early_exit, EarlyExit):
             raise ValueError(
                 "The thresholds of early_exit were calibrated for the model as it is, "
-                f"not in {dtype}. Leave out early_exit or dtype."
+                f"not in {dtype}. Pass the file that calibrate --dtype {dtype} wrote."
             )
-        served = inference_model(classifier, LocalResponseNormalization, dtype)
+        whole = model if early_exit is not None else classifier
+        rewritten = inference_model(whole, LocalResponseNormalization, dtype)
+        exits = exits_of(rewritten, early_exit)
+        served = plain_classifier(rewritten)
         facts["computes in"] = (
             f"{dtype}; parameters and accuracy are those of the model as it was trained"
         )
-    signatures = build_signatures(served, class_names, top, early_exit)
+    else:
+        exits = exits_of(model, early_exit)
+    signatures = build_signatures(served, class_names, top, exits)
     with being_written(directory) as partial:
         _save(partial, signatures)
         write_labels(partial / "assets", class_names)

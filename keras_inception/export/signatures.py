@@ -18,7 +18,10 @@ from keras_inception.early_exit.serving import serving_function
 from keras_inception.outputs import MAIN, main_of
 
 DEFAULT = "serving_default"  # TF Serving's, for requests that name none
+EARLY_EXIT = "serving_early_exit"
 CLASSIFY = "classify"
+# The signatures that take picture files instead of pixels
+ON_FILES = {DEFAULT: "serving_bytes", EARLY_EXIT: "serving_bytes_early_exit"}
 IMAGE_BYTES = "image_bytes"
 
 
@@ -51,12 +54,12 @@ def build_signatures(
     """Builds the signatures of a classifier of square pictures.
 
     `serving_bytes` and `classify` return `top` classes, or all. Exits of the same
-    network add `serving_early_exit`.
+    network add `serving_early_exit` and `serving_bytes_early_exit`.
     """
     size = input_size_of(classifier)
     count = len(class_names) if top is None else top
 
-    # A tf.function within the signatures, so that the file holds the network once.
+    # Within the signatures tf.functions, so that the file holds the network once.
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)])
     @_allow_empty_batch
     def probabilities(images: tf.Tensor) -> tf.Tensor:
@@ -65,19 +68,25 @@ def build_signatures(
     def main_output(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {MAIN: probabilities(tf.cast(images, tf.float32))}
 
-    def ranked(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = pixels_of(image_bytes, size)
-        scores, order = tf.math.top_k(probabilities(images), count)
-        return {"classes": tf.gather(tf.constant(class_names), order), "scores": scores}
+    def ranked(answer: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        scores, order = tf.math.top_k(answer.pop(MAIN), count)
+        classes = tf.gather(tf.constant(class_names), order)
+        return {"classes": classes, "scores": scores, **answer}
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, IMAGE_BYTES)])
-    def serving_bytes(image_bytes):
-        return ranked(image_bytes)
+    def on_files(name: str, function: Callable, returns: str) -> Signature:
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, IMAGE_BYTES)])
+        def answer(image_bytes):
+            return ranked(function(pixels_of(image_bytes, size)))
+
+        takes = "`image_bytes`: JPEG, PNG, GIF, BMP or WebP files `(batch,)`"
+        example = {IMAGE_BYTES: np.array([picture], object)}
+        return Signature(name, answer, example, takes, returns)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "inputs")])
     def classify(inputs):
         feature = tf.io.FixedLenFeature((), tf.string)
-        return ranked(tf.io.parse_example(inputs, {IMAGE_BYTES: feature})[IMAGE_BYTES])
+        files = tf.io.parse_example(inputs, {IMAGE_BYTES: feature})[IMAGE_BYTES]
+        return ranked(main_output(pixels_of(files, size)))
 
     picture = tf.io.encode_png(np.full((size, size, 3), 128, "uint8")).numpy()
     example = tf.train.Example()
@@ -86,13 +95,7 @@ def build_signatures(
     signatures = [
         on_images(DEFAULT, main_output, size, "float32", "`main`: probabilities"),
         on_images("serving_uint8", main_output, size, "uint8", "`main`: probabilities"),
-        Signature(
-            "serving_bytes",
-            serving_bytes,
-            {IMAGE_BYTES: np.array([picture], object)},
-            "`image_bytes`: JPEG, PNG, GIF, BMP or WebP files `(batch,)`",
-            classes,
-        ),
+        on_files(ON_FILES[DEFAULT], main_output, classes),
         Signature(
             CLASSIFY,
             classify,
@@ -102,11 +105,16 @@ def build_signatures(
         ),
     ]
     if early_exit is not None:
-        function = _allow_empty_batch(serving_function(early_exit))
-        returns = "`main`: probabilities; `exit`: name of the output that answered"
-        signatures.append(
-            on_images("serving_early_exit", function, size, "float32", returns)
+        pixels = tf.TensorSpec((None, size, size, 3), tf.float32)
+        function = tf.function(
+            _allow_empty_batch(serving_function(early_exit)), input_signature=[pixels]
         )
+        exits = "; `exit`: name of the output that answered"
+        returns = f"`main`: probabilities{exits}"
+        signatures += [
+            on_files(ON_FILES[EARLY_EXIT], function, classes + exits),
+            on_images(EARLY_EXIT, function, size, "float32", returns),
+        ]
     return signatures
 
 

@@ -2,7 +2,6 @@
 
 `gradient_flow` measures and returns rows of numbers; the other files show them:
 
-    stages       a model's weights grouped into stages that a person can name
     losses       the loss of each output, as training computes it
     flow         gradient_flow, and Probe to call it many times
     callback     GradientFlow: the same in TensorBoard while a model trains
@@ -25,7 +24,7 @@ from keras_inception.gradients.explanation import (
 from keras_inception.gradients.flow import TOTAL, GradientRow, Probe, gradient_flow
 from keras_inception.gradients.losses import loss_weights_by_output
 from keras_inception.gradients.report import flow_table, write_report
-from keras_inception.gradients.stages import weights_by_stage
+from keras_inception.stages import weights_by_stage
 
 __all__ = [
     "TOTAL",

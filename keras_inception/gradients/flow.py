@@ -8,8 +8,12 @@ import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled_function, gradients_of
-from keras_inception.gradients.losses import loss_weights_by_output, losses_by_output
-from keras_inception.gradients.stages import weights_by_stage
+from keras_inception.gradients.losses import (
+    distillation_of,
+    loss_weights_by_output,
+    losses_by_output,
+)
+from keras_inception.stages import weights_by_stage
 
 TOTAL = "total"
 
@@ -94,6 +98,7 @@ class Probe:
         self.model, self.training = model, training
         self.stages = weights_by_stage(model)
         self.losses = losses_by_output(model)
+        self._distillation = distillation_of(model)
         position = {id(v): i for i, v in enumerate(model.trainable_variables)}
         self._positions_by_stage = {
             stage: [position[id(variable)] for variable in variables]
@@ -175,7 +180,10 @@ class Probe:
                 output = outputs[name] if isinstance(outputs, dict) else outputs
                 by_output = isinstance(labels, dict)
                 own = labels[name] if by_output else loss.own_labels(labels)
-                losses.append(ops.mean(loss.function(own, output)))
+                examples = loss.function(own, output)
+                if self._distillation and name in self._distillation.heads:
+                    examples += self._distillation.loss(name, outputs)
+                losses.append(ops.mean(examples))
             return losses
 
         for gradients in gradients_of(losses_of, trainable):

@@ -9,7 +9,11 @@ from keras import ops
 
 from keras_inception.graph import compile_arguments, layer_of
 from keras_inception.outputs import MAIN, Output, output_activation, outputs_by_name
-from keras_inception.supervision import AUXILIARY_WEIGHT, DeeplySupervised
+from keras_inception.supervision import (
+    AUXILIARY_WEIGHT,
+    DeeplySupervised,
+    Distillation,
+)
 
 
 class OutputLoss(NamedTuple):
@@ -32,6 +36,13 @@ def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
         own_labels = layer.own_labels if isinstance(layer, Output) else lambda y: y
         losses[name] = OutputLoss(function, own_labels)
     return {MAIN: losses[MAIN]} | losses if MAIN in losses else losses
+
+
+def distillation_of(model: keras.Model) -> Distillation | None:
+    """What the heads learn beside their labels, `None` for nothing."""
+    if not isinstance(model, DeeplySupervised) or not model.compiled:
+        return None
+    return model.distillation if model.distillation.weight else None
 
 
 def loss_weights_by_output(model: keras.Model) -> dict[str, float]:

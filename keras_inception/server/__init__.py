@@ -22,6 +22,7 @@ one works with the other. From the model to the sockets:
     json_text       JSON text to values, as RapidJSON reads it
     json_values     JSON values to arrays and back: numbers, strings, base64
     json_bodies     JSON bodies: requests to tensors or examples, outputs to answers
+    explanations    where each output of a `.keras` file looks, for the page
     bodies          reads and uncompresses bodies, within bounds of memory and time
     connections     closes connections whose requests do not begin or do not end
     rest            the REST API as an ASGI application, with a page for people

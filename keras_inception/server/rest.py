@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 from keras_inception.server import json_bodies
 from keras_inception.server.bodies import Bodies
 from keras_inception.server.classify import classify, regress
+from keras_inception.server.explanations import Explanations
 from keras_inception.server.limits import Limits, ServingError
 from keras_inception.server.manager import ModelSpec
 from keras_inception.server.metrics import Metrics
@@ -45,7 +46,7 @@ _PATTERNS = {
 _ANY_PATH = re.compile(r"(?i)/v1/.*")
 _PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 _PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src blob:; "
+    "Content-Security-Policy": "default-src 'none'; img-src blob: data:; "
     "script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
     "frame-ancestors 'none'"
 }
@@ -65,6 +66,7 @@ def build_app(
     metrics_path: str | None = METRICS_PATH,
     origins: Sequence[str] = (),
     lifespan: Callable[[Starlette], Any] | None = None,
+    explanations: Explanations | None = None,
 ) -> Starlette:
     """Builds the ASGI application for models, whose requests may cost `limits`.
 
@@ -76,9 +78,11 @@ def build_app(
         metrics_path: The path of the metrics beside `/metrics`.
         origins: Origins whose pages may send requests (CORS), or `"*"` for all.
         lifespan: A context in which the application runs.
+        explanations: Answers `POST /explain`, and gives the page a switch for it.
     """
     workers = workers or Workers(limits)
     metrics = metrics or Metrics(models, workers)
+    bodies = Bodies(limits)
 
     async def index(request: Request) -> Response:
         managers = models.managers()
@@ -87,6 +91,7 @@ def build_app(
         page = _PAGE.replace("{{title}}", html.escape(name)).replace(
             "{{name}}", json.dumps(name).replace("<", "\\u003c")
         )
+        page = page.replace("{{explains}}", json.dumps(explanations is not None))
         return HTMLResponse(page, headers=_PAGE_HEADERS)
 
     async def measured(request: Request) -> Response:
@@ -99,15 +104,26 @@ def build_app(
         is_ready = models.ready()
         return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
+    async def explain(request: Request) -> Response:
+        assert explanations is not None
+        try:
+            async with bodies.read(request) as contents:
+                answer = await workers.run(explanations.explain, contents)
+        except ServingError as error:
+            return JSONResponse({"error": str(error)}, error.status)
+        return Response(answer, media_type="application/json")
+
+    api = _Api(models, bodies, limits.body_bytes // 8, workers, metrics)
     cors = Middleware(CORSMiddleware, allow_origins=origins, **_CORS)
     return Starlette(
         routes=[
             Route("/", index),
+            *([Route("/explain", explain, methods=["POST"])] if explanations else []),
             Route("/metrics", measured),
             *([Route(metrics_path, measured)] if metrics_path else []),
             Route("/v2/health/live", live),  # of the Open Inference Protocol
             Route("/v2/health/ready", ready),
-            Route("/{path:path}", _Api(models, limits, workers, metrics), methods=None),
+            Route("/{path:path}", api, methods=None),
         ],
         middleware=[cors] if origins else [],
         lifespan=lifespan,
@@ -118,11 +134,16 @@ class _Api:
     """The REST API as an ASGI endpoint, with its metrics."""
 
     def __init__(
-        self, models: Models, limits: Limits, workers: Workers, metrics: Metrics
+        self,
+        models: Models,
+        bodies: Bodies,
+        most_lists: int,
+        workers: Workers,
+        metrics: Metrics,
     ):
         self._models = models
-        self._bodies = Bodies(limits)
-        self._most_lists = limits.body_bytes // 8
+        self._bodies = bodies
+        self._most_lists = most_lists
         self._workers = workers
         self._metrics = metrics
 

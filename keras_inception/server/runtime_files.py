@@ -1,13 +1,13 @@
 """Loads what `export --format` wrote for ONNX Runtime and OpenVINO.
 
 They get the signatures that clients know from a SavedModel: `serving_default`, and
-`serving_bytes`, whose pictures TensorFlow decodes as in a SavedModel.
+`serving_bytes`, whose pictures TensorFlow decodes as in a SavedModel. A file with early
+exits also gets those with `early_exit` in their names; in the others no picture leaves.
 """
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,21 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
-from keras_inception.export.signatures import DEFAULT, IMAGE_BYTES, pixels_of
+from keras_inception.export.sessions import (
+    EXIT,
+    IMAGES,
+    THRESHOLDS,
+    Session,
+    Tensors,
+    open_session,
+)
+from keras_inception.export.signatures import (
+    DEFAULT,
+    EARLY_EXIT,
+    IMAGE_BYTES,
+    ON_FILES,
+    pixels_of,
+)
 from keras_inception.outputs import MAIN
 from keras_inception.server.batch_queue import Arrays
 from keras_inception.server.graph_ops import GraphOps
@@ -23,8 +37,6 @@ from keras_inception.server.limits import ServingError
 from keras_inception.server.saved_models import Function, Loaded
 
 _DECODES = GraphOps(GraphDef(node=[NodeDef(op="DecodeImage")]))
-
-Tensors = dict[str, tuple[str, list[int | None]]]  # type and shape by name
 
 
 def load_file(file: Path, runtime: str) -> Loaded:
@@ -34,8 +46,7 @@ def load_file(file: Path, runtime: str) -> Loaded:
         RuntimeError: If the runtime is not installed or can't load the file.
     """
     try:
-        opener = {"onnx": _open_onnx, "openvino": _open_openvino}[runtime]
-        run, inputs, outputs = opener(file)
+        session = open_session(file)
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"{runtime} needs {error.name}: pip install 'keras-inception[{runtime}]'"
@@ -43,103 +54,78 @@ def load_file(file: Path, runtime: str) -> Loaded:
     except Exception as error:  # each runtime raises its own types
         raise RuntimeError(f"{runtime} can't load {file}: {error}") from error
 
+    inputs = session.inputs
+    side = int(inputs[IMAGES][1][1] or 0)
+    functions: dict[str, Function] = {}
+    definitions: dict[str, SignatureDef] = {}
+    labels = file.with_name("labels.txt")
+    ranks = set(inputs) == {IMAGES} and labels.is_file()
+    names = np.array(labels.read_bytes().splitlines() if ranks else [], object)
+    for signature, (answer, outputs) in _answers(session, side).items():
+        functions[signature] = answer
+        definitions[signature] = _definition(inputs, outputs)
+        if ranks:
+            of_files = ON_FILES[signature]
+            functions[of_files] = _ranked(answer, names, side)
+            ranking: Tensors = {
+                "classes": ("string", [None, len(names)]),
+                "scores": ("float32", [None, len(names)]),
+                **{key: value for key, value in outputs.items() if key != MAIN},
+            }
+            definitions[of_files] = _definition(
+                {IMAGE_BYTES: ("string", [None])}, ranking
+            )
+    return Loaded(functions, definitions, set(functions), _DECODES, lambda: None)
+
+
+def _answers(session: Session, side: int) -> dict[str, tuple[Function, Tensors]]:
+    """The functions of images, with their outputs, by signature."""
+
     def checked(arrays: Arrays) -> Arrays:
-        for key, (_, shape) in inputs.items():
+        for key, (_, shape) in session.inputs.items():
             if not tf.TensorShape(shape).is_compatible_with(arrays[key].shape):
                 raise ServingError(
                     f"{key} has shape {list(arrays[key].shape)}; the model takes "
                     f"{shape}"
                 )
-        if len(arrays["images"]) == 0:  # not every runtime accepts an empty batch
-            one = {**arrays, "images": np.zeros((1, side, side, 3), "float32")}
-            return {key: array[:0] for key, array in run(one).items()}
-        return run(arrays)
+        if len(arrays[IMAGES]) == 0:  # not every runtime accepts an empty batch
+            one = {**arrays, IMAGES: np.zeros((1, side, side, 3), "float32")}
+            return {key: array[:0] for key, array in session.run(one).items()}
+        return session.run(arrays)
 
-    side = int(inputs["images"][1][1] or 0)
-    functions: dict[str, Function] = {DEFAULT: checked}
-    definitions = {DEFAULT: _definition(inputs, outputs)}
-    labels = file.with_name("labels.txt")
-    if set(inputs) == {"images"} and labels.is_file():
-        names = np.array(labels.read_bytes().splitlines(), object)
-        decoded = _decoder(side)
+    outputs = dict(session.outputs)
+    if outputs.pop(EXIT, None) is None:
+        return {DEFAULT: (checked, outputs)}
+    exits = np.array([name.encode() for name in (*session.thresholds, MAIN)], object)
+    never = np.full(len(session.thresholds), np.inf, "float32")
 
-        def ranked(arrays: Arrays) -> Arrays:
-            images = decoded(tf.constant(arrays[IMAGE_BYTES], tf.string)).numpy()
-            answer = checked({"images": images})
-            scores = answer.pop(MAIN)
-            order = np.argsort(-scores, axis=-1, kind="stable")
-            best = np.take_along_axis(scores, order, -1)
-            return {"classes": names[order], "scores": best, **answer}
+    def main_alone(arrays: Arrays) -> Arrays:
+        answer = checked({**arrays, THRESHOLDS: never})
+        return {key: answer[key] for key in outputs}
 
-        count = len(names)
-        functions["serving_bytes"] = ranked
-        definitions["serving_bytes"] = _definition(
-            {IMAGE_BYTES: ("string", [None])},
-            {
-                "classes": ("string", [None, count]),
-                "scores": ("float32", [None, count]),
-                **{key: value for key, value in outputs.items() if key != MAIN},
-            },
-        )
-    return Loaded(functions, definitions, set(functions), _DECODES, lambda: None)
+    def early(arrays: Arrays) -> Arrays:
+        answer = checked(arrays)
+        return {**answer, EXIT: exits[answer[EXIT]]}
+
+    return {
+        DEFAULT: (main_alone, outputs),
+        EARLY_EXIT: (early, {**outputs, EXIT: ("string", [None])}),
+    }
 
 
-def _open_onnx(path: Path) -> tuple[Function, Tensors, Tensors]:
-    import onnxruntime
+def _ranked(answer: Function, names: np.ndarray, side: int) -> Function:
+    """From picture files to class names and scores, best first."""
+    decoded = _decoder(side)
 
-    session = onnxruntime.InferenceSession(
-        str(path), providers=["CPUExecutionProvider"]
-    )
-    types = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+    def ranked(arrays: Arrays) -> Arrays:
+        images = decoded(tf.constant(arrays[IMAGE_BYTES], tf.string)).numpy()
+        rest = answer({IMAGES: images})
+        scores = rest.pop(MAIN)
+        order = np.argsort(-scores, axis=-1, kind="stable")
+        best = np.take_along_axis(scores, order, -1)
+        return {"classes": names[order], "scores": best, **rest}
 
-    def described(nodes: list) -> Tensors:
-        return {
-            node.name: (
-                types[node.type],
-                [size if isinstance(size, int) else None for size in node.shape],
-            )
-            for node in nodes
-        }
-
-    inputs = described(session.get_inputs())
-    outputs = described(session.get_outputs())
-
-    def run(arrays: Arrays) -> Arrays:
-        return dict(zip(outputs, session.run(list(outputs), arrays), strict=True))
-
-    return run, inputs, outputs
-
-
-def _open_openvino(path: Path) -> tuple[Function, Tensors, Tensors]:
-    import openvino
-
-    # By default OpenVINO rounds to bfloat16 on processors that support it.
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    model = openvino.compile_model(str(path), "CPU", exact)
-
-    def described(ports: list) -> Tensors:
-        return {
-            port.any_name: (
-                np.dtype(port.element_type.to_dtype()).name,
-                [s.get_length() if s.is_static else None for s in port.partial_shape],
-            )
-            for port in ports
-        }
-
-    inputs, outputs = described(model.inputs), described(model.outputs)
-    idle: list[Any] = []  # requests can't be shared by threads, and cost much to make
-
-    def run(arrays: Arrays) -> Arrays:
-        try:
-            request = idle.pop()
-        except IndexError:
-            request = model.create_infer_request()
-        answer = request.infer(arrays)
-        found = {name: np.array(answer[name]) for name in outputs}
-        idle.append(request)
-        return found
-
-    return run, inputs, outputs
+    return ranked
 
 
 def _definition(inputs: Tensors, outputs: Tensors) -> SignatureDef:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import uvicorn
 
 from keras_inception.server.addresses import (
@@ -17,6 +18,7 @@ from keras_inception.server.addresses import (
     url,
 )
 from keras_inception.server.connections import IDLE_SECONDS, Protocol
+from keras_inception.server.explanations import Explanations
 from keras_inception.server.grpc_service import grpc_door
 from keras_inception.server.limits import Batching, Limits
 from keras_inception.server.manager import Manager
@@ -51,6 +53,7 @@ def serve(
     certificate: Certificate | None = None,
     origins: Sequence[str] = (),
     access_log: bool = False,
+    explained: keras.Model | None = None,
     started: Callable[[str, list[Manager], str], None] | None = None,
 ) -> None:
     """Serves models until SIGTERM or SIGINT, then finishes the requests in progress.
@@ -78,12 +81,14 @@ def serve(
             at both doors. Defaults to no TLS.
         origins: Origins whose pages may send requests (CORS), or `"*"` for all.
         access_log: Whether every request is printed.
+        explained: The model behind the served version, with its heads. The page then
+            has a switch that shows where each output looks.
         started: Called with REST's address, the models and gRPC's address (`""` without
             gRPC) when requests are accepted.
 
     Raises:
-        ValueError: If a model has a version, and none that can be served, or a label
-            names a version that is not served.
+        ValueError: If a model has a version, and none that can be served, a label
+            names a version that is not served, or `explained` has no feature maps.
         OSError: If a port is taken.
     """
     limits = limits or Limits()
@@ -97,6 +102,9 @@ def serve(
     def load(path: Path, *, runtime: str | None) -> Servable:
         return Servable(path, batching, limits.picture_pixels, runtime)
 
+    explanations = None
+    if explained is not None:
+        explanations = Explanations(explained, limits.picture_pixels)
     models = Models(configs(), load)
     grpc_credentials = credentials(certificate)  # before minutes of loading
     with listen(host, port) as listening:
@@ -143,6 +151,7 @@ def serve(
             metrics_path=metrics_path,
             origins=origins,
             lifespan=lifespan,
+            explanations=explanations,
         )
         certificate_file, key_file = certificate or (None, None)
         config = uvicorn.Config(

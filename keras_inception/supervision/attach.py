@@ -5,11 +5,17 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
-from keras_inception.graph import all_layers, steps_to
+from keras_inception.graph import Unfolded, all_layers, unfold
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.head_placement import evenly_placed
 from keras_inception.supervision.heads import AuxiliaryHead, as_head, head_logits
 from keras_inception.supervision.model import DeeplySupervised
+from keras_inception.supervision.nesting import (
+    Nesting,
+    check_names,
+    inputs_of,
+    unfold_around,
+)
 
 
 def attach_auxiliary(
@@ -26,18 +32,20 @@ def attach_auxiliary(
             `(batch, classes)`, probabilities or logits.
         heads: Names of endpoints (layers), or `AuxiliaryHead` objects for other sizes,
             names or superclasses; or a number, for that many heads at endpoints that
-            divide the computation evenly. A head given by name or number has batch
-            normalization if the model has it. A head reads feature maps
+            divide the computation evenly. A layer of a sub-model is named by its path,
+            `"backbone/conv1"`. A head given by name or number has batch normalization
+            if the model has it. A head reads feature maps
             `(batch, height, width, channels)` of any size, sequences
             `(batch, steps, features)` or vectors `(batch, features)`.
 
     Returns:
         A `DeeplySupervised` model, not compiled. `detach_auxiliary` returns the plain
-        one.
+        one. A sub-model with a head inside is dissolved: its layers are the model's
+        own, so that early exits can split it.
 
     Raises:
-        ValueError: If the model is not such a classifier, or a head can't read its
-            endpoint.
+        ValueError: If the model is not such a classifier, a head can't read its
+            endpoint, or layers of two sub-models have the same name.
 
     Example:
     >>> inputs = keras.Input((32, 32, 3))
@@ -48,7 +56,7 @@ def attach_auxiliary(
     >>> sorted(attach_auxiliary(model, ["one"]).output)
     ['aux_one', 'main']
     """
-    main = _classifier_output(model)
+    _check_classifier(model)
     if isinstance(heads, str):
         raise ValueError(f"heads is a list of endpoints or a number, not {heads!r}.")
     if isinstance(heads, int):
@@ -56,16 +64,17 @@ def attach_auxiliary(
     normalization = keras.layers.BatchNormalization
     batch_norm = any(isinstance(layer, normalization) for layer in all_layers(model))
     described = [as_head(head, batch_norm=batch_norm) for head in heads]
-    # The outputs of steps, since a sub-model's `output` belongs to its own graph.
-    endpoints: dict[str, keras.KerasTensor] = {}
-    for step in steps_to(main):
-        if len(step.output_tensors) == 1:  # of a layer called twice, the first call
-            endpoints.setdefault(step.operation.name, step.output_tensors[0])
+    flat = unfold_around(model, [head.at for head in described])
     for head in described:
-        _check_endpoint(head, model, endpoints)
-    # A Sequential that was never called has no `input`.
-    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    supervised = supervise(inputs, main, endpoints, described, name=model.name)
+        _check_endpoint(head, model, flat)
+    check_names(flat)
+    (main,) = flat.outputs
+    supervised = supervise(
+        inputs_of(model), main, flat.endpoints, described, name=model.name
+    )
+    if any("/" in head.at for head in described):
+        endpoints = {head.at: flat.endpoints[head.at] for head in described}
+        Nesting.of(model, endpoints, supervised.output).keep_in(supervised)
     if names := getattr(model, "class_names", None):
         supervised.class_names = names
     return supervised
@@ -122,7 +131,11 @@ def plain_classifier(model: keras.Model) -> keras.Model:
     It shares its layers with `model`; a softmax, in float32 as `Output`'s, is added to
     logits. The model has an output called `main`, or a single output.
     """
-    main = detach_auxiliary(model) if isinstance(model.output, dict) else model
+    main = model
+    if isinstance(model, keras.Sequential):  # which has no `output` before a call
+        main = keras.Model(model.inputs, model.outputs[0], name=model.name)
+    elif isinstance(model.output, dict):
+        main = keras.Model(model.input, model.output[MAIN], name=model.name)
     if output_activation(main.output) != "linear":
         return main
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
@@ -149,11 +162,13 @@ def detach_auxiliary(model: DeeplySupervised) -> keras.Model:
             f"detach_auxiliary needs a model whose outputs are a dict with {MAIN!r}, "
             f"as GoogLeNet() and attach_auxiliary() make. Received outputs: {outputs}"
         )
+    if (nesting := getattr(model, "nesting", None)) is not None:
+        return nesting.plain
     return keras.Model(model.input, outputs[MAIN], name=model.name)
 
 
-def _classifier_output(model: keras.Model) -> keras.KerasTensor:
-    """Returns the only output of a functional classifier, after checking it."""
+def _check_classifier(model: keras.Model) -> None:
+    """Raises a `ValueError` unless a model is a functional classifier."""
     outputs = getattr(model, "outputs", None)
     if not isinstance(model, keras.Model) or not outputs:
         raise ValueError(
@@ -179,32 +194,38 @@ def _classifier_output(model: keras.Model) -> keras.KerasTensor:
             "attach_auxiliary needs a classifier whose output is softmax "
             f"probabilities or logits. Its last activation is {activation!r}."
         )
-    return main
 
 
-def _check_endpoint(
-    head: AuxiliaryHead, model: keras.Model, endpoints: Mapping[str, keras.KerasTensor]
-) -> None:
-    """Raises an error for a layer inside a sub-model and for channels_first."""
-    if head.at not in endpoints:
-        inside = head.at.rsplit("/", 1)[-1]
-        sub_models = [m for m in model.layers if isinstance(m, keras.Model)]
-        for sub_model in sub_models:
-            if inside in [layer.name for layer in all_layers(sub_model)]:
-                raise ValueError(
-                    f"Head {head.name!r}: {inside!r} is inside the sub-model "
-                    f"{sub_model.name!r}, where a head can't read it. Use the output "
-                    f"of {sub_model.name!r}, or build the network flat, as "
-                    "keras.applications does when called with input_tensor=..."
-                )
-    elif (
-        len(endpoints[head.at].shape) == 4
-        and keras.config.image_data_format() == "channels_first"
-    ):
+def _check_endpoint(head: AuxiliaryHead, model: keras.Model, flat: Unfolded) -> None:
+    """Raises an error for a layer that a head can't reach, and for channels_first."""
+    if head.at in flat.endpoints:
+        rank = len(flat.endpoints[head.at].shape)
+        if rank == 4 and keras.config.image_data_format() == "channels_first":
+            raise ValueError(
+                "Heads read maps of shape (height, width, channels), but Keras is set "
+                "to channels_first: keras.config.set_image_data_format('channels_last')"
+            )
+        return
+    name, whole = head.at.rpartition("/")[2], unfold(model)
+    paths = [path for path in whole.endpoints if path.endswith(f"/{name}")]
+    if paths:
         raise ValueError(
-            "Heads read maps of shape (height, width, channels), but Keras is set to "
-            "channels_first: keras.config.set_image_data_format('channels_last')"
+            f"Head {head.name!r}: {name!r} is inside a sub-model. Name its path: "
+            f"{' or '.join(map(repr, paths))}"
         )
+    for path, step in whole.steps:
+        inside = getattr(step.operation, "weights", ()) and all_layers(step.operation)
+        if name in [layer.name for layer in inside]:
+            kind = type(step.operation).__name__
+            raise ValueError(
+                f"Head {head.name!r}: {name!r} is inside {path!r}, a {kind} that "
+                f"computes in its own `call` and shows no graph. Use the output of "
+                f"{path!r}, or build that part as a functional model."
+            )
+    raise ValueError(
+        f"There is no endpoint {head.at!r} for a head. "
+        f"{_alternatives(head.at, list(whole.endpoints))}"
+    )
 
 
 def _alternatives(name: str, names: list[str]) -> str:

@@ -27,9 +27,10 @@ class AuxiliaryHead:
     and the convolution.
 
     Args:
-        at: The endpoint, a layer whose output the head reads: `"inception_4a"`.
+        at: The endpoint, a layer whose output the head reads: `"inception_4a"`, or
+            `"backbone/conv1"` in a sub-model.
         name: Name of the output and prefix of the head's layers. Defaults to `aux_`
-            and `at` without `inception_`: `"aux_4a"`.
+            and the layer of `at`, without `inception_`: `"aux_4a"`.
         filters: Filters of the 1x1 convolution. Defaults to 128.
         units: Units of the dense layer. Defaults to 1024.
         dropout: Dropout rate before the last dense layer, in [0, 1). Defaults to 0.7.
@@ -183,7 +184,8 @@ def output_name(endpoint_or_output: str, outputs: Sequence[str]) -> str:
 
 
 def _default_name(endpoint: str) -> str:
-    return f"aux_{endpoint.removeprefix('inception_')}"
+    layer = endpoint.rpartition("/")[2]
+    return f"aux_{layer.removeprefix('inception_')}"
 
 
 def _with_endpoint(output: str) -> str:

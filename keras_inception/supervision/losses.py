@@ -1,15 +1,15 @@
-"""Losses for every output of a model, and their weights."""
+"""The losses of a training step: their weights, smoothed labels, and distillation."""
 
-import copy
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_inception.graph import layer_of
 from keras_inception.layers import PACKAGE
-from keras_inception.text import list_names
+from keras_inception.outputs import MAIN, output_activation
+from keras_inception.supervision.arguments import checked_weight
 
 
 class StepVariables(keras.metrics.Metric):
@@ -89,54 +89,87 @@ class SmoothedCrossentropy(keras.losses.Loss):
         }
 
 
-def with_every_class(arguments: dict[str, Any], classes: int) -> dict[str, Any]:
-    """Adds the classes that `class_weight` leaves out, among `fit`'s arguments, as 1.
+class MeanOfLosses(keras.losses.Loss):
+    """The mean of given losses as Keras computes it, with several devices too."""
 
-    Keras itself reads past the end of its table for classes above the last one named.
-    Raises a ValueError for anything that is not the number of a class, and for weights
-    that are negative or not finite.
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return y_pred
+
+
+class Distillation:
+    """Losses by which heads learn main's answers beside the labels.
+
+    Each head's is `weight` times the squared temperature times the divergence
+    KL(main || head), with the logits of both divided by the temperature (Hinton et al.,
+    arXiv 1503.02531). The gradient does not reach main's logits: main teaches, and
+    learns from the labels alone. That heads learn so from the deepest classifier while
+    all train is from "Be Your Own Teacher" (Zhang et al., arXiv 1905.08094). Heads of
+    superclasses have other classes than main, and learn from labels alone.
+
+    Args:
+        outputs: The model's, by name.
+        weight: Relative to the head's loss on the labels; at least 0.
+        temperature: Above 0; from about 2 on, the less likely classes count as well.
     """
-    class_weight, known = arguments.get("class_weight"), range(classes)
-    if class_weight is None:
-        return arguments
-    if not isinstance(class_weight, Mapping):
-        raise ValueError(
-            "class_weight is a dict from class number to weight, such as {0: 2.0}. "
-            f"Received: {class_weight!r} of type {type(class_weight).__name__}"
+
+    def __init__(
+        self,
+        outputs: Mapping[str, keras.KerasTensor],
+        weight: float,
+        temperature: float,
+    ):
+        self.weight = checked_weight("distillation", weight)
+        if not 0 < temperature < float("inf"):
+            raise ValueError(
+                f"temperature must be finite and above 0. Received: {temperature!r}"
+            )
+        self.temperature = float(temperature)
+        self._mean = MeanOfLosses()
+        self._is_logits = {
+            name: output_activation(tensor) == "linear"
+            for name, tensor in outputs.items()
+        }
+        self.heads = [
+            name
+            for name, tensor in outputs.items()
+            if name != MAIN and getattr(layer_of(tensor), "superclasses", None) is None
+        ]
+        if self.weight and not self.heads:
+            raise ValueError(
+                "distillation needs a head that predicts main's classes; this model "
+                "has none. Leave distillation out, or add a head without superclasses."
+            )
+
+    def total(
+        self,
+        outputs: Mapping[str, Any],
+        weights: Mapping[str, Any],
+        sample_weight: Mapping[str, Any],
+    ) -> Any:
+        """The sum over the heads of their mean losses times their loss weights."""
+        return sum(
+            weights[head]
+            * self._mean(
+                outputs[head], self.loss(head, outputs), sample_weight.get(head)
+            )
+            for head in self.heads
         )
-    if unknown := [c for c in class_weight if isinstance(c, str) or c not in known]:
-        raise ValueError(
-            f"class_weight names unknown classes: {list_names(unknown)}. The classes "
-            f"are numbered 0 to {classes - 1}, in label order."
-        )
-    given = {int(number): weight for number, weight in class_weight.items()}
-    whole = {n: checked_weight(f"class {n}", given.get(n, 1.0)) for n in known}
-    return arguments | {"class_weight": whole}
 
+    def loss(self, head: str, outputs: Mapping[str, Any]) -> Any:
+        """A head's loss for each example, `(batch,)`."""
+        teacher = self._log_probabilities(MAIN, ops.stop_gradient(outputs[MAIN]))
+        student = self._log_probabilities(head, outputs[head])
+        divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+        return self.weight * self.temperature**2 * divergence
 
-def checked_weight(output: str, weight: Any) -> float:
-    """Returns a loss weight as a float; raises a ValueError if it can't be one."""
-    try:
-        number = float(weight)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise ValueError(
-            f"The loss weight of {output!r} must be a finite number of at least 0. "
-            f"Received: {weight!r}"
-        )
-    return number
-
-
-def own_copy(loss_or_metric: Any) -> Any:
-    """Copies a loss or metric for one more output, since each keeps its own state."""
-    if isinstance(loss_or_metric, (keras.metrics.Metric, keras.losses.Loss)):
-        return type(loss_or_metric).from_config(loss_or_metric.get_config())
-    return copy.copy(loss_or_metric)
+    def _log_probabilities(self, name: str, output: Any) -> Any:
+        if not self._is_logits[name]:
+            output = ops.log(ops.maximum(output, keras.config.epsilon()))
+        return ops.log_softmax(output / self.temperature)
 
 
 def from_logits(loss: Any) -> Any:
-    """Replaces a crossentropy given by name by the one for logits."""
+    """Replaces a crossentropy given by name, or smoothed, by the one for logits."""
     if loss == "sparse_categorical_crossentropy":
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if loss == "categorical_crossentropy":

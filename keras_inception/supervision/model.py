@@ -2,27 +2,24 @@
 
 import os
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_inception.graph import (
-    compile_arguments,
-    layer_of,
-)
+from keras_inception.graph import compile_arguments, layer_of
 from keras_inception.keras_behavior import LogDirections, is_legacy_config
 from keras_inception.layers import PACKAGE
 from keras_inception.outputs import MAIN, Output, output_activation
-from keras_inception.supervision.heads import AUXILIARY_WEIGHT
-from keras_inception.supervision.losses import (
-    LossWeights,
+from keras_inception.supervision.arguments import (
+    check_by_output,
     checked_weight,
-    from_logits,
     own_copy,
     with_every_class,
 )
-from keras_inception.text import list_names
+from keras_inception.supervision.heads import AUXILIARY_WEIGHT
+from keras_inception.supervision.losses import Distillation, LossWeights, from_logits
+from keras_inception.supervision.nesting import Nesting
 
 _NO_HDF5 = (
     "Keras's old HDF5 format can't hold the outputs and weights of this model. Save to "
@@ -53,6 +50,8 @@ class DeeplySupervised(keras.Model):
     >>> sorted(history.history)
     ['aux_4a_accuracy', 'aux_4a_loss', 'loss', 'main_accuracy', 'main_loss']
     """
+
+    nesting: Nesting | None = None  # if heads are inside sub-models
 
     @property
     def class_names(self) -> list[str] | None:
@@ -85,6 +84,8 @@ class DeeplySupervised(keras.Model):
         loss_weights: float | Mapping[str, float] | None = AUXILIARY_WEIGHT,
         metrics: Any = ("accuracy",),
         weighted_metrics: Any = None,
+        distillation: float = 0.0,
+        temperature: float = 3.0,
         **kwargs: Any,
     ) -> None:
         """Configures training. An argument that is not a dict applies to every output.
@@ -100,12 +101,18 @@ class DeeplySupervised(keras.Model):
                 has another. `auxiliary_weights` reads and changes them later.
             metrics: A list for every output, or a dict by output. Defaults to accuracy.
             weighted_metrics: Likewise; they respect `sample_weight`. Defaults to none.
+            distillation: The weight with which each head also learns main's softened
+                answers, beside its loss on the labels. Defaults to 0.
+            temperature: What main's and the heads' logits are divided by for that; see
+                `supervision.losses.Distillation`. Defaults to 3.
 
         Raises:
-            ValueError: If a dict has an unknown output or lacks a required one, or a
-                weight is not a finite number of at least 0.
+            ValueError: If a dict has an unknown output or lacks a required one, a
+                weight is not a finite number of at least 0, the temperature not above
+                0, or no head can learn from main.
         """
         weights = self._weight_by_output(loss_weights)
+        self.distillation = Distillation(self.output, distillation, temperature)
         if not hasattr(self, "_log_directions"):
             self._log_directions = LogDirections(self, MAIN)
         if not hasattr(self, "_loss_weights"):
@@ -162,6 +169,9 @@ class DeeplySupervised(keras.Model):
         config = super().get_config()
         if is_legacy_config(config):
             raise ValueError(_NO_HDF5)
+        if self.nesting is not None:
+            config = {n: config[n] for n in ("name", "trainable")}
+            config["nesting"] = self.nesting.config()
         if self.class_names is not None:
             config["class_names"] = list(self.class_names)
         return config
@@ -172,7 +182,11 @@ class DeeplySupervised(keras.Model):
     ) -> "DeeplySupervised":
         config = dict(config)
         class_names = config.pop("class_names", None)
-        model = super().from_config(config, custom_objects=custom_objects)
+        if "nesting" in config:
+            nesting = Nesting.from_config(config.pop("nesting"), custom_objects)
+            model = nesting.build(cls, **config)
+        else:
+            model = super().from_config(config, custom_objects=custom_objects)
         model.class_names = class_names
         return model
 
@@ -184,6 +198,8 @@ class DeeplySupervised(keras.Model):
         weights = self.auxiliary_weights.items()
         values = {n: float(keras.ops.convert_to_numpy(weight)) for n, weight in weights}
         config["loss_weights"] = config["loss_weights"] | values
+        config["distillation"] = self.distillation.weight
+        config["temperature"] = self.distillation.temperature
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             # Keras wraps the optimizer under mixed_float16 only. A model loaded under
             # another policy would lose the state of the wrapper.
@@ -204,7 +220,11 @@ class DeeplySupervised(keras.Model):
         training: bool = True,
     ) -> Any:
         y, weight = self._labels_by_output(y), self._weights_of_samples(sample_weight)
-        return super().compute_loss(x, y, y_pred, weight, training)
+        loss = super().compute_loss(x, y, y_pred, weight, training)
+        if self.distillation.weight:
+            by_output = self._loss_weights.by_output
+            loss += self.distillation.total(y_pred, by_output, weight or {})
+        return loss
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -234,7 +254,7 @@ class DeeplySupervised(keras.Model):
         return [(name, layer_of(tensor)) for name, tensor in self.output.items()]
 
     def _labels_by_output(self, y):
-        self._check("labels", y, required=self.output)
+        check_by_output("labels", y, self.output, self.output)
         if y is None or isinstance(y, dict):
             return y
         return {
@@ -243,13 +263,13 @@ class DeeplySupervised(keras.Model):
         }
 
     def _weights_of_samples(self, sample_weight):
-        self._check("sample_weight", sample_weight, required=self.output)
+        check_by_output("sample_weight", sample_weight, self.output, self.output)
         if sample_weight is None or isinstance(sample_weight, dict):
             return sample_weight
         return dict.fromkeys(self.output, sample_weight)
 
     def _weight_by_output(self, loss_weights) -> dict[str, float]:
-        self._check("loss_weights", loss_weights, required=self.heads)
+        check_by_output("loss_weights", loss_weights, self.output, self.heads)
         if not isinstance(loss_weights, dict):
             weight = 1.0 if loss_weights is None else loss_weights  # as in Keras
             loss_weights = dict.fromkeys(self.heads, weight)
@@ -257,7 +277,7 @@ class DeeplySupervised(keras.Model):
         return {name: checked_weight(name, weight) for name, weight in weights.items()}
 
     def _loss_by_output(self, loss) -> dict:
-        self._check("loss", loss, required=self.output)
+        check_by_output("loss", loss, self.output, self.output)
         if not isinstance(loss, dict):
             loss = {name: own_copy(loss) for name in self.output}
         linear = [n for n, x in self.output.items() if output_activation(x) == "linear"]
@@ -267,26 +287,8 @@ class DeeplySupervised(keras.Model):
         if metrics is None:
             return None
         if isinstance(metrics, dict):
-            self._check(argument, metrics)
+            check_by_output(argument, metrics, self.output)
             return dict(metrics)
         if not isinstance(metrics, (list, tuple)):
             metrics = [metrics]
         return {name: [own_copy(one) for one in metrics] for name in self.output}
-
-    def _check(self, argument: str, given, required: Iterable[str] = ()) -> None:
-        """Raises an error for wrong names in a dict, and for a list or tuple."""
-        if isinstance(given, (list, tuple)):
-            raise ValueError(
-                f"{argument} takes a single value for all outputs or a dict by output "
-                f"({list_names(required)}). Received a {type(given).__name__} of "
-                f"{len(given)}, which does not name the outputs."
-            )
-        if not isinstance(given, dict):
-            return
-        unknown = [name for name in given if name not in self.output]
-        missing = [name for name in required if name not in given]
-        faults = [f"has unknown outputs: {list_names(unknown)}"] if unknown else []
-        faults += [f"leaves out: {list_names(missing)}"] if missing else []
-        if faults:
-            known = list_names(self.output)
-            raise ValueError(f"{argument} {'; it '.join(faults)}. Outputs: {known}")

@@ -1,10 +1,8 @@
-"""Callbacks of every run: its history, best and latest model, and progress."""
+"""Callbacks of every run: its history, best and latest model."""
 
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import keras
 
@@ -70,53 +68,3 @@ class KeepLatest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         save_checkpoint(self.model, self.path, self.state(epoch))
-
-
-class Progress(keras.callbacks.Callback):
-    """Prints one line per epoch: the loss, and every output's validation accuracy.
-
-    On a terminal a bar below shows the steps, their rate and the time left for the run.
-    """
-
-    def __init__(self, stream: TextIO | None = None):
-        super().__init__()
-        self.stream = stream or sys.stdout
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        print("epoch      loss   validation accuracy", file=self.stream, flush=True)
-        self._bar: Any = None
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        from tqdm import tqdm
-
-        steps, epochs = self.params["steps"], self.params["epochs"]
-        if self._bar is None:
-            self._bar = tqdm(
-                total=steps and steps * (epochs - epoch),
-                unit=" step",
-                file=self.stream,
-                disable=not self.stream.isatty(),
-                leave=False,
-                dynamic_ncols=True,
-            )
-        self._bar.set_description(f"epoch {epoch + 1}/{epochs}")
-        self._started = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._bar.update()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        seconds = time.perf_counter() - self._started
-        accuracies = "  ".join(
-            f"{name} {logs[f'val_{name}_accuracy']:.3f}" for name in self.model.output
-        )
-        self._bar.write(
-            f"{epoch + 1:>3}/{self.params['epochs']:<4} {logs['loss']:>7.3f}   "
-            f"{accuracies}  {seconds:5.1f} s",
-            file=self.stream,
-        )
-        self.stream.flush()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        if self._bar is not None:
-            self._bar.close()

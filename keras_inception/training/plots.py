@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_inception.activation_maps import Explainer
+from keras_inception.evaluation import draw_maps
 from keras_inception.graph import layer_of
 from keras_inception.outputs import MAIN, Output
 from keras_inception.supervision import DeeplySupervised
 from keras_inception.training.past_runs import PastRun
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RIGHT, WRONG = "#007a53", "#c0392b"
 
@@ -26,7 +32,6 @@ def draw_predictions(
     Returns:
         uint8 `(height, width, 3)`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     outputs = model.predict_on_batch(images)
@@ -34,7 +39,6 @@ def draw_predictions(
     rows = -(-len(images) // columns)
     height = 2.1 + 0.2 * len(outputs)
     figure = Figure(figsize=(2.5 * columns, height * rows), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
@@ -56,8 +60,26 @@ def draw_predictions(
                 verticalalignment="top",
                 fontsize=9,
             )
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return _pixels(figure)
+
+
+def draw_activation_maps(
+    model: DeeplySupervised, images: np.ndarray, labels: np.ndarray | Sequence[int]
+) -> np.ndarray:
+    """Draws pictures below their classes, and beside each where every output looks.
+
+    Args:
+        model, images, labels: As in `draw_predictions`.
+
+    Returns:
+        uint8 `(height, width, 3)`.
+
+    Raises:
+        NoFeatureMap: If an output reads no feature map.
+    """
+    found = Explainer(model)(images)
+    titles = [_class_name(model, MAIN, int(label)) for label in labels]
+    return _pixels(draw_maps(images, found, model.output_class_names, titles))
 
 
 def draw_runs(runs: Sequence[PastRun], path: str | Path) -> None:
@@ -87,6 +109,14 @@ def draw_runs(runs: Sequence[PastRun], path: str | Path) -> None:
             frameon=False,
         )
     figure.savefig(path, format="png", dpi=120)
+
+
+def _pixels(figure: "Figure") -> np.ndarray:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _draw_curves(axes, run: PastRun, metric: str, color: str) -> None:

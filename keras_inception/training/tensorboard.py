@@ -1,5 +1,6 @@
 """A run in TensorBoard: curves, settings, graph, and predictions of every output."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from keras_inception.architecture import stage_of
 from keras_inception.event_files import EventFiles, cut_back
 from keras_inception.supervision import DeeplySupervised
-from keras_inception.training.plots import draw_predictions
+from keras_inception.training.plots import draw_activation_maps, draw_predictions
 
 
 class TensorBoard(keras.callbacks.Callback):
@@ -21,8 +22,10 @@ class TensorBoard(keras.callbacks.Callback):
     that one group holds all outputs and one chart both splits. `train` also has
     `loss_weight/OUTPUT`, `schedule/learning_rate` and, on TensorFlow, the graph.
     `validation` has the image `examples/predictions`: some pictures with every output's
-    prediction. The settings fill the HParams tab. The horizontal axis counts finished
-    epochs. A resumed run (`initial_epoch`) drops what was logged after that epoch.
+    prediction; and, when training ends, `examples/maps`: where in them each output
+    finds the class that it answers, if the outputs read feature maps. The settings fill
+    the HParams tab. The horizontal axis counts finished epochs. A resumed run
+    (`initial_epoch`) drops what was logged after that epoch.
 
     Args:
         log_dir: TensorBoard's directory for this run.
@@ -72,6 +75,7 @@ class TensorBoard(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._events = EventFiles(self.log_dir)
         self._step, self._profiling, self._begun = 0, False, False
+        self._epochs_done = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         begun, self._begun = self._begun, True
@@ -98,7 +102,7 @@ class TensorBoard(keras.callbacks.Callback):
             self._end_profile()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        done = epoch + 1
+        self._epochs_done = done = epoch + 1
         for name, value in (logs or {}).items():
             if name == "learning_rate":  # from callbacks that change it; logged below
                 continue
@@ -118,6 +122,11 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._end_profile()  # if there were fewer steps
+        if self._epochs_done and self.images is not None and self.labels is not None:
+            with contextlib.suppress(ValueError):  # no feature map, or not finite
+                picture = draw_activation_maps(self.model, self.images, self.labels)
+                run, tag = "validation", "examples/maps"
+                self._events.image(run, tag, picture, self._epochs_done)
         self._events.close()
 
     def _end_profile(self):

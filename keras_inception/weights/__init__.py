@@ -17,7 +17,8 @@ keeps beside the weights is left out, and logged.
 """
 
 from keras_inception.weights.caffe import load_caffe
+from keras_inception.weights.pretrained import imagenet_weights
 from keras_inception.weights.slim import load_slim
 from keras_inception.weights.torchvision import load_torchvision
 
-__all__ = ["load_caffe", "load_slim", "load_torchvision"]
+__all__ = ["imagenet_weights", "load_caffe", "load_slim", "load_torchvision"]

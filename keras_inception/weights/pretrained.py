@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from keras_inception.weights.torchvision import load_torchvision
 # torchvision/models/googlenet.py; the name ends with the first digits of the SHA-256.
 IMAGENET_URL = "https://download.pytorch.org/models/googlenet-1378be20.pth"
 IMAGENET_SHA256 = "1378be20"
+CONNECTION_TIMEOUT = 20.0  # seconds
 
 logger = logging.getLogger("keras_inception")
 
@@ -79,7 +81,7 @@ def load_pretrained(
     )
     kept = []
     if classes == old_classes:
-        kept = [output for output in model.output if _copy(source, model, output)]
+        kept = [output for output in model.output if copy_output(source, model, output)]
         model.class_names = source.class_names
     all_kept = ", ".join(["the trunk", *kept])
     new = ", ".join(output for output in model.output if output not in kept)
@@ -102,6 +104,8 @@ def imagenet_weights() -> Path:
     if not downloaded.is_file():
         # Keras silently uses another directory if this one does not exist.
         downloaded.parent.mkdir(parents=True, exist_ok=True)
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(CONNECTION_TIMEOUT)
         try:
             keras.utils.get_file(
                 downloaded.name, IMAGENET_URL, cache_subdir="models", cache_dir=home
@@ -111,6 +115,8 @@ def imagenet_weights() -> Path:
                 f"The ImageNet weights can't be downloaded ({error}). On a machine "
                 f"with a network, fetch {IMAGENET_URL} and put it at {downloaded}."
             ) from None
+        finally:
+            socket.setdefaulttimeout(timeout)
     checksum = hashlib.sha256(downloaded.read_bytes()).hexdigest()
     if not checksum.startswith(IMAGENET_SHA256):
         raise ValueError(
@@ -160,7 +166,7 @@ def _check_trunk(
         )
 
 
-def _copy(source: keras.Model, model: DeeplySupervised, output: str) -> bool:
+def copy_output(source: keras.Model, model: DeeplySupervised, output: str) -> bool:
     """Copies the layers of one output, if the file has all of them in these shapes."""
     theirs = {layer.name: layer for layer in source.layers}
     ours = [x for x in model.layers if stage_of(x.name, model.output) == output]

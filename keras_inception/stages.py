@@ -1,4 +1,4 @@
-"""A model's trainable weights, grouped into stages that a person can name."""
+"""A model's layers and weights, grouped into stages that a person can name."""
 
 import keras
 
@@ -26,10 +26,19 @@ def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
     >>> list(weights_by_stage(GoogLeNet((64, 64, 3), classes=3, auxiliary=())))[:2]
     ['conv1_7x7_s2', 'conv2_3x3_reduce']
     """
+    return {
+        stage: [weight for layer in layers for weight in layer.trainable_weights]
+        for stage, layers in layers_by_stage(model).items()
+        if any(layer.trainable_weights for layer in layers)
+    }
+
+
+def layers_by_stage(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
+    """The layers with weights of every stage of `weights_by_stage`, heads last."""
     layers = _plain_layers(model)
     heads = [name for name in outputs_by_name(model) if name != MAIN]
     known = [*heads, MAIN, *stages_in(layer.name for layer in layers)]
-    stages: dict[str, list[keras.Variable]] = {}
+    stages: dict[str, list[keras.layers.Layer]] = {}
     stage: str | None = None
     for layer in layers:
         if not layer.weights:
@@ -38,8 +47,7 @@ def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
             stage = known_stage
         elif stage is None or not isinstance(layer, NORMALIZATIONS):
             stage = _stage_from_name(layer)
-        if layer.trainable_weights:
-            stages.setdefault(stage, []).extend(layer.trainable_weights)
+        stages.setdefault(stage, []).append(layer)
     in_heads = {head: stages.pop(head) for head in heads if head in stages}
     return stages | in_heads
 
