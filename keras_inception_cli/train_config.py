@@ -35,6 +35,7 @@ class TrainConfig:
     aux_weight: float | Mapping[str, float]  # by output
     aux_schedule: str | Mapping[str, str]  # by output
     augment: str | None
+    label_smoothing: float = 0.0
     recipe: str = "small"
     seed: int = 0
     patience: int | None = None
@@ -191,6 +192,11 @@ class TrainConfig:
                 raise ValueError(
                     f"--{name.replace('_', '-')} must be at least 1. Received: {value}"
                 )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                "--label-smoothing must be at least 0 and below 1. Received: "
+                f"{self.label_smoothing}"
+            )
         if not self.learning_rate > 0:
             raise ValueError(
                 f"--learning-rate must be above 0. Received: {self.learning_rate}"

@@ -17,7 +17,7 @@ from keras_inception.defaults import (
 )
 from keras_inception.graph import all_layers, unfold
 from keras_inception.outputs import MAIN, main_of, outputs_by_name
-from keras_inception.supervision import evenly_placed
+from keras_inception.supervision import SmoothedCrossentropy, evenly_placed
 from keras_inception.weights.pretrained import copy_output
 from keras_inception_cli.common import load_model
 from keras_inception_cli.head_names import number_in
@@ -158,6 +158,9 @@ def compile_model(
         options["global_clipnorm"] = config.clip_norm
     if config.accumulate > 1:
         options["gradient_accumulation_steps"] = config.accumulate
+    loss: Any = "sparse_categorical_crossentropy"
+    if config.label_smoothing:
+        loss = SmoothedCrossentropy(config.label_smoothing)
     factors = optimizers.layer_decay_factors(model, config.layer_decay)
     model.compile(
         training.optimizer(
@@ -167,6 +170,7 @@ def compile_model(
             factors=factors if config.layer_decay != 1 else None,
             **options,
         ),
+        loss=loss,
         loss_weights=config.weight_by_output(model.heads),
         distillation=config.distillation,
         temperature=config.temperature,
