@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import io
 import json
-import shutil
 import socket
 import subprocess
 import sys
