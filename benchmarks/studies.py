@@ -2,8 +2,10 @@
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.tables import environment, read, write
@@ -72,6 +74,38 @@ def run_study(
             print(rows[-1], flush=True)
             write(out, rows)
     print_means(read(out))
+
+
+def run_command_study(
+    description: str, arms: Mapping[str, Sequence[str]], **defaults: float
+) -> None:
+    """A study whose trainings are runs of `keras-inception train FOLDER`.
+
+    Args:
+        description: The module's docstring.
+        arms: The options that make each arm.
+        **defaults: As for `study_parser`; options of `train`, the same for all arms.
+    """
+    parser = study_parser(description, **defaults)
+    add = parser.add_argument
+    add("--runs", type=Path, default=Path("runs/study"), help="(default: runs/study)")
+    options = parser.parse_args()
+    settings = {name: getattr(options, name) for name in defaults}
+    given = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
+
+    def train(arm: str, seed: int) -> dict[str, str]:
+        """Trains with the command; returns the accuracies of the last epoch."""
+        name = f"{arm.replace(' ', '-')}-{seed}"
+        words = [sys.executable, "-m", "keras_inception_cli", "train", options.folder]
+        words += ["--runs", options.runs, "--name", name, "--overwrite"]
+        subprocess.run([*words, f"--seed={seed}", *given, *arms[arm]], check=True)
+        last = read(options.runs / name / "history.csv")[-1]
+        return {
+            f"{output}_accuracy": last.get(f"val_{output}_accuracy", "")
+            for output in ("main", "aux_4a", "aux_4d")
+        }
+
+    run_study(options.out, arms, options.seeds, settings, train)
 
 
 def print_means(rows: list[dict[str, str]]) -> None:

@@ -7,7 +7,8 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
 
     data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, endpoints.py,
     exits.py, calibrate.py, export.py, serve.py, convert.py     one command each
-    predict_inputs.py, predict_remote.py, predict_report.py     the parts of `predict`
+    predict_inputs.py, predict_remote.py, predict_report.py, predict_explain.py
+                                        the parts of `predict`
     train_options.py, head_options.py   the options of `train`
     train_config.py, head_names.py      the configuration that they resolve to
     train_plan.py                       what the pictures and the time decide

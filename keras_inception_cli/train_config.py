@@ -35,6 +35,7 @@ class TrainConfig:
     aux_weight: float | Mapping[str, float]  # by output
     aux_schedule: str | Mapping[str, str]  # by output
     augment: str | None
+    label_smoothing: float = 0.0
     recipe: str = "small"
     seed: int = 0
     patience: int | None = None
@@ -135,6 +136,8 @@ class TrainConfig:
             if not network.endswith(".keras"):
                 values["network"] = known_name(network)
         heads = tuple(map(head_names.endpoint_of, values.get("heads", cls.heads)))
+        if network:  # whose layers have other names than a GoogLeNet's
+            heads = tuple(head.removeprefix("aux_") for head in heads)
 
         def by_output(value: Any) -> Any:
             if not isinstance(value, Mapping):
@@ -189,6 +192,11 @@ class TrainConfig:
                 raise ValueError(
                     f"--{name.replace('_', '-')} must be at least 1. Received: {value}"
                 )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                "--label-smoothing must be at least 0 and below 1. Received: "
+                f"{self.label_smoothing}"
+            )
         if not self.learning_rate > 0:
             raise ValueError(
                 f"--learning-rate must be above 0. Received: {self.learning_rate}"

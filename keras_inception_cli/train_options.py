@@ -68,8 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     training.add_argument(
         "--recipe",
-        help="paper, caffe-quick, small or finetune: defaults of the options below, "
-        "which show those of small (default: by the number and size of the pictures)",
+        help="paper, caffe-quick, small, finetune or modern: defaults of the options "
+        "below, which show those of small (default: by the number and size of the "
+        "pictures)",
     )
     training.add_argument("--epochs", type=int, help="(small: 10)")
     training.add_argument("--batch-size", type=int, help="(small: 32)")
@@ -89,7 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--learning-rate",
         type=float,
-        help="in the first step (small: 0.02, decayed to 0 by a cosine)",
+        help="in the first step (small: 0.02, decayed to 0 by a cosine; modern: 0.05)",
+    )
+    training.add_argument(
+        "--label-smoothing",
+        type=float,
+        metavar="FRACTION",
+        help="part of each label that all classes share (small: 0, modern: 0.1)",
     )
     training.add_argument(
         "--clip-norm",

@@ -107,6 +107,7 @@ def test_an_interrupted_run_is_resumed_by_its_name(
         ["--mixed-precision", "bfloat16"],
         ["--accumulate", 2, "--recipe", "paper"],
         ["--clip-norm", 0.5],
+        ["--recipe", "modern"],
     ],
     ids=str,
 )

@@ -43,6 +43,8 @@ def test_cosine_and_polynomial_end_at_zero():
     assert rates(learning_rate(0.1, Cosine(), 5, 2), (0, 5, 10)) == pytest.approx(
         [0.1, 0.05, 0.0], abs=1e-8
     )
+    risen = learning_rate(0.1, Cosine(warmup=0.2), 5, 2)
+    assert rates(risen, (0, 1, 2, 6, 10)) == pytest.approx([0, 0.05, 0.1, 0.05, 0])
     line = learning_rate(0.1, Polynomial(1), 1, 10)
     assert rates(line, (5, 10)) == pytest.approx([0.05, 0.0])
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import CLASSES, small_pictures, small_supervised, tiny_googlenet
 
 import keras_inception as ki
-from keras_inception.supervision import output_name
+from keras_inception.supervision import SmoothedCrossentropy, output_name
 
 OUTPUTS = ("main", "aux_4a", "aux_4d")
 
@@ -84,18 +84,51 @@ def test_one_hot_labels(model, pictures):
     assert one_hot == pytest.approx(sparse, rel=1e-5)
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_logits_get_the_loss_for_logits(pictures, one_hot):
+@pytest.mark.parametrize("loss", ["sparse", "categorical", "smoothed"])
+def test_logits_get_the_loss_for_logits(pictures, loss):
     images, labels = pictures
     softmax = tiny_googlenet()
     logits = tiny_googlenet(classifier_activation=None)
     logits.set_weights(softmax.get_weights())
-    loss = "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
-    labels = np.eye(CLASSES)[labels] if one_hot else labels
+    if loss == "categorical":
+        labels = np.eye(CLASSES)[labels]
+    loss = {
+        "sparse": "sparse_categorical_crossentropy",
+        "categorical": "categorical_crossentropy",
+        "smoothed": SmoothedCrossentropy(0.1),
+    }[loss]
     for model in (softmax, logits):
         model.compile("sgd", loss=loss)
     a, b = evaluate(softmax, images, labels), evaluate(logits, images, labels)
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+def test_smoothed_labels_train_every_output(tmp_path):
+    model = small_supervised(superclasses=["x", "y", "x"], dropout=0.0)
+    model.compile("sgd", loss=SmoothedCrossentropy(0.2))
+    images, labels = small_pictures()
+    model.fit(images, labels, verbose=0)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    one_hot, members = (
+        np.eye(3)[labels],
+        {"main": np.eye(3), "aux": np.eye(2)[[0, 1, 0]]},
+    )
+    losses = {}
+    for name, answer in again.predict(images, verbose=0).items():
+        own = one_hot @ members[name]
+        smooth = 0.8 * own + 0.2 / own.shape[1]
+        losses[name] = -(smooth * np.log(answer)).sum(axis=1)
+    for given in (labels, labels[:, None], one_hot):
+        logs = evaluate(again, images, given)
+        for name, loss in losses.items():
+            assert logs[f"{name}_loss"] == pytest.approx(loss.mean(), rel=1e-5)
+    rows = [ki.gradient_flow(again, images, given) for given in (labels, one_hot)]
+    for one, other in zip(*rows, strict=True):
+        assert one.norm == pytest.approx(other.norm, rel=1e-4)
+    logs = again.train_on_batch(images, labels, class_weight={1: 3.0}, return_dict=True)
+    weighed = np.where(labels == 1, 3, 1) * losses["main"]
+    assert logs["main_loss"] == pytest.approx(weighed.mean(), rel=1e-5)
 
 
 def test_class_weight_and_sample_weight_reach_every_head(model, pictures):

@@ -70,9 +70,9 @@ def possible_exits(model: keras.Model) -> list[str]:
 
 
 def dtype_of(model: keras.Model) -> str:
-    """The dtype that a model computes in: that of most of its layers with weights."""
-    dtypes = [layer.compute_dtype for layer in model.layers if layer.weights]
-    return max(dtypes, key=dtypes.count, default="float32")
+    """The dtype that a model computes in, though its outputs may be in float32."""
+    dtypes = (layer.compute_dtype for layer in model.layers if layer.weights)
+    return next((dtype for dtype in dtypes if dtype != "float32"), "float32")
 
 
 def check_dtype(model: keras.Model, dtype: str, path: str | os.PathLike) -> None:

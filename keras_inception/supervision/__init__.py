@@ -37,7 +37,11 @@ from keras_inception.supervision.heads import (
     output_name,
     read_superclasses,
 )
-from keras_inception.supervision.losses import Distillation, LossWeights
+from keras_inception.supervision.losses import (
+    Distillation,
+    LossWeights,
+    SmoothedCrossentropy,
+)
 from keras_inception.supervision.model import DeeplySupervised
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "Features",
     "FrozenSplit",
     "LossWeights",
+    "SmoothedCrossentropy",
     "as_head",
     "attach_auxiliary",
     "check_room",

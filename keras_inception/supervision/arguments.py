@@ -82,12 +82,3 @@ def own_copy(loss_or_metric: Any) -> Any:
     if isinstance(loss_or_metric, (keras.metrics.Metric, keras.losses.Loss)):
         return type(loss_or_metric).from_config(loss_or_metric.get_config())
     return copy.copy(loss_or_metric)
-
-
-def from_logits(loss: Any) -> Any:
-    """Replaces a crossentropy given by name by the one for logits."""
-    if loss == "sparse_categorical_crossentropy":
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if loss == "categorical_crossentropy":
-        return keras.losses.CategoricalCrossentropy(from_logits=True)
-    return loss

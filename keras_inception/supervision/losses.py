@@ -1,4 +1,4 @@
-"""The losses of a training step: the heads' weights, and distillation."""
+"""The losses of a training step: their weights, smoothed labels, and distillation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,6 +53,39 @@ class LossWeights(StepVariables):
         self.by_output = {
             output: self.add_variable((), "ones", name=f"{output}_loss_weight", **first)
             for output in names
+        }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Crossentropy with label smoothing, which Keras has for one-hot labels only.
+
+    Labels are class indices `(batch,)` or weights of the classes `(batch, classes)`.
+
+    Args:
+        label_smoothing: The part of each label that all classes share equally, 0..1.
+        from_logits: Whether the output is logits. Defaults to False: probabilities.
+    """
+
+    def __init__(
+        self, label_smoothing: float, from_logits: bool = False, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.label_smoothing, self.from_logits = label_smoothing, from_logits
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        classes = y_pred.shape[-1]
+        if len(y_true.shape) < 2 or y_true.shape[1] != classes:
+            indices = ops.reshape(ops.cast(y_true, "int32"), (-1,))
+            y_true = ops.one_hot(indices, classes, dtype=y_pred.dtype)
+        return keras.losses.categorical_crossentropy(
+            y_true, y_pred, self.from_logits, self.label_smoothing
+        )
+
+    def get_config(self) -> dict:
+        return super().get_config() | {
+            "label_smoothing": self.label_smoothing,
+            "from_logits": self.from_logits,
         }
 
 
@@ -133,3 +166,14 @@ class Distillation:
         if not self._is_logits[name]:
             output = ops.log(ops.maximum(output, keras.config.epsilon()))
         return ops.log_softmax(output / self.temperature)
+
+
+def from_logits(loss: Any) -> Any:
+    """Replaces a crossentropy given by name, or smoothed, by the one for logits."""
+    if loss == "sparse_categorical_crossentropy":
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if loss == "categorical_crossentropy":
+        return keras.losses.CategoricalCrossentropy(from_logits=True)
+    if isinstance(loss, SmoothedCrossentropy):
+        return SmoothedCrossentropy(loss.label_smoothing, from_logits=True)
+    return loss

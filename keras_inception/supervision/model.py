@@ -14,12 +14,11 @@ from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.arguments import (
     check_by_output,
     checked_weight,
-    from_logits,
     own_copy,
     with_every_class,
 )
 from keras_inception.supervision.heads import AUXILIARY_WEIGHT
-from keras_inception.supervision.losses import Distillation, LossWeights
+from keras_inception.supervision.losses import Distillation, LossWeights, from_logits
 from keras_inception.supervision.nesting import Nesting
 
 _NO_HDF5 = (

@@ -23,7 +23,12 @@ class Polynomial(NamedTuple):
 
 
 class Cosine(NamedTuple):
-    """Decays the rate to 0 along half a cosine."""
+    """Decays the rate to 0 along half a cosine.
+
+    Before that it rises along a line from 0 for `warmup` of the steps, a fraction.
+    """
+
+    warmup: float = 0.0
 
 
 Schedule = Steps | Polynomial | Cosine
@@ -34,7 +39,7 @@ class Recipe:
     """How to train a network, always by SGD with momentum 0.9.
 
     Attributes:
-        learning_rate: In the first step.
+        learning_rate: The highest: in the first step, or at the end of the warmup.
         schedule: How the learning rate changes.
         epochs: Passes over the training pictures.
         batch_size: Pictures per step.
@@ -48,6 +53,7 @@ class Recipe:
         aux_weight: Each head's loss weight.
         aux_schedule: Its schedule: `"constant"`, `"linear"`, `"cosine"`.
         augment: Augmentation of the pictures; `None`: by their size.
+        label_smoothing: The part of each label that all classes share.
         source: Where the numbers come from.
     """
 
@@ -64,6 +70,7 @@ class Recipe:
     aux_weight: float = 0.3
     aux_schedule: str = "constant"
     augment: str | None = None
+    label_smoothing: float = 0.0
     source: str = ""
 
 
@@ -115,6 +122,17 @@ RECIPES = MappingProxyType(
             layer_decay=0.8,
             source="docs/fine-tuning.md",
         ),
+        "modern": Recipe(
+            learning_rate=0.05,
+            schedule=Cosine(warmup=0.1),
+            epochs=10,
+            batch_size=32,
+            batch_norm=True,
+            nesterov=True,
+            weight_decay=5e-4,
+            label_smoothing=0.1,
+            source="docs/training.md",
+        ),
     }
 )
 
@@ -138,8 +156,13 @@ def learning_rate(
             )
         case Polynomial():
             return schedules.PolynomialDecay(rate, total, 0.0, schedule.power)
-        case Cosine():
+        case Cosine(0.0):
             return schedules.CosineDecay(rate, total)
+        case Cosine(warmup):
+            rising = max(1, round(warmup * total))
+            return schedules.CosineDecay(
+                0.0, total - rising, warmup_target=rate, warmup_steps=rising
+            )
     raise TypeError(
         f"A schedule is Steps, Polynomial or Cosine. Received: {schedule!r}"
     )
