@@ -6,13 +6,23 @@
 
 `train` trains a GoogLeNet for small pictures with two heads meant as exits, in a run
 directory. `measure` calibrates on one half of the validation pictures, then times early
+<<<<<<< HEAD
+exits and the plain main model, in turns, on the other half and on all of them.
+
+    python -m benchmarks.early_exit train FOLDER --without-heads --run runs/plain
+    python -m benchmarks.early_exit measure FOLDER --fit --run runs/plain
+
+The same for exits that `EarlyExit.fit` gives to a model that was trained without heads.
+=======
 exits and the plain main model, in turns, on the other half and on all of them. `files`
 compares the ONNX and the OpenVINO file with Python on the other half, and times each
 beside main alone in the same runtime.
+>>>>>>> wt-exits
 """
 
 import argparse
 import functools
+import time
 from pathlib import Path
 
 import keras
@@ -39,8 +49,10 @@ def train(options: argparse.Namespace) -> None:
     source = data.find(options.folder)
     # Exits answer on their own, so these heads are trained for accuracy: with less
     # dropout than the paper's heads and the weight of the main output.
+    endpoints = () if options.without_heads else EXITS
     heads = [
-        ki.AuxiliaryHead(at, units=256, dropout=0.3, batch_norm=True) for at in EXITS
+        ki.AuxiliaryHead(at, units=256, dropout=0.3, batch_norm=True)
+        for at in endpoints
     ]
     model = ki.GoogLeNet(
         (IMAGE_SIZE, IMAGE_SIZE, 3),
@@ -65,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
     config = training.RunConfig(
         data=str(options.folder),
         epochs=options.epochs,
-        heads=EXITS,
+        heads=endpoints,
         seed=options.seed,
         settings={
             "batch_size": options.batch_size,
@@ -89,9 +101,18 @@ def measure(options: argparse.Namespace) -> None:
         source.validation.take,
         stratified_halves(source.validation.labels, options.seed),
     )
-    early = ki.EarlyExit.calibrate(
-        model, in_memory(source, calibration, IMAGE_SIZE), options.max_drop
-    )
+    held_out = in_memory(source, calibration, IMAGE_SIZE)
+    if options.fit:
+        keras.utils.set_random_seed(options.seed)
+        pictures = in_memory(source, source.train, IMAGE_SIZE)
+        started = time.perf_counter()
+        early = ki.EarlyExit.fit(
+            model, pictures, held_out, max_accuracy_drop=options.max_drop
+        )
+        print(f"fitted in {time.perf_counter() - started:.0f} seconds")
+        early.model.save(options.run / "with_exits.keras")
+    else:
+        early = ki.EarlyExit.calibrate(model, held_out, options.max_drop)
     early.save(options.run / "exits.json")
     found = early.calibration
     print(f"thresholds {early.thresholds}, temperatures {early.temperatures}")
@@ -101,7 +122,8 @@ def measure(options: argparse.Namespace) -> None:
         f"{found.chosen.multiply_adds:,.0f}; overthought {found.overthought:.4f}"
     )
     rows = []
-    for pictures, split in (("other half", rest), ("all", source.validation)):
+    judging = {"other half": rest} | ({} if options.fit else {"all": source.validation})
+    for pictures, split in judging.items():
         images, labels = in_memory(source, split, IMAGE_SIZE)
         images = images.astype("float32")
         accuracies = right_answers(early, images, labels)
@@ -110,7 +132,8 @@ def measure(options: argparse.Namespace) -> None:
             row = {"pictures": pictures, "count": len(labels), **accuracies}
             rows.append(row | side_by_side(*calls, images) | environment())
             print(rows[-1], flush=True)
-    write(options.run / "early_exit.csv", rows)
+    name = "early_exit_fit.csv" if options.fit else "early_exit.csv"
+    write(options.run / name, rows)
 
 
 def files(options: argparse.Namespace) -> None:
@@ -271,10 +294,16 @@ def main() -> None:
     train_parser.add_argument("--learning-rate", type=float, default=0.05)
     train_parser.add_argument("--seed", type=int, default=0)
     train_parser.add_argument("--overwrite", action="store_true")
+    train_parser.add_argument(
+        "--without-heads", action="store_true", help="a plain classifier, for `fit`"
+    )
     train_parser.set_defaults(do=train)
     measure_parser = commands.add_parser("measure", help="calibrate and time exits")
     measure_parser.add_argument("--max-drop", type=float, default=0.005)
     measure_parser.add_argument("--seed", type=int, default=0, help="of the halves")
+    measure_parser.add_argument(
+        "--fit", action="store_true", help="give the model heads for exits first"
+    )
     measure_parser.set_defaults(do=measure)
     files_parser = commands.add_parser("files", help="compare and time files")
     files_parser.add_argument("--seed", type=int, default=0, help="of the halves")

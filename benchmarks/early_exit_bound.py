@@ -41,7 +41,7 @@ def bound(options: argparse.Namespace) -> None:
     main_cost = cost([False] * (len(names) - 1), len(names) - 1)
     count = len(everyone.labels)
     rows = []
-    for level in (None, options.confidence_level):
+    for level in (options.confidence_level, None):
         goal = Goal(options.max_drop, None, level)
         random = np.random.default_rng(options.seed)
         for way in ("other half", DRAWN):

@@ -15,11 +15,13 @@ The map, each line standing on those above it:
     backend       compiling and differentiating on TensorFlow, JAX and PyTorch
     layers        rows of a table as Keras layers
     outputs, stages   the `Output` layer and outputs by name; layers by stage
+    batches       datasets as checked batches of pictures and class indices
     supervision   heads: describe, attach, detach, train
     network, networks   a network from its table; networks of `keras.applications`
     weights       weights of torchvision, Caffe, TF-Slim and `.keras` files
     optimizers    freezing, and learning rates by layer
     googlenet     `GoogLeNet()`
+    endpoints     what a probe on each endpoint answers, and what reaching it costs
     defaults      the network, input size and augmentation that suit some pictures
     activation_maps   where in a picture each output finds its class
     early_exit, evaluation, gradients, attribution, training   what to do with a model
@@ -47,6 +49,7 @@ from keras_inception.architecture import (
 from keras_inception.attribution import AttributionRow, LossAttribution
 from keras_inception.costs import multiply_adds
 from keras_inception.early_exit import EarlyExit
+from keras_inception.endpoints import EndpointRow, rank_endpoints
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.gradients import GradientFlow, GradientRow, gradient_flow
 from keras_inception.layers import LocalResponseNormalization
@@ -73,6 +76,7 @@ __all__ = [
     "AuxiliaryHead",
     "DeeplySupervised",
     "EarlyExit",
+    "EndpointRow",
     "GoogLeNet",
     "GradientFlow",
     "GradientRow",
@@ -88,6 +92,7 @@ __all__ = [
     "multiply_adds",
     "networks",
     "optimizers",
+    "rank_endpoints",
     "read_superclasses",
     "split_frozen",
     "training",

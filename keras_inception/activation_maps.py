@@ -1,6 +1,6 @@
 """Class activation maps: where in a picture each output finds its class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled, gradients_of
-from keras_inception.graph import layer_of, narrow_endpoints, steps_to
+from keras_inception.graph import layer_of, narrow_endpoints, steps_to, unfold
 from keras_inception.outputs import MAIN, Output, logits_of, outputs_by_name
 
 METHODS = ("gradcam", "layercam")
@@ -92,10 +92,11 @@ class Explainer:
             raise ValueError(
                 f"method must be one of {', '.join(METHODS)}. Received: {method!r}"
             )
-        features = feature_maps(model)
+        outputs = _flat_outputs(model)
+        features = feature_maps(model, outputs)
         self._model, self._method = model, method
         self._outputs = outputs_by_name(model)
-        logits = {name: logits_of(self._outputs[name]) for name in features}
+        logits = {name: logits_of(output) for name, output in outputs.items()}
         self._tails = [keras.Model(features[name], logits[name]) for name in features]
         parts = [*features.values(), *logits.values()]
         self._forward = compiled(keras.Model(model.inputs, parts))
@@ -107,7 +108,8 @@ class Explainer:
     ) -> dict[str, OutputMaps]:
         """Explains one batch; see `activation_maps`."""
         images = self._checked(images)
-        results = self._forward([ops.convert_to_tensor(images)])
+        (takes,) = self._model.inputs
+        results = self._forward([ops.convert_to_tensor(images, dtype=takes.dtype)])
         count = len(self._outputs)
         features, logits = results[:count], list(map(_flat, results[count:]))
         chosen = [
@@ -134,7 +136,7 @@ class Explainer:
     def _checked(self, images: np.ndarray) -> np.ndarray:
         (takes,) = self._model.inputs
         shape = tuple(takes.shape)
-        images = np.asarray(images, dtype=takes.dtype)
+        images = np.asarray(images)
         fits = len(images.shape) == len(shape) and all(
             own in (None, given)
             for own, given in zip(shape[1:], images.shape[1:], strict=True)
@@ -190,30 +192,20 @@ class Explainer:
         return next(gradients_of(total, features))
 
 
-def feature_maps(model: keras.Model) -> dict[str, keras.KerasTensor]:
+def feature_maps(
+    model: keras.Model, outputs: Mapping[str, keras.KerasTensor] | None = None
+) -> dict[str, keras.KerasTensor]:
     """Finds the last feature map that each output reads, in the order of the outputs.
 
     It is the last tensor `(batch, height, width, channels)` of more than one position
     that everything on the way to the output passes through; of a head, one that main
-    depends on as well, so not its own pool and convolution.
+    depends on as well, so not its own pool and convolution. `outputs` are the model's
+    in a graph without sub-models; they are found by default.
 
     Raises:
         NoFeatureMap, ValueError: As in `activation_maps`.
     """
-    inputs = getattr(model, "inputs", None)
-    if not isinstance(model, keras.Model) or not inputs:
-        raise ValueError(
-            "Activation maps need a functional model, built from keras.Input. Received "
-            f"{model!r} of type {type(model).__name__}"
-        )
-    if len(inputs) != 1 or keras.config.image_data_format() != "channels_last":
-        raise ValueError(
-            "Activation maps need a model with one input, of pictures (batch, height, "
-            f"width, channels). {model.name} takes the shapes "
-            f"{[tuple(tensor.shape) for tensor in inputs]}, and Keras is set to "
-            f"{keras.config.image_data_format()}."
-        )
-    outputs = outputs_by_name(model)
+    outputs = outputs or _flat_outputs(model)
     of_main = steps_to(outputs[MAIN]) if MAIN in outputs else []
     shared = {id(made) for step in of_main for made in step.output_tensors}
     found = {}
@@ -231,11 +223,29 @@ def feature_maps(model: keras.Model) -> dict[str, keras.KerasTensor]:
             raise NoFeatureMap(
                 f"The output {name!r} of {model.name} reads no feature map (batch, "
                 "height, width, channels) of a convolution, so no map can say where "
-                "it looks. A network whose layers are inside a sub-model must be "
-                "built flat."
+                "it looks."
             )
         found[name] = candidates[-1]
     return found
+
+
+def _flat_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """The outputs by name, with the layers of sub-models in place of the sub-models."""
+    inputs = getattr(model, "inputs", None)
+    if not isinstance(model, keras.Model) or not inputs:
+        raise ValueError(
+            "Activation maps need a functional model, built from keras.Input. Received "
+            f"{model!r} of type {type(model).__name__}"
+        )
+    if len(inputs) != 1 or keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "Activation maps need a model with one input, of pictures (batch, height, "
+            f"width, channels). {model.name} takes the shapes "
+            f"{[tuple(tensor.shape) for tensor in inputs]}, and Keras is set to "
+            f"{keras.config.image_data_format()}."
+        )
+    flat = dict(zip(map(id, model.outputs), unfold(model).outputs, strict=True))
+    return {name: flat[id(x)] for name, x in outputs_by_name(model).items()}
 
 
 def _is_map(tensor: keras.KerasTensor) -> bool:

@@ -217,6 +217,7 @@ def runs_its_graph(step: Step) -> bool:
     if not isinstance(model, Functional | keras.Sequential) or (
         type(model).call not in (Functional.call, keras.Sequential.call)
         or not set(kwargs) <= {"training", "mask"}
+        or len(step.arguments.args) != 1
     ):
         return False
     (given,), masks = step.arguments.args, keras.tree.flatten(kwargs.get("mask"))

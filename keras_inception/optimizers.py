@@ -18,8 +18,7 @@ from keras_inception.graph import (
     unfold,
 )
 from keras_inception.layers import PACKAGE
-from keras_inception.outputs import MAIN, outputs_by_name
-from keras_inception.stages import layers_by_stage
+from keras_inception.stages import layers_by_stage, layers_of_trunk
 
 MOST_DECAYS = 12  # GoogLeNet's stages; those of deeper networks are grouped
 
@@ -99,25 +98,13 @@ def layer_decay_factors(model: keras.Model, decay: float) -> dict[str, float]:
             "decay is the learning rate of each stage divided by that of the next: "
             f"above 0, at most 1. Received: {decay}"
         )
-    outputs = outputs_by_name(model)
-    trained = [
-        s.operation for s in steps_to(outputs[MAIN]) if _has_weights(s.operation)
-    ]
-    stages = {
-        stage: layers
-        for stage, layers in layers_by_stage(model).items()
-        if stage not in outputs and trained[-1] not in layers
-    }
+    stages = layers_of_trunk(model)
     groups = min(len(stages), MOST_DECAYS)
     return {
         layer.name: decay ** (groups - index * groups // len(stages))
         for index, layers in enumerate(stages.values())
         for layer in layers
     }
-
-
-def _has_weights(operation: keras.Operation) -> bool:
-    return bool(getattr(operation, "weights", ()))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -3,6 +3,7 @@
 import keras
 
 from keras_inception.architecture import stage_of, stages_in
+from keras_inception.graph import steps_to
 from keras_inception.outputs import MAIN, outputs_by_name
 
 NORMALIZATIONS = (
@@ -50,6 +51,18 @@ def layers_by_stage(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
         stages.setdefault(stage, []).append(layer)
     in_heads = {head: stages.pop(head) for head in heads if head in stages}
     return stages | in_heads
+
+
+def layers_of_trunk(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
+    """The stages of `layers_by_stage` without the heads and the classifier."""
+    outputs = outputs_by_name(model)
+    steps = steps_to(outputs[MAIN])
+    trained = [x.operation for x in steps if getattr(x.operation, "weights", None)]
+    return {
+        stage: layers
+        for stage, layers in layers_by_stage(model).items()
+        if stage not in outputs and trained[-1] not in layers
+    }
 
 
 def _plain_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -5,9 +5,10 @@ answered at once: importing `keras_inception` imports Keras and its backend, whi
 seconds. Each command's module declares its options (`add_arguments`) and runs it
 (`run`), with the heavy imports inside `run`.
 
-    data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, calibrate.py,
-    export.py, serve.py, convert.py     one command each
-    predict_inputs.py, predict_remote.py, predict_report.py     the parts of `predict`
+    data.py, train.py, runs.py, evaluate.py, predict.py, gradients.py, endpoints.py,
+    exits.py, calibrate.py, export.py, serve.py, convert.py     one command each
+    predict_inputs.py, predict_remote.py, predict_report.py, predict_explain.py
+                                        the parts of `predict`
     train_options.py, head_options.py   the options of `train`
     train_config.py, head_names.py      the configuration that they resolve to
     train_plan.py                       what the pictures and the time decide
@@ -27,7 +28,9 @@ from keras_inception_cli import (
     calibrate,
     convert,
     data,
+    endpoints,
     evaluate,
+    exits,
     export,
     gradients,
     predict,
@@ -44,6 +47,8 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "gradients": gradients,
+    "endpoints": endpoints,
+    "exits": exits,
     "calibrate": calibrate,
     "export": export,
     "serve": serve,

@@ -6,9 +6,18 @@ beside MODEL, or where --out says.
 """
 
 import argparse
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_inception_cli import common, console, data_options, splits
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+    from keras_inception.early_exit import Calibration, EarlyExit
+    from keras_inception.early_exit.timing import Timing
 
 TIMED = 448  # pictures at most
 
@@ -112,35 +121,45 @@ def run(options: argparse.Namespace) -> None:
     assert found is not None
     if level:
         bound = found.main.accuracy - (found.chosen.largest_drop or 0)
-        checked = found.main.accuracy, bound
+        checked = [found.main.accuracy, bound]
     else:
         both = EarlyExit(model, {}), early
-        checked = [_accuracy(one, checking, options.batch_size) for one in both]
+        checked = [accuracy_of(one, checking, options.batch_size) for one in both]
     source.bad.check()
-    timings = measure_timings(early, _some_pictures(checking), (1, 32))
-    _print(early.thresholds, found, checked, timings)
+    timings = measure_timings(early, some_pictures(checking), (1, 32))
+    print_calibration(early.thresholds, found, checked, timings)
     picture = out.with_suffix(".png")
     draw_trade_off(found, timings[32], picture)
     print(f"wrote {out} and {picture}")
 
 
-def _accuracy(early, dataset, batch_size):
+def accuracy_of(early: "EarlyExit", dataset: Iterable[tuple], batch_size: int) -> float:
+    """Share of a dataset's pictures that early exits answer correctly."""
+    import numpy as np
+
     hits = [
-        early.predict(images, batch_size)[0].argmax(-1) == labels
-        for images, labels in dataset.as_numpy_iterator()
+        early.predict(images, batch_size)[0].argmax(-1) == np.asarray(labels)
+        for images, labels in dataset
     ]
     return sum(map(sum, hits)) / sum(map(len, hits))
 
 
-def _some_pictures(dataset):
+def some_pictures(dataset: "tf.data.Dataset") -> "np.ndarray":
+    """Pictures to measure times with."""
     import numpy as np
 
     images = dataset.unbatch().take(TIMED).map(lambda images, labels: images)
     return np.stack(list(images.as_numpy_iterator()))
 
 
-def _print(thresholds, found, checked, timings):
-    rows = []
+def print_calibration(
+    thresholds: "dict[str, float]",
+    found: "Calibration",
+    checked: Sequence[float],
+    timings: "dict[int, Timing]",
+) -> None:
+    """Prints exits, accuracy, computation and time as tables."""
+    rows: list[tuple[str, ...]] = []
     for name, accuracy in found.exit_accuracy.items():
         shown = f"{thresholds[name]:.4f}" if name in thresholds else ""
         share = found.chosen.shares.get(name, 0)

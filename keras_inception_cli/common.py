@@ -31,8 +31,8 @@ def check_folders(options: argparse.Namespace, *names: str) -> None:
             )
 
 
-def load_model(path: str) -> Any:
-    """Loads a `.keras` file.
+def load_model(path: str, *, compiled: bool = True) -> Any:
+    """Loads a `.keras` file, as it was compiled or not compiled.
 
     Raises:
         FileNotFoundError, ValueError: If there is no such file, or it is not a model,
@@ -48,7 +48,7 @@ def load_model(path: str) -> Any:
             "train write."
         )
     try:
-        return keras.saving.load_model(path)
+        return keras.saving.load_model(path, compile=compiled)
     except Exception as error:  # Keras, h5py and zipfile raise their own types
         raise ValueError(
             f"{path} can't be loaded ({type(error).__name__}): {str(error)[:400]}"

@@ -136,6 +136,8 @@ class TrainConfig:
             if not network.endswith(".keras"):
                 values["network"] = known_name(network)
         heads = tuple(map(head_names.endpoint_of, values.get("heads", cls.heads)))
+        if network:  # whose layers have other names than a GoogLeNet's
+            heads = tuple(head.removeprefix("aux_") for head in heads)
 
         def by_output(value: Any) -> Any:
             if not isinstance(value, Mapping):

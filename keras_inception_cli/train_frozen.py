@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 import keras_inception as ki
 from keras_inception import training
-from keras_inception.architecture import stage_of, stages_in
 from keras_inception.data import Source
+from keras_inception.stages import layers_of_trunk
 from keras_inception.supervision import check_room
 from keras_inception.training import Devices, FeatureBatches
 from keras_inception_cli.console import progress_bar
@@ -19,9 +19,9 @@ from keras_inception_cli.train_job import Job
 COPIES = 4  # docs/fine-tuning.md compares
 
 
-def on_features(job: Job, config: TrainConfig, devices: Devices) -> dict[str, Any]:
+def on_features(job: Job, devices: Devices) -> dict[str, Any]:
     """The fields of a job that change if it is to train on features; else none."""
-    model, source = job.model, job.pictures.source
+    config, model, source = job.config, job.model, job.pictures.source
     copies = config.feature_copies
     if copies is None:
         copies = COPIES if trains_heads_alone(model) else 0
@@ -60,9 +60,8 @@ def on_features(job: Job, config: TrainConfig, devices: Devices) -> dict[str, An
 
 def trains_heads_alone(model: ki.DeeplySupervised) -> bool:
     """Whether every stage of the network is frozen."""
-    names = [layer.name for layer in model.layers if layer.trainable_weights]
-    stages = stages_in(layer.name for layer in model.layers)
-    return all(stage_of(name, stages) is None for name in names)
+    stages = layers_of_trunk(model).values()
+    return not any(layer.trainable_weights for layers in stages for layer in layers)
 
 
 def check_possible(config: TrainConfig, devices: Devices, need: int) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from keras_inception.defaults import (
     default_input_size,
     input_size_of,
 )
-from keras_inception.graph import all_layers
+from keras_inception.graph import all_layers, unfold
 from keras_inception.outputs import MAIN, main_of, outputs_by_name
 from keras_inception.supervision import SmoothedCrossentropy, evenly_placed
 from keras_inception.weights.pretrained import copy_output
@@ -33,6 +34,18 @@ def settle_weights(options: argparse.Namespace, config: TrainConfig) -> TrainCon
         return config
     options.weights = published_weights(config.network) or "none"
     return TrainConfig.resolve(options)
+
+
+def _endpoints(heads: Sequence[str], plain: keras.Model) -> tuple[str, ...]:
+    """The endpoints of a network that `--heads` names: by path, layer or number."""
+    if (count := number_in(heads)) is not None:
+        return tuple(evenly_placed(plain, count))
+    known = unfold(plain).endpoints
+    paths = {head: [p for p in known if f"/{p}".endswith(f"/{head}")] for head in heads}
+    return tuple(
+        head if head in known or len(paths[head]) != 1 else paths[head][0]
+        for head in heads
+    )
 
 
 def published_weights(network: str) -> str | None:
@@ -58,9 +71,7 @@ def build_model(
         plain, trained = plain_network(
             config.network, source, config.image_size, config.weights
         )
-        if (count := number_in(config.heads)) is not None:
-            endpoints = evenly_placed(plain, count)
-            config = dataclasses.replace(config, heads=tuple(endpoints))
+        config = dataclasses.replace(config, heads=_endpoints(config.heads, plain))
         heads = build_heads(config, source.class_names, has_batch_norm(plain))
         model = ki.attach_auxiliary(plain, heads)
         if trained is not None:
@@ -87,7 +98,7 @@ def plain_network(
     if not network.endswith(".keras"):
         size = image_size or networks.default_size(network, source.picture_size)
         return networks.application(network, size, classes, weights), None
-    model = load_model(network)
+    model = load_model(network, compiled=False)
     if image_size is None and None in model.inputs[0].shape[1:3]:
         image_size = networks.default_size(None, source.picture_size)
     try:

@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
             path = run_path(options, source.name)
             directory = RunDirectory.create(path, overwrite=options.overwrite)
         describe(job, devices)
-        job = job._replace(**on_features(job, config, devices))
+        job = job._replace(**on_features(job, devices))
         if config.time_limit and job.state is None:
             job = within_time(job, started)
         with training.first_interrupt() as interrupted:

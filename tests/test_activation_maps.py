@@ -6,14 +6,17 @@ import http.client
 import io
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import uvicorn
 from conftest import logged, small_pictures, small_supervised, tiny_googlenet
 from PIL import Image
 
@@ -22,8 +25,10 @@ import keras_inception_cli
 from keras_inception.activation_maps import Explainer, NoFeatureMap, feature_maps
 from keras_inception.evaluation import draw_maps, overlay
 from keras_inception.outputs import logits_of
+from keras_inception.server import Limits, Models, build_app
 from keras_inception.server.explanations import Explanations
 from keras_inception.server.limits import ServingError
+from keras_inception.server.servable import Servable
 from keras_inception.supervision import supervise
 from keras_inception.training import TensorBoard
 
@@ -179,7 +184,10 @@ def classifiers():
         "convolution": keras.layers.Flatten()(grid),
         "in a sub-model": nested(vectors),
     }
-    return {name: keras.Model(images, output) for name, output in outputs.items()}
+    models = {name: keras.Model(images, output) for name, output in outputs.items()}
+    again = keras.Input((16, 16, 3))
+    whole = models["activation"](keras.layers.Identity()(again))
+    return models | {"all in a sub-model": keras.Model(again, whole)}
 
 
 def test_every_form_of_softmax_has_the_same_logits_and_maps():
@@ -199,20 +207,23 @@ def test_every_form_of_softmax_has_the_same_logits_and_maps():
 
 
 def test_where_maps_are_read():
-    places = feature_maps(tiny_googlenet())
-    shapes = {name: tuple(tensor.shape[1:3]) for name, tensor in places.items()}
-    assert shapes == {"main": (2, 2), "aux_4a": (4, 4), "aux_4d": (4, 4)}
-    model = tiny_googlenet(auxiliary=("inception_4a", "inception_5b"))
+    model = tiny_googlenet()
     places = feature_maps(model)
     for output, layer in {
         "main": "inception_5b",
         "aux_4a": "inception_4a",
-        "aux_5b": "inception_5b",
+        "aux_4d": "inception_4d",
     }.items():
         assert places[output] is model.get_layer(layer).output
-    # both outputs read one map
-    maps = ki.activation_maps(model, np.ones((1, 64, 64, 3)), 0)
-    assert maps["main"].shape == maps["aux_5b"].shape == (1, 64, 64)
+
+
+def test_outputs_may_read_one_map(trained):
+    plain = ki.detach_auxiliary(trained)
+    model = ki.attach_auxiliary(plain, ["second"])
+    places = feature_maps(model)
+    assert places["main"] is places["aux_second"] is model.get_layer("second").output
+    maps = ki.activation_maps(model, np.ones((1, SIZE, SIZE, 3)), 0)
+    assert maps["main"].shape == maps["aux_second"].shape == (1, SIZE, SIZE)
 
 
 def test_a_backbone_within_the_model_and_mixed_precision():
@@ -246,14 +257,6 @@ def test_maps_follow_training(trained):
     assert np.abs(before[0] - before[1]).max() > 0.1
 
 
-def nested_whole():
-    inner = keras.Input((16, 16, 3))
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inner))
-    whole = keras.Model(inner, keras.layers.Dense(2, activation="softmax")(x))
-    images = keras.Input((16, 16, 3))
-    return keras.Model(images, whole(keras.layers.Rescaling(1 / 255)(images)))
-
-
 def of_sequences():
     inputs = keras.Input((12, 2))
     return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.LSTM(3)(inputs)))
@@ -282,7 +285,6 @@ class Subclassed(keras.Model):
     [
         (small_supervised, {}, "'main' of .* reads no feature map"),
         (of_sequences, {"images": np.zeros((1, 12, 2))}, "reads no feature map"),
-        (nested_whole, {"images": np.zeros((1, 16, 16, 3))}, "must be built flat"),
         (of_two_inputs, {}, "one input, of pictures"),
         (of_sigmoids, {}, "an output with the activation 'sigmoid'"),
         (Subclassed, {}, "need a functional model"),
@@ -346,11 +348,13 @@ def command(*words):
 def test_predict_explains_every_picture(place, capsys, tmp_path):
     maps = place / "pics" / "maps"
     words = ["predict", place / "model.keras", place / "pics", "--explain", maps]
-    table = tmp_path / "answers.csv"
+    broken, table = tmp_path / "broken.png", tmp_path / "answers.csv"
+    broken.write_text("words")
     for run in range(2):
-        assert command(*words, "--json", "--csv", table) == 0
+        assert command(*words, broken, "--json", "--csv", table) == 1
         captured = capsys.readouterr()
-        answers = list(map(json.loads, captured.out.splitlines()))
+        *answers, fault = map(json.loads, captured.out.splitlines())
+        assert list(fault) == ["image", "error"]
         names = [answer["maps"].removeprefix(f"{maps}/") for answer in answers]
         assert names == ["a-maps.png", "b\n日-maps.png", "A-2-maps.png"]
         assert all(answer["classes"] for answer in answers)
@@ -361,18 +365,6 @@ def test_predict_explains_every_picture(place, capsys, tmp_path):
         assert picture.width > 2.5 * picture.height > 0
     assert "b\n日-maps.png" in table.read_text(encoding="utf-8")
     assert sorted(path.name for path in maps.iterdir()) == sorted(names)
-
-
-def test_predict_explains_beside_faults(place, capsys, tmp_path):
-    broken = tmp_path / "broken.png"
-    broken.write_text("words")
-    picture = place / "pics/a.png"
-    words = [place / "model.keras", broken, picture, "--explain", tmp_path]
-    assert command("predict", *words) == 1
-    captured = capsys.readouterr()
-    assert captured.out.endswith(f"wrote {tmp_path}\n")
-    assert "broken.png: its contents are not a picture" in captured.err
-    assert {path.name for path in tmp_path.iterdir()} == {"broken.png", "a-maps.png"}
 
 
 @pytest.mark.parametrize(
@@ -443,21 +435,27 @@ def ask(port, path, body=None):
         return answer.status, answer.read()
 
 
-def test_the_page_shows_where_each_output_looks(trained, place, tmp_path):
-    """The command serves the page; its answers are the maps of the file."""
-    ki.export.export_saved_model(trained, tmp_path / "colors")
-    words = ["serve", tmp_path / "colors", "--port", "0", "--grpc-port", "0"]
-    words += ["--explain", place / "model.keras"]
+@contextlib.contextmanager
+def serving(explanations):
+    """Runs a server without models in a thread; yields its port."""
+    app = build_app(Models([], Servable), Limits(), explanations=explanations)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(app, lifespan="off", log_level="warning")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def check_explained(port, trained, place):
     picture = (place / "pics/a.png").read_bytes()
-    with served(words) as port:
-        status, page = ask(port, "/")
-        assert status == 200
-        assert b'$("switch").hidden = !true;' in page
-        status, body = ask(port, "/explain", picture)
-        assert status == 200, body
-        status, fault = ask(port, "/explain", b"words")
-        assert (status, "is not a picture" in fault.decode()) == (400, True)
-        assert ask(port, "/explain")[0] == 400  # not by GET
+    assert b'$("switch").hidden = !true;' in ask(port, "/")[1]
+    status, body = ask(port, "/explain", picture)
+    assert status == 200, body
     pixels = np.asarray(Image.open(io.BytesIO(picture)))
     expected = Explainer(trained)(pixels[None])
     for one, (name, found) in zip(json.loads(body), expected.items(), strict=True):
@@ -468,15 +466,30 @@ def test_the_page_shows_where_each_output_looks(trained, place, tmp_path):
         assert np.abs(decoded(one["png"]) - laid).max() <= 2
 
 
-@contextlib.contextmanager
-def served(words):
-    """Runs the command; yields its port."""
-    command = [sys.executable, "-m", "keras_inception_cli", *map(str, words)]
+def test_the_page_shows_where_each_output_looks(trained, place):
+    with serving(Explanations(trained, 10_000)) as port:
+        check_explained(port, trained, place)
+        status, fault = ask(port, "/explain", b"words")
+        assert (status, "is not a picture" in json.loads(fault)["error"]) == (400, True)
+        status, _ = ask(port, "/explain", bytes(Limits().body_bytes + 1))
+        assert status == 413
+    with serving(None) as port:
+        assert b'$("switch").hidden = !false;' in ask(port, "/")[1]
+        assert ask(port, "/explain", b"words")[0] == 404
+
+
+@pytest.mark.slow
+def test_serve_explains_beside_an_export(trained, place, tmp_path):
+    ki.export.export_saved_model(trained, tmp_path / "colors")
+    command = [sys.executable, "-m", "keras_inception_cli", "serve"]
+    command += [str(tmp_path / "colors"), "--port", "0", "--grpc-port", "0"]
+    command += ["--explain", str(place / "model.keras")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             lines = iter(process.stdout.readline, "")
             address = next(line for line in lines if "for people" in line)
-            yield int(address.strip().rstrip("/").rpartition(":")[2])
+            port = int(address.strip().rstrip("/").rpartition(":")[2])
+            check_explained(port, trained, place)
         finally:
             process.terminate()
 

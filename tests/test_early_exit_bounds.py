@@ -49,14 +49,17 @@ def test_a_drop_that_is_too_large_is_seldom_accepted(allowed):
 def test_a_small_drop_is_accepted_and_bounded():
     assert bounds.drop_is_below(0.01, losses=0, gains=0, pictures=400, level=0.95)
     assert not bounds.drop_is_below(0.0, losses=0, gains=0, pictures=400, level=0.95)
-    for losses, gains in ((0, 0), (3, 1), (20, 20), (2, 9)):
+    # nothing in n pictures: a drop beyond 1 - risk^(1 / n) would have shown
+    nothing = bounds.largest_drop(0, 0, 1000, 0.95)
+    assert nothing == pytest.approx(1 - 0.05 ** (1 / 1000), rel=0.02)
+    for losses, gains in ((3, 1), (20, 20), (2, 9)):
         found = bounds.largest_drop(losses, gains, 1000, 0.95)
         near = bounds.estimated_bound(
             (losses - gains) / 1000, (losses + gains) / 1000, 1000, 0.95
         )
         assert found == pytest.approx(near, rel=0.35)
-        assert bounds.drop_is_below(found + 1e-4, losses, gains, 1000, 0.95)
-        assert not bounds.drop_is_below(found - 1e-4, losses, gains, 1000, 0.95)
+        assert bounds.drop_is_below(found + 2e-4, losses, gains, 1000, 0.95)
+        assert not bounds.drop_is_below(found - 2e-4, losses, gains, 1000, 0.95)
 
 
 def drawn_answers(pictures, random, exit_accuracy=0.8):
@@ -78,6 +81,7 @@ def cost(used, answer):
     return 100.0 if answer == 1 else 30.0
 
 
+@pytest.mark.slow
 def test_a_tested_drop_holds_where_a_chosen_one_does_not():
     everyone = drawn_answers(200_000, np.random.default_rng(3), exit_accuracy=0.79)
     violations = {None: 0, 0.9: 0}
@@ -109,7 +113,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def pictures(model):
-    images = np.random.default_rng(0).uniform(0, 255, (300, 8, 8, 3)).astype("float32")
+    images = np.random.default_rng(0).uniform(0, 255, (80, 8, 8, 3)).astype("float32")
     answers = model.predict(images, verbose=0)
     labels = answers["main"].argmax(-1)  # main is always right
     return images, labels
@@ -132,13 +136,13 @@ def test_a_cost_instead_of_a_drop(model, pictures, tmp_path):
 
 def test_a_bound_is_kept_in_the_file(model, pictures, tmp_path):
     early = ki.EarlyExit.calibrate(
-        model, pictures, 0.3, confidence_level=0.95, exits=["aux"]
+        model, pictures, 0.9, confidence_level=0.95, exits=["aux"]
     )
     found = early.calibration
-    assert found.chosen.largest_drop <= 0.3
+    assert found.chosen.largest_drop <= 0.9
     assert all(point.largest_drop is not None for point in found.curve)
     drop = found.main.accuracy - found.chosen.accuracy
-    assert drop < found.chosen.largest_drop
+    assert 0 < drop < found.chosen.largest_drop
     early.save(tmp_path / "exits.json")
     again = ki.EarlyExit.load(tmp_path / "exits.json", model)
     assert again.calibration == found

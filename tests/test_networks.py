@@ -1,5 +1,7 @@
 """Networks of others by name or file: `train --network`, and everything after it."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -214,43 +216,56 @@ def test_freezing_reaches_into_sub_models():
         assert not inner.get_layer("conv1").trainable
 
 
-def test_a_network_from_a_file_goes_through_the_commands(tmp_path, capsys):
-    """A backbone in a model, for other classes than those of the pictures."""
-    colorful_folders(tmp_path / "colors", 12)
+@pytest.fixture(scope="module")
+def nested_run(tmp_path_factory):
+    """A run on a backbone in a model for other classes than those of the pictures."""
+    root = tmp_path_factory.mktemp("nested")
+    colorful_folders(root / "colors", 12)
     inner = classifier(shape=(None, None, 3))
     x = inputs = keras.Input((16, 16, 3), name="pixels")
     x = layers.GlobalAveragePooling2D()(inner(x))
     old = keras.Model(inputs, layers.Dense(4, activation="softmax", name="top")(x))
-    old.save(tmp_path / "net.keras")
-    words = [tmp_path / "colors", "--runs", tmp_path, "--epochs", 2]
-    train = ("train", *words, "--batch-size", 4, "--recipe", "finetune")
-    network = ("--network", tmp_path / "net.keras")
-    assert command(*train, *network, "--name", "one", "--heads", "net/conv1") == 0
-    printed = capsys.readouterr().out
+    old.save(root / "net.keras")
+    words = ("--network", root / "net.keras", "--epochs", 2, "--batch-size", 4)
+    heads = ("--heads", "aux_conv1", "--aux-weight", "conv1=0.2")
+    words += ("--recipe", "finetune", "--runs", root, "--name", "one", *heads)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert command("train", root / "colors", *words) == 0
+    (root / "printed.txt").write_text(printed.getvalue())
+    return root
+
+
+def test_a_network_from_a_file_is_trained_with_heads_inside(nested_run):
+    printed = (nested_run / "printed.txt").read_text()
     assert "kept the trunk; new main, aux_conv1" in printed
-    settings = json.loads((tmp_path / "one/config.json").read_text())
+    settings = json.loads((nested_run / "one/config.json").read_text())
     assert settings["heads"] == ["net/conv1"]
+    assert settings["aux_weight"] == {"aux_conv1": 0.2}
     assert settings["image_size"] == 16
     assert settings["batch_norm"] is True
     assert settings["width"] is None
-    model = tmp_path / "one/model.keras"
+    model = keras.saving.load_model(nested_run / "one/model.keras")
+    assert model.output_shape == {"main": (None, 2), "aux_conv1": (None, 2)}
+    assert [layer.name for layer in ki.detach_auxiliary(model).layers][1] == "net"
+
+
+@pytest.mark.slow
+def test_a_network_from_a_file_goes_through_the_commands(nested_run, capsys):
+    colors, model = nested_run / "colors", nested_run / "one/model.keras"
     for name in ("evaluate", "gradients", "calibrate"):
-        assert command(name, model, tmp_path / "colors") == 0
-    exits = tmp_path / "one/exits.json"
-    saved = ("--saved-models", tmp_path / "saved", "--name", "one")
-    assert command("export", model, *saved, "--early-exit", exits) == 0
-    assert (
-        command("predict", tmp_path / "saved/one", tmp_path / "colors/red/0.png") == 0
-    )
+        assert command(name, model, colors) == 0
+    saved = ("--saved-models", nested_run / "saved", "--name", "one")
+    exits = ("--early-exit", nested_run / "one/exits.json")
+    assert command("export", model, *saved, *exits) == 0
+    assert command("predict", nested_run / "saved/one", colors / "red/0.png") == 0
     printed = capsys.readouterr().out
     assert "aux_conv1" in printed
     assert "conv2" in printed
     # the next phase begins with the heads of the last one, and the same settings
-    again = ("--config", tmp_path / "one/config.json", "--name", "two")
-    assert command(*train, *again, "--network", model, "--heads", "net/conv1") == 0
+    again = ("--config", nested_run / "one/config.json", "--network", model)
+    again += ("--heads", "net/conv1", "--runs", nested_run, "--name", "two")
+    assert command("train", colors, *again) == 0
     assert "kept the trunk, main, aux_conv1" in capsys.readouterr().out
-    plain = ki.detach_auxiliary(keras.saving.load_model(model))
-    assert [layer.name for layer in plain.layers][1] == "net"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ one after the other, each on the pictures that no exit before it has answered:
 
     segments     the model's graph cut at its exits, and the queues before the parts
     confidence   how confident an answer is; temperatures; for arrays and for graphs
-    early_exit   EarlyExit: `predict`, `calibrate`, `save`, `load`
+    early_exit   EarlyExit: `predict`, `calibrate`, `fit`, `save`, `load`
+    fitting      heads for a finished classifier, trained on what it computes
+    placement    the endpoints whose exits would save most, judged by linear probes
     calibration  which thresholds to use, and their effect on accuracy and computation
     answers      the answers of all outputs to labeled pictures
     search       all combinations of thresholds on a grid, evaluated at once

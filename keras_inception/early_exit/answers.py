@@ -2,18 +2,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled
-from keras_inception.early_exit.checks import check_images
+from keras_inception.batches import Dataset, labeled_batches
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
-from keras_inception.outputs import MAIN, main_of, output_activation
+from keras_inception.outputs import MAIN, output_activation
 
-Dataset = Iterable[tuple] | tuple[np.ndarray, np.ndarray]
 Answer = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
@@ -70,12 +69,10 @@ def collect_answers(
     answer = answer or _probabilities_of(model, names)
     collected: list[list[np.ndarray]] = []
     labels = []
-    for images, batch_labels in _batches(dataset):
-        given = answer(check_images(model, images))
+    for images, indices in labeled_batches(model, dataset):
+        given = answer(images)
         collected.append([given[name] for name in names])
-        indices = np.asarray(batch_labels)
-        one_hot = indices.ndim == 2 and indices.shape[1] > 1
-        labels.append(indices.argmax(-1) if one_hot else indices.reshape(-1))
+        labels.append(indices)
     if not sum(map(len, labels)):
         raise ValueError("There are no pictures to calibrate on: the dataset is empty.")
     probabilities = map(np.concatenate, zip(*collected, strict=True))
@@ -101,14 +98,3 @@ def _probabilities_of(model: keras.Model, names: Sequence[str]) -> Answer:
         }
 
     return answer
-
-
-def _batches(dataset: Dataset, batch_size: int = 256) -> Iterator[tuple]:
-    if not (isinstance(dataset, tuple) and len(dataset) == 2):
-        for images, labels, *_ in dataset:
-            yield images, main_of(labels)
-        return
-    images, labels = dataset
-    for start in range(0, len(labels), batch_size):
-        batch = slice(start, start + batch_size)
-        yield images[batch], labels[batch]

@@ -15,6 +15,7 @@ _SHARES = 9  # at which the largest probability is looked for
 _SIGMAS, _MORE = 8, 16  # beyond so many standard deviations and counts nothing happens
 
 
+@functools.lru_cache(maxsize=10_000)
 def drop_is_below(
     allowed: float, losses: int, gains: int, pictures: int, level: float
 ) -> bool:
@@ -50,7 +51,7 @@ def largest_drop(losses: int, gains: int, pictures: int, level: float) -> float:
             high = low + step
         else:
             low, step = low + step, 2 * step
-    while high - low > 2e-5:
+    while high - low > 0.05 / pictures:
         middle = (low + high) / 2
         if drop_is_below(middle, losses, gains, pictures, level):
             high = middle

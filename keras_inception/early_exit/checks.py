@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 import keras
-import numpy as np
 
 from keras_inception.early_exit.confidence import MEASURES
 from keras_inception.graph import layer_of
@@ -71,9 +70,9 @@ def possible_exits(model: keras.Model) -> list[str]:
 
 
 def dtype_of(model: keras.Model) -> str:
-    """The dtype that a model computes in: that of most of its layers with weights."""
-    dtypes = [layer.compute_dtype for layer in model.layers if layer.weights]
-    return max(dtypes, key=dtypes.count, default="float32")
+    """The dtype that a model computes in, though its outputs may be in float32."""
+    dtypes = (layer.compute_dtype for layer in model.layers if layer.weights)
+    return next((dtype for dtype in dtypes if dtype != "float32"), "float32")
 
 
 def check_dtype(model: keras.Model, dtype: str, path: str | os.PathLike) -> None:
@@ -83,18 +82,6 @@ def check_dtype(model: keras.Model, dtype: str, path: str | os.PathLike) -> None
             f"The thresholds of {path} were calibrated in {dtype}, but the model "
             f"computes in {dtype_of(model)}. Calibrate them again for that."
         )
-
-
-def check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns a batch as an array; a `ValueError` if its shape is not the model's."""
-    images = np.asarray(images)
-    expected = tuple(model.inputs[0].shape)
-    sizes = zip(expected[1:], images.shape[1:], strict=False)
-    if images.ndim != len(expected) or any(e not in (None, size) for e, size in sizes):
-        raise ValueError(
-            f"The model takes a batch of shape {expected}. Received: {images.shape}"
-        )
-    return images
 
 
 def _check_exits(model: keras.Model, names: Iterable[str]) -> None:

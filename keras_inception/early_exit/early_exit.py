@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from keras_inception.backend import compiled, compiles_each_batch_size
-from keras_inception.early_exit import answers, calibration, checks
+from keras_inception.batches import Dataset, check_images
+from keras_inception.early_exit import answers, calibration, checks, fitting
 from keras_inception.early_exit.confidence import MEASURES, softmax, tempered
 from keras_inception.early_exit.segments import (
     BatchQueue,
@@ -97,7 +98,7 @@ class EarlyExit:
     def calibrate(
         cls,
         model: keras.Model,
-        dataset: answers.Dataset,
+        dataset: Dataset,
         max_accuracy_drop: float | None = None,
         *,
         max_cost: float | None = None,
@@ -160,6 +161,8 @@ class EarlyExit:
         early_exit.calibration = found
         return early_exit
 
+    fit: "classmethod[Any, ..., EarlyExit]" = classmethod(fitting.fit)
+
     def on(self, model: keras.Model) -> "EarlyExit":
         """The same exits of another model with these heads, such as a rewritten one."""
         return EarlyExit(model, **{name: getattr(self, name) for name in SETTINGS})
@@ -184,7 +187,7 @@ class EarlyExit:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
-        images = checks.check_images(self.model, images)
+        images = check_images(self.model, images)
         (model_input,) = self.model.inputs
         classes = self.model.output[MAIN].shape[-1]
         probabilities = np.empty((len(images), classes), "float32")

@@ -83,7 +83,7 @@ def draw_pictures(
 
 
 def draw_maps(
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[np.ndarray] | np.ndarray,
     found: Mapping[str, OutputMaps],
     class_names: Mapping[str, Sequence[str] | None],
     titles: Sequence[str],

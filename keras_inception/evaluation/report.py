@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from keras_inception import html_report as html
 from keras_inception.evaluation.evaluate import Evaluation
 from keras_inception.files import write_whole
@@ -53,7 +55,7 @@ def write_report(
 
 
 def _classes(
-    names: Sequence[str], scores: Mapping[str, Sequence[float]]
+    names: Sequence[str], scores: Mapping[str, np.ndarray]
 ) -> tuple[list[str], list[list[object]]]:
     columns = ("pictures", "precision", "recall", "f1")
     rows = [

@@ -9,6 +9,7 @@ compared with the model in memory.
     writers        writes a file for a runtime
     exits_file     writes early exits as one file that skips
     exit_graph     composes the segments of early exits to one ONNX graph
+    onnx_graphs    builds and changes ONNX graphs
     sessions       ONNX and OpenVINO files as functions of named arrays
     preparation    what both begin with: backend, main output, class names, exits
     signatures     the signatures of a SavedModel, each with its warm-up request

@@ -5,21 +5,27 @@ of an `If`:
 
     answers, tensors = segment(images)
     rows = NonZero(confidence(answers) < threshold)
+    remaining = Gather(tensors, rows)
     if Size(rows) > 0:
-        later = ...                    # the next segment, on Gather(tensors, rows)
+        later = ...                    # the next segment, on what remains
         answers = ScatterND(answers, rows, later)
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from keras_inception.early_exit import EarlyExit
-from keras_inception.early_exit.confidence import SMALLEST
 from keras_inception.early_exit.segments import Segment
+from keras_inception.export.onnx_graphs import (
+    Builder,
+    copy_of,
+    keep_channels_first,
+    rename_edges,
+)
 from keras_inception.export.sessions import EXIT, IMAGES, THRESHOLDS
 from keras_inception.outputs import MAIN
 
@@ -108,8 +114,10 @@ class _Composer:
 
     def __init__(self, early_exit: EarlyExit, graphs: Sequence["onnx.ModelProto"]):
         self._early_exit = early_exit
-        self._parts = [part.graph for part in graphs]
+        self._parts = [copy_of(part.graph) for part in graphs]
         self._tensor_names = tensor_names(early_exit)
+        for name in self._tensor_names.values():
+            keep_channels_first(self._parts, name)
 
     def graph_from(self, index: int, tensors: Mapping[int, str]) -> "onnx.GraphProto":
         """From the names of `tensors` to answers and exits of the pictures in them.
@@ -119,12 +127,12 @@ class _Composer:
         from onnx import compose as onnx_compose
 
         segment = self._early_exit.segments[index]
-        build = _Builder(f"{segment.name}/")
+        build = Builder(f"{segment.name}/")
         # Prefixed by the segment, so that no two segments share a name.
         names = {self._tensor_names[key]: name for key, name in tensors.items()}
-        part = onnx_compose.add_prefix_graph(
-            _renamed(self._parts[index], names), build.prefix, rename_inputs=False
-        )
+        part = self._parts[index]
+        rename_edges(part, names)
+        part = onnx_compose.add_prefix_graph(part, build.prefix, rename_inputs=False)
         build.nodes += part.node
         build.constants += part.initializer
         answers = build.prefix + _ANSWER
@@ -145,11 +153,13 @@ class _Composer:
         passed_on = [build.prefix + self._tensor_names[i] for i in segment.output_ids]
         later_tensors = segment.tensors_after(tensors, passed_on)
 
-        rest = _Builder(f"{segment.name}/rest/")
+        # Before the condition: ONNX Runtime crashes where a branch reads the output of
+        # a DequantizeLinear around it.
         gathered = {
-            key: rest.add("Gather", [name, flat], axis=0)
+            key: build.add("Gather", [name, flat], axis=0)
             for key, name in later_tensors.items()
         }
+        rest = Builder(f"{segment.name}/rest/")
         later = self.graph_from(index + 1, gathered)
         rest.nodes += later.node
         rest.constants += later.initializer
@@ -157,7 +167,7 @@ class _Composer:
             rest.add("ScatterND", [before, rows, output.name])
             for before, output in zip((answers, exits), later.output, strict=True)
         ]
-        done = _Builder(f"{segment.name}/done/")
+        done = Builder(f"{segment.name}/done/")
         same = [done.add("Identity", [name]) for name in (answers, exits)]
         some_stay = build.add("Greater", [build.add("Size", [flat]), build.constant(0)])
         found = build.add(
@@ -169,7 +179,7 @@ class _Composer:
         )
         return build.graph(*found)
 
-    def _confidence(self, build: "_Builder", name: str, answers: str) -> str:
+    def _confidence(self, build: "Builder", name: str, answers: str) -> str:
         """As `confidence.py` computes it."""
         temperature = self._early_exit.temperatures.get(name, 1.0)
         if temperature != 1:
@@ -185,76 +195,3 @@ class _Composer:
         classes = self._early_exit.model.output[MAIN].shape[-1]
         share = build.add("Div", [negative, build.constant(math.log(classes))])
         return build.add("Add", [share, build.constant(1.0)])
-
-
-class _Builder:
-    """Collects the nodes and constants of a graph, and names what they make."""
-
-    def __init__(self, prefix: str):
-        self.prefix = prefix
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(
-        self, operation: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any
-    ) -> Any:
-        """Adds a node; returns the name of its output, or a list of several."""
-        from onnx import helper
-
-        stem = f"{self.prefix}{operation}_{len(self.nodes)}"
-        made = [stem] if outputs == 1 else [f"{stem}:{i}" for i in range(outputs)]
-        self.nodes.append(
-            helper.make_node(operation, inputs, made, name=stem, **attributes)
-        )
-        return made[0] if outputs == 1 else made
-
-    def constant(self, value: float | list[int]) -> str:
-        """Adds a constant: whole numbers as int64, others as float32."""
-        from onnx import numpy_helper
-
-        kind = "float32" if isinstance(value, float) else "int64"
-        name = f"{self.prefix}constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.array(value, kind), name))
-        return name
-
-    def filled(self, shape: str, value: int) -> str:
-        """A tensor of a shape that is filled with a whole number."""
-        from onnx import numpy_helper
-
-        tensor = numpy_helper.from_array(np.array([value], "int64"))
-        return self.add("ConstantOfShape", [shape], value=tensor)
-
-    def logarithms(self, probabilities: str) -> str:
-        """Logarithms of probabilities, of which none is below the smallest."""
-        bounded = self.add("Max", [probabilities, self.constant(SMALLEST)])
-        return self.add("Log", [bounded])
-
-    def graph(self, answers: str, exits: str) -> "onnx.GraphProto":
-        """The graph, whose outputs are these."""
-        from onnx import TensorProto, helper
-
-        outputs = [
-            helper.make_tensor_value_info(answers, TensorProto.FLOAT, None),
-            helper.make_tensor_value_info(exits, TensorProto.INT64, None),
-        ]
-        return helper.make_graph(self.nodes, self.prefix, [], outputs, self.constants)
-
-
-def _renamed(graph: "onnx.GraphProto", names: Mapping[str, str]) -> "onnx.GraphProto":
-    """A copy whose inputs have other names, without notes on the shapes inside."""
-    from onnx import compose as onnx_compose
-
-    copy = type(graph)()
-    copy.CopyFrom(graph)
-    del copy.value_info[:]
-    return onnx_compose.add_prefix_graph(
-        copy,
-        "",
-        rename_nodes=False,
-        rename_edges=False,
-        rename_inputs=False,
-        rename_outputs=False,
-        rename_initializers=False,
-        rename_value_infos=False,
-        name_map=dict(names),
-    )

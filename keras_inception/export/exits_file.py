@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_inception.batches import Dataset
 from keras_inception.early_exit import EarlyExit
-from keras_inception.early_exit.answers import Answer, Dataset, collect_answers
+from keras_inception.early_exit.answers import Answer, collect_answers
 from keras_inception.early_exit.calibration import Goal, answer_cost, calibrate
 from keras_inception.export.exit_graph import (
     compose,

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_inception.batches import Dataset
 from keras_inception.defaults import input_size_of
 from keras_inception.early_exit import EarlyExit
-from keras_inception.early_exit.answers import Dataset
 from keras_inception.export.exits_file import write_exits
 from keras_inception.export.folding import ConvolutionNormalization, FusedNormalization
 from keras_inception.export.preparation import (

@@ -88,7 +88,7 @@ def normalizations(model: keras.Model) -> list[str]:
 
 
 def save(
-    model: "onnx.ModelProto", path: Path, notes: Mapping[str, str] | None = None
+    model: "onnx.ModelProto", path: Path, notes: dict[str, str] | None = None
 ) -> None:
     """Saves an ONNX model, for OpenVINO if the suffix is `.xml`."""
     import onnx

@@ -88,10 +88,10 @@ def build_app(
         managers = models.managers()
         named = [m for m in managers if m.name == request.query_params.get("model")]
         name = (named or managers)[0].name if managers else ""
-        page = _PAGE.replace("{{title}}", html.escape(name)).replace(
+        page = _PAGE.replace("{{explains}}", json.dumps(explanations is not None))
+        page = page.replace("{{title}}", html.escape(name)).replace(
             "{{name}}", json.dumps(name).replace("<", "\\u003c")
         )
-        page = page.replace("{{explains}}", json.dumps(explanations is not None))
         return HTMLResponse(page, headers=_PAGE_HEADERS)
 
     async def measured(request: Request) -> Response:
@@ -111,6 +111,8 @@ def build_app(
                 answer = await workers.run(explanations.explain, contents)
         except ServingError as error:
             return JSONResponse({"error": str(error)}, error.status)
+        except ClientDisconnect:
+            return Response(status_code=499)
         return Response(answer, media_type="application/json")
 
     api = _Api(models, bodies, limits.body_bytes // 8, workers, metrics)

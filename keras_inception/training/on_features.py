@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_inception.graph import compile_arguments
 from keras_inception.supervision import DeeplySupervised, Features
 
 
@@ -59,11 +58,9 @@ def compile_rest(model: DeeplySupervised, rest: DeeplySupervised) -> None:
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    rest.compile(
-        **compile_arguments(model) | {"optimizer": model.optimizer},
-        distillation=model.distillation.weight,
-        temperature=model.distillation.temperature,
-    )
+    # as a resumed run would be compiled, so that no setting is left out
+    config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    rest.compile(**config | {"optimizer": model.optimizer})
 
 
 class ForWhole(keras.callbacks.Callback):
