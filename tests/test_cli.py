@@ -575,6 +575,7 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
         (["train", "digits", "--aux-weight", "-1"], "at least 0"),
         (["train", "digits", "--width", "0"], "greater than 0"),
         (["train", "digits", "--learning-rate", "0"], "--learning-rate must be above"),
+        (["train", "digits", "--label-smoothing", "1"], "--label-smoothing must be at"),
         (["evaluate", "{tmp}/none.keras", "digits"], "There is no model"),
         (["evaluate", "{tmp}/bad/a/x.jpg", "digits"], "is not a .keras model"),
         (["export", "{tmp}/none.keras"], "There is no model"),

@@ -105,16 +105,13 @@ def test_logits_get_the_loss_for_logits(pictures, loss):
 
 def test_smoothed_labels_train_every_output(tmp_path):
     model = small_supervised(superclasses=["x", "y", "x"], dropout=0.0)
-    model.compile("sgd", loss=SmoothedCrossentropy(0.2))
+    model.compile("sgd", loss=SmoothedCrossentropy(0.2), metrics=None)
     images, labels = small_pictures()
     model.fit(images, labels, verbose=0)
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
-    one_hot, members = (
-        np.eye(3)[labels],
-        {"main": np.eye(3), "aux": np.eye(2)[[0, 1, 0]]},
-    )
-    losses = {}
+    members = {"main": np.eye(3), "aux": np.eye(2)[[0, 1, 0]]}
+    one_hot, losses = np.eye(3)[labels], {}
     for name, answer in again.predict(images, verbose=0).items():
         own = one_hot @ members[name]
         smooth = 0.8 * own + 0.2 / own.shape[1]
