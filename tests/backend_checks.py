@@ -289,15 +289,22 @@ def test_early_exits_answer_as_their_heads(model, images):
         np.testing.assert_allclose(probabilities[row], alone[name][row], atol=1e-5)
 
 
-def test_endpoints_are_ranked():
-    model, data = small_supervised(), small_pictures()
-    before = model.get_weights()
+def test_endpoints_are_ranked_and_exits_fitted():
+    model, data = small_supervised(), small_pictures(40)
+    plain = ki.detach_auxiliary(model)
+    before = plain.get_weights()
     rows = ki.rank_endpoints(model, data, data)
     assert [row.endpoint for row in rows] == ["first", "second"]
     assert all(row.accuracy >= 1 / 3 and row.milliseconds > 0 for row in rows)
     assert all(row.gradient > 0 for row in rows)
-    for old, new in zip(before, model.get_weights(), strict=True):
+    early = ki.EarlyExit.fit(plain, data, data[0], max_exits=1, labels=False)
+    assert early.calibration.main.accuracy == 1
+    for old, new in zip(before, plain.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+    alone = early.model.predict(data[0], verbose=0)
+    answers, exits = early.predict(data[0])
+    for row, name in enumerate(exits):
+        np.testing.assert_allclose(answers[row], alone[name][row], atol=1e-5)
 
 
 def test_a_sequence_model_trains_with_a_head_and_answers_as_before():
