@@ -145,12 +145,11 @@ def files(options: argparse.Namespace) -> None:
     images, labels = in_memory(source, source.validation.take(rest), IMAGE_SIZE)
     images = images.astype("float32")
     rows, agreements = [], []
-    for name in ("onnx", "openvino"):
+    for name in options.formats:
         folder = options.run / name
         export = functools.partial(ki.export.export_format, model, folder, name)
         main = open_session(export()).run
         exits = open_session(export(early_exit=early)).run
-        agreements += list(agreement(name, early, exits, images[:2000]))
         answers, left = exits({"images": images}).values()
         facts = {
             "count": len(labels),
@@ -172,6 +171,7 @@ def files(options: argparse.Namespace) -> None:
             )
             rows.append(row | facts | environment())
             print(rows[-1], flush=True)
+        agreements += list(agreement(name, early, exits, images[:2000]))
     write(options.run / "early_exit_files.csv", rows)
     write(options.run / "early_exit_agreement.csv", agreements)
 
@@ -307,6 +307,8 @@ def main() -> None:
     measure_parser.set_defaults(do=measure)
     files_parser = commands.add_parser("files", help="compare and time files")
     files_parser.add_argument("--seed", type=int, default=0, help="of the halves")
+    formats = ["onnx", "openvino"]
+    files_parser.add_argument("--formats", nargs="+", default=formats)
     files_parser.add_argument("--pictures", type=int, default=2500, help="to time")
     files_parser.add_argument("--rounds", type=int, default=25)
     files_parser.set_defaults(do=files)

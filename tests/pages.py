@@ -93,7 +93,9 @@ ALIKE = {
     r"[ \t]+": " ",
 }
 # Lines that are printed for some results and not for others.
-SOMETIMES = re.compile("The best is # above|the exits raise the accuracy")
+SOMETIMES = re.compile(
+    "The best is # above|the exits raise the accuracy|about # (s|min|h # min) left"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ def test_a_small_drop_is_accepted_and_bounded():
     # nothing in n pictures: a drop beyond 1 - risk^(1 / n) would have shown
     nothing = bounds.largest_drop(0, 0, 1000, 0.95)
     assert nothing == pytest.approx(1 - 0.05 ** (1 / 1000), rel=0.02)
-    for losses, gains in ((3, 1), (20, 20), (2, 9)):
+    for losses, gains in ((3, 1), (20, 20), (2, 9), (0, 15)):
         found = bounds.largest_drop(losses, gains, 1000, 0.95)
         near = bounds.estimated_bound(
             (losses - gains) / 1000, (losses + gains) / 1000, 1000, 0.95

@@ -397,8 +397,6 @@ def test_a_model_with_a_call_of_its_own_is_not_its_graph():
     for kind, runs in ((keras.Model, True), (Doubled, False)):
         outer = kind(inputs, made, name="inner")(keras.Input((4,)))
         assert graph.runs_its_graph(graph.step_of(outer)) is runs
-    positional = keras.Model(inputs, made)(keras.Input((4,)), False)
-    assert not graph.runs_its_graph(graph.step_of(positional))
     with pytest.warns(UserWarning, match="destroy the mask"):
         masked = keras.Model(inputs, made)(
             keras.Input((4,)), mask=keras.Input((4,)) > 0

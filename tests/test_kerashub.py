@@ -82,7 +82,7 @@ def test_a_task_from_a_file_is_trained_served_and_detached(tmp_path):
     file = tmp_path / "run/model.keras"
     model = keras.saving.load_model(file)
     assert len(model.heads) == 2
-    assert model.output_shape["main"] == (None, 2)
+    assert model.output["main"].shape == (None, 2)
     main = model.predict(pixels(), verbose=0)["main"]
     for name in ("evaluate", "gradients", "calibrate"):
         assert command(name, file, tmp_path / "colors") == 0

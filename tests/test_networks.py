@@ -79,7 +79,8 @@ def test_input_sizes(name, picture_size, size):
 def test_input_sizes_are_those_of_keras(name):
     if not name.endswith(("_large", "_l", "_m", "xlarge")):
         model = applications._functions()[name](weights=None, classes=2)
-        assert model.input_shape[1] == networks.default_size(name)
+        # MobileNetV3 takes any size; Keras documents 224.
+    assert (model.input_shape[1] or 224) == networks.default_size(name)
 
 
 def classifier(*ends, shape=(16, 16, 3)) -> keras.Model:
@@ -245,7 +246,8 @@ def test_a_network_from_a_file_is_trained_with_heads_inside(nested_run):
     assert settings["batch_norm"] is True
     assert settings["width"] is None
     model = keras.saving.load_model(nested_run / "one/model.keras")
-    assert model.output_shape == {"main": (None, 2), "aux_conv1": (None, 2)}
+    shapes = {name: output.shape for name, output in model.output.items()}
+    assert shapes == {"main": (None, 2), "aux_conv1": (None, 2)}
     assert [layer.name for layer in ki.detach_auxiliary(model).layers][1] == "net"
 
 

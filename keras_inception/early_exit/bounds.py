@@ -96,7 +96,7 @@ def _tail(statistic: float, pictures: int, drop: float, share: float) -> float:
     For a drop, and a share of the pictures that are lost or gained.
     """
     share = min(share, 1 - 1e-12)
-    lost = min((1 + drop / share) / 2, 1 - 1e-12)  # of those
+    lost = min(max((1 + drop / share) / 2, 1e-12), 1 - 1e-12)  # of those
     spread = _SIGMAS * math.sqrt(pictures * share) + _MORE
     middle = pictures * share
     first, last = max(0, int(middle - spread)), min(pictures, int(middle + spread))

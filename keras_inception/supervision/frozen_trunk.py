@@ -85,7 +85,7 @@ def split_frozen(model: keras.Model, *, at_inference: bool = False) -> FrozenSpl
     >>> frozen = optimizers.freeze_through(model, "inception_5b")
     >>> trunk, rest = split = split_frozen(model)
     >>> [tuple(tensor.shape) for tensor in trunk.outputs]
-    [(None, 256), (None, 1, 1, 128), (None, 1, 1, 132)]
+    [(None, 1, 1, 128), (None, 1, 1, 132), (None, 256)]
     >>> images, labels = np.zeros((8, 64, 64, 3)), np.arange(8) % 3
     >>> features = split.features([(images, labels)])
     >>> rest.compile("sgd")

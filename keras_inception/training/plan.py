@@ -45,7 +45,7 @@ def make_plan(
     Example:
     >>> plan = make_plan(1_437, 8)
     >>> plan.settings
-    {'recipe': 'small', 'batch_size': 32, 'epochs': 33, 'patience': 11}
+    {'recipe': 'small', 'batch_size': 32, 'epochs': 10}
     >>> make_plan(160, 375, can_fetch_weights=lambda: True).settings["weights"]
     'imagenet'
     """
