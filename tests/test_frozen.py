@@ -310,6 +310,7 @@ def rows_of(run):
         ]
 
 
+@pytest.mark.slow
 def test_the_command_learns_from_features(runs, colors, capsys):
     assert fine_tune(runs, colors, "kept") == 0
     printed = capsys.readouterr().out

@@ -349,6 +349,7 @@ def test_runs_that_are_killed_again_and_again_resume_exactly(uninterrupted, tmp_
         assert not list(path.glob(".partial-*"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_checkpoint(uninterrupted, tmp_path):
     """A limit on the file size makes writing fail as on a full disk."""
     with pytest.raises(KeyboardInterrupt):

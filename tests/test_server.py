@@ -457,6 +457,7 @@ def test_metrics(exported, images):
                 assert line in text
 
 
+@pytest.mark.slow
 def test_a_new_version_under_load_fails_no_request(exported, tmp_path, images):
     """16 clients ask while version 2 appears: 1 answers, then 2, and none fails."""
     directory = tmp_path / "insects"

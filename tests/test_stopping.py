@@ -96,6 +96,7 @@ def test_ctrl_c_stops_after_the_epoch_and_the_run_resumes_exactly(tmp_path, caps
     assert_equal_runs(whole, train_on(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_the_command_is_interrupted_in_one_line(colors, tmp_path):
     words = ["train", colors, "--runs", tmp_path, "--width", 0.0625, "--epochs", 500]
     process = subprocess.Popen(

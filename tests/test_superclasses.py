@@ -61,6 +61,7 @@ def test_outputs_know_what_their_columns_mean(tmp_path):
     assert main.predict(images, verbose=0).shape == (1, 3)
 
 
+@pytest.mark.slow
 def test_superclasses_survive_tuning(tmp_path):
     """KerasTuner trains, saves and reloads a model with superclasses."""
     keras_tuner = pytest.importorskip("keras_tuner")

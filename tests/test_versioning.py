@@ -135,6 +135,7 @@ def test_leftovers_of_killed_exports_are_removed(tmp_path):
         living.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_whole_versions_or_none(tmp_path):
     """Kills exports with SIGKILL while two of them write as fast as they can."""
     code = (
