@@ -338,7 +338,8 @@ def test_evaluate_by_crops_and_together(workplace, colors, capsys, tmp_path):
         assert ten[f"macro_{name}"] == pytest.approx(mean, abs=1e-6)
     averages = "precision {macro_precision:.4f}  recall {macro_recall:.4f}"
     assert averages.format(**ten) in out
-    words = ["evaluate", model, model, colors, "--json", tmp_path / "out.json"]
+    other = shutil.copy(model, tmp_path / "other.keras")
+    words = ["evaluate", model, other, colors, "--json", tmp_path / "out.json"]
     assert command(*words) == 0
     assert "1 crop, 2 models together" in capsys.readouterr().out
     both = json.loads((tmp_path / "out.json").read_text())
