@@ -1,4 +1,4 @@
-"""Lists of names in messages."""
+"""Lists of names, and lengths of time, in messages."""
 
 from collections.abc import Iterable
 

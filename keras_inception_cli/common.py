@@ -31,6 +31,15 @@ def check_folders(options: argparse.Namespace, *names: str) -> None:
             )
 
 
+def check_output_folder(options: argparse.Namespace, name: str = "output") -> None:
+    """Raises a `NotADirectoryError` if an option that names a folder names a file."""
+    path = getattr(options, name)
+    if path is not None and path.exists() and not path.is_dir():
+        raise NotADirectoryError(
+            f"--{name} names a folder to write into; {path} is a file. Name another."
+        )
+
+
 def load_model(path: str, *, compiled: bool = True) -> Any:
     """Loads a `.keras` file, as it was compiled or not compiled.
 

@@ -42,10 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measures, prints and writes."""
     common.check_at_least(options, {"pictures": 2, "batch_size": 1})
-    if options.output and options.output.exists() and not options.output.is_dir():
-        raise NotADirectoryError(
-            f"--output names a folder; {options.output} is a file."
-        )
+    common.check_output_folder(options)
     with console.quiet_start():
         from keras_inception.endpoints.ranking import measure_endpoints
         from keras_inception.endpoints.report import (

@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
     """Prints the figures of every output on a split and writes them."""
     common.check_at_least(options, {"batch_size": 1})
     common.check_folders(options, "json")
+    common.check_output_folder(options)
     with console.quiet_start():
         from keras_inception import DeeplySupervised
 

@@ -56,8 +56,7 @@ def run(options: argparse.Namespace) -> None:
     """Fits, checks and times early exits, and writes them."""
     common.check_at_least(options, {"batch_size": 1, "max_exits": 1})
     out, file = options.output, options.output / "model.keras"
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--output names a folder; {out} is a file.")
+    common.check_output_folder(options)
     if file.exists() and not options.overwrite:
         raise FileExistsError(f"{file} already exists; pass --overwrite to replace it.")
     with console.quiet_start():

@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measures, prints and writes."""
     common.check_at_least(options, {"pictures": 1, "steps": 1, "batch_size": 1})
+    common.check_output_folder(options)
     page = options.output and options.output / "report.html"
     if page and page.exists() and not options.overwrite:
         raise FileExistsError(f"{page} already exists; pass --overwrite to replace it.")

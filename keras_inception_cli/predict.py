@@ -143,10 +143,7 @@ def _check_explain(options: argparse.Namespace) -> None:
             "--explain needs MODEL as a .keras file: an export and a server have main "
             "alone, and no gradients."
         )
-    if options.explain.exists() and not options.explain.is_dir():
-        raise NotADirectoryError(
-            f"--explain names a folder to write into; {options.explain} is a file."
-        )
+    common.check_output_folder(options, "explain")
 
 
 def _report(

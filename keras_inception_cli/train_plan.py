@@ -39,7 +39,8 @@ def fit_to_pictures(
         source.picture_size,
         batch_size=given.get("batch_size"),
         epochs=given.get("epochs"),
-        weights=bool(trained) and "freeze" not in given,
+        weights=bool(trained),
+        frozen="freeze" in given,
         can_fetch_weights=_can_fetch_imagenet if free else lambda: False,
     )
     chosen = {name: v for name, v in plan.settings.items() if name not in given}

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
         describe(job, devices)
         job = job._replace(**on_features(job, devices))
         if config.time_limit and job.state is None:
-            job = within_time(job, started)
+            job = within_time(job, devices, started)
         with training.first_interrupt() as interrupted:
             result = train_job(job, devices, directory, started, interrupted)
     if len(source.bad) > known_as_bad:
@@ -116,6 +116,22 @@ def prepare(
         model, state = checkpoint
     else:
         (model, config), state = build_model(config, source), None
+    # features are computed from the first epoch on
+    epoch = state["epochs"] if state and not config.feature_copies else 0
+    datasets = load_pictures(model, config, source, devices, epoch)
+    if state is None:
+        compile_model(model, config, steps_per_epoch=len(datasets["train"]))
+    return Job(config, model, **datasets, run=run, state=state)
+
+
+def load_pictures(
+    model: ki.DeeplySupervised,
+    config: TrainConfig,
+    source: data.Source,
+    devices: Devices,
+    first_epoch: int = 0,
+) -> dict[str, Any]:
+    """The pictures from an epoch on: `pictures`, `train` and `validation` of a job."""
     pictures = data.load(
         source,
         input_size_of(model),
@@ -123,19 +139,16 @@ def prepare(
         seed=config.seed,
         augment=config.augment,
         mirror=config.mirror,
-        # features are computed from the first epoch on
-        first_epoch=state["epochs"] if state and not config.feature_copies else 0,
+        first_epoch=first_epoch,
     )
-    train, validation = (
-        devices.share(dataset, len(split), config.batch_size)
-        for dataset, split in (
-            (pictures.train, source.train),
-            (pictures.validation, source.validation),
-        )
-    )
-    if state is None:
-        compile_model(model, config, steps_per_epoch=len(train))
-    return Job(config, model, pictures, train, validation, run, state)
+    share = devices.share
+    return {
+        "pictures": pictures,
+        "train": share(pictures.train, len(source.train), config.batch_size),
+        "validation": share(
+            pictures.validation, len(source.validation), config.batch_size
+        ),
+    }
 
 
 def describe(job: Job, devices: Devices) -> None:
@@ -154,7 +167,7 @@ def describe(job: Job, devices: Devices) -> None:
         print(f"resuming after epoch {job.state['epochs']} of {job.config.epochs}")
 
 
-def within_time(job: Job, started: float) -> Job:
+def within_time(job: Job, devices: Devices, started: float) -> Job:
     """Lowers the epochs of a new run to those that `--time-limit` leaves room for."""
     model = job.rest or job.model
     left = (job.config.time_limit or 0.0) + started - time.perf_counter()
@@ -162,7 +175,10 @@ def within_time(job: Job, started: float) -> Job:
     compile_model(job.model, config, steps_per_epoch=len(job.train))
     if job.rest:
         training.compile_rest(job.model, job.rest)
-    return job._replace(config=config)
+        return job._replace(config=config)
+    # The order of an epoch depends on the number of passes before it.
+    datasets = load_pictures(job.model, config, job.pictures.source, devices)
+    return job._replace(config=config, **datasets)
 
 
 def train_job(

@@ -99,6 +99,12 @@ def small_pictures(count: int = 12):
     return images, np.arange(count) % CLASSES
 
 
+def bright_and_dark() -> np.ndarray:
+    """Makes 23 pictures of very different brightness, whose answers differ."""
+    pictures = np.random.default_rng(0).uniform(0, 255, (23, 32, 32, 3))
+    return (pictures * np.linspace(0, 1, 23)[:, None, None, None]).astype("float32")
+
+
 def colorful_folders(root, count: int = 21):
     """Writes a folder of red and one of blue PNG files, which are easy to classify."""
     generator = np.random.default_rng(0)

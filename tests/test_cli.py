@@ -108,6 +108,7 @@ def test_an_interrupted_run_is_resumed_by_its_name(
         ["--accumulate", 2, "--recipe", "paper"],
         ["--clip-norm", 0.5],
         ["--recipe", "modern"],
+        ["--time-limit", "1h"],
     ],
     ids=str,
 )
@@ -573,6 +574,8 @@ def test_export_in_integers_tells_the_accuracy(tmp_path, workplace, colors, caps
         (["train", "--name", "x", "--resume"], "There is no run in {tmp}/runs/x"),
         (["train", "digits", "--aux-schedule", "steep"], "constant, linear, cosine"),
         (["train", "digits", "--epochs", "0"], "--epochs must be at least 1"),
+        (["gradients", "m", "d", "--output", "{tmp}/bad/a/x.jpg"], "is a file. Name"),
+        (["evaluate", "m", "d", "--output", "{tmp}/bad/a/x.jpg"], "is a file. Name"),
         (["train", "digits", "--patience", "0"], "--patience must be at least 1"),
         (["train", "digits", "--aux-weight", "-1"], "at least 0"),
         (["train", "digits", "--width", "0"], "greater than 0"),

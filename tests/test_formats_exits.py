@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import bright_and_dark
 from keras import layers
 
 import keras_inception as ki
@@ -48,10 +49,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def images():
-    """Pictures of very different brightness, so that answers differ."""
-    random = np.random.default_rng(0)
-    pictures = random.uniform(0, 255, (23, 32, 32, 3))
-    return (pictures * np.linspace(0, 1, 23)[:, None, None, None]).astype("float32")
+    return bright_and_dark()
 
 
 @pytest.fixture(scope="module")

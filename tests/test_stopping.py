@@ -1,7 +1,9 @@
 """What a run chooses by itself, how long it takes, and what ends it early."""
 
+import argparse
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +13,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import small_pictures, small_supervised
+from PIL import Image
 from test_runs import Batches, Slow, assert_equal_runs, config, train_on
 
+import keras_inception as ki
 from keras_inception import training
 from keras_inception.training.pace import Pace
+from keras_inception_cli import train_options, train_plan
+from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_options import _seconds
 
 
@@ -145,6 +151,54 @@ def test_the_plan_asks_for_weights_only_where_they_help():
     assert typed.settings["batch_size"] == 10
 
 
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Forty pictures of 64 pixels in two classes."""
+    root = tmp_path_factory.mktemp("plan")
+    for name in ("a", "b"):
+        (root / name).mkdir()
+        for number in range(20):
+            picture = Image.new("RGB", (64, 64), (number * 9, 40, 90))
+            picture.save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("words", "there", "recipe", "weights", "said"),
+    [
+        ([], True, "finetune", "imagenet", "fine-tuning ImageNet's weights"),
+        ([], False, "small", None, "no network here"),
+        (["--weights", "none"], True, "small", None, "from random weights"),
+        (["--width", "0.5"], True, "small", None, "from random weights"),
+        (["--weights", "a.keras"], True, "finetune", "a.keras", "the weights given"),
+        (
+            ["--weights", "a.keras", "--freeze", "inception_5b"],
+            *(True, "small", "a.keras", "fine-tuning the weights given"),
+        ),
+        (["--recipe", "paper"], True, "paper", None, ""),
+    ],
+)
+def test_train_says_what_it_chose(
+    words, there, recipe, weights, said, photographs, monkeypatch, capsys
+):
+    def imagenet_weights():
+        if not there:
+            raise OSError("no network here")
+
+    monkeypatch.setattr(ki.weights, "imagenet_weights", imagenet_weights)
+    parser = argparse.ArgumentParser()
+    train_options.add_arguments(parser)
+    options = parser.parse_args([str(photographs), *words])
+    config = TrainConfig.resolve(options)
+    source = ki.data.find(config.data)
+    capsys.readouterr()
+    config = train_plan.fit_to_pictures(options, config, source)
+    assert (config.recipe, config.weights) == (recipe, weights)
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert (f"--recipe {recipe}" in printed) == (recipe != "paper")
+
+
 def test_pace_measures_without_changing_the_model():
     model = small_supervised()
     before = [np.array(v) for v in model.variables]
@@ -168,7 +222,7 @@ def test_the_time_left_is_printed_once(tmp_path):
     lines = [line for line in stream.getvalue().splitlines() if "left" in line]
     # 27 steps in all, and step 20 is the second of its epoch
     assert len(lines) == 1
-    assert "left: 7 steps of 0.0" in lines[0]
+    assert re.fullmatch(r"about \d+ s left: 7 steps of .+ s, and validation", lines[0])
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,7 @@ def evaluate_grid(
     """
     exits, pictures = len(confidences), len(correct[-1])
     count = max(2, int(CELLS ** (1 / max(exits, 1))))
-    quantiles = np.linspace(0, 1, count - 1)
-    levels = [
-        np.append(np.unique(np.quantile(values, quantiles)), NEVER)
-        for values in confidences
-    ]
+    levels = [np.append(_between(values, count - 1), NEVER) for values in confidences]
     # A picture's index along an exit's axis is the number of levels that it reaches: it
     # leaves under the thresholds levels[0] to levels[index - 1].
     pairs = zip(levels, confidences, strict=True)
@@ -90,6 +86,19 @@ def evaluate_grid(
     return Grid(
         levels, shares, hits / pictures, differs / pictures, total_cost / pictures
     )
+
+
+def _between(values: np.ndarray, count: int) -> np.ndarray:
+    """Up to `count` thresholds: the least value, and points halfway between two.
+
+    Confidences computed in another batch size differ by rounding. A threshold close to
+    one of them would let other pictures leave than those that were counted.
+    """
+    sizes = np.linspace(0, 1, count)
+    chosen = np.unique(np.quantile(values, sizes, method="nearest"))
+    known = np.unique(values).astype("float64")
+    above = np.searchsorted(known, chosen.astype("float64"))
+    return (known[above] + known[np.maximum(above - 1, 0)]) / 2
 
 
 def _answered_at(counts: np.ndarray, answer: int) -> np.ndarray:

@@ -29,6 +29,7 @@ def make_plan(
     batch_size: int | None = None,
     epochs: int | None = None,
     weights: bool = False,
+    frozen: bool = False,
     can_fetch_weights: Callable[[], bool] = lambda: False,
 ) -> Plan:
     """Plans a training.
@@ -39,6 +40,8 @@ def make_plan(
         batch_size: If it is given. Defaults to the plan's.
         epochs: If they are given. Defaults to the plan's.
         weights: Whether the training starts from weights that are given.
+        frozen: Whether a part of the network is frozen; the rest, which is new, then
+            learns at the rate of a new network.
         can_fetch_weights: Whether the ImageNet weights can be had. Called only if they
             would help.
 
@@ -49,18 +52,17 @@ def make_plan(
     >>> make_plan(160, 375, can_fetch_weights=lambda: True).settings["weights"]
     'imagenet'
     """
-    settings: dict[str, Any] = {"recipe": "small"}
+    settings: dict[str, Any] = {}
     wanted = picture_size >= PRETRAINED_FROM and pictures < MANY
-    reason = f"{pictures:,} training pictures of {picture_size} pixels"
     if weights:
-        settings["recipe"] = "finetune"
-        reason += ": fine-tuning the weights given"
+        start = "fine-tuning the weights given"
     elif wanted and can_fetch_weights():
-        settings = {"recipe": "finetune", "weights": "imagenet"}
-        reason += ": fine-tuning ImageNet's weights"
+        weights, settings["weights"] = True, "imagenet"
+        start = "fine-tuning ImageNet's weights"
     else:
-        reason += ": training from random weights"
-    name = settings["recipe"]
+        start = "training from random weights"
+    reason = f"{pictures:,} training pictures of {picture_size} pixels: {start}"
+    settings["recipe"] = name = "finetune" if weights and not frozen else "small"
     recipe = RECIPES[name]
     batch_size = batch_size or (FEW_BATCH if pictures < FEW else recipe.batch_size)
     settings["batch_size"] = batch_size

@@ -43,7 +43,8 @@ class Stopping(keras.callbacks.Callback):
         super().__init__()
         self.best, self.patience, self.interrupted = best, patience, interrupted
         self.reason: str | None = None
-        self._deadline = time.perf_counter() + (time_limit or float("inf")) - spent
+        limit = float("inf") if time_limit is None else time_limit
+        self._deadline = time.perf_counter() + limit - spent
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.perf_counter()
