@@ -6,6 +6,7 @@ With `graph` the only file that uses private names of Keras; see there.
 import collections
 import contextlib
 import functools
+import socket
 import types
 import weakref
 from collections.abc import Iterator
@@ -129,3 +130,17 @@ def patch_multi_worker_trainer() -> None:
 
     trainer.reduce_per_replica = reduce_scalars
     trainer.TensorFlowTrainer._maybe_symbolic_build = build_with_one_device
+
+
+@contextlib.contextmanager
+def impatient_downloads() -> Iterator[None]:
+    """Lets downloads within the block fail after 20 silent seconds.
+
+    `keras.utils.get_file`, and so `keras.applications`, would wait forever.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20.0)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -170,10 +170,16 @@ def photographs(tmp_path_factory):
         ([], False, "small", None, "no network here"),
         (["--weights", "none"], True, "small", None, "from random weights"),
         (["--width", "0.5"], True, "small", None, "from random weights"),
-        (["--weights", "a.keras"], True, "finetune", "a.keras", "the weights given"),
+        (
+            ["--weights", "a.keras"],
+            True,
+            "finetune",
+            "a.keras",
+            "fine-tuning trained weights",
+        ),
         (
             ["--weights", "a.keras", "--freeze", "inception_5b"],
-            *(True, "small", "a.keras", "fine-tuning the weights given"),
+            *(True, "small", "a.keras", "fine-tuning trained weights"),
         ),
         (["--recipe", "paper"], True, "paper", None, ""),
     ],

@@ -3,7 +3,6 @@
 import difflib
 import inspect
 import re
-import socket
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +12,12 @@ import numpy as np
 
 from keras_inception.defaults import SMALL
 from keras_inception.graph import layer_of
-from keras_inception.keras_behavior import names_of_a_new_process
+from keras_inception.keras_behavior import (
+    impatient_downloads,
+    names_of_a_new_process,
+)
 from keras_inception.networks.adapted import with_classes
 
-CONNECTION_TIMEOUT = 20.0  # seconds
 SMALL_SIZE = 64  # for small pictures: these networks halve the size five times
 # Input sizes that the networks were trained at, where it is not 224 pixels.
 _USUAL = {
@@ -106,21 +107,17 @@ def application(
     build, shape = _functions()[name], (input_size, input_size, 3)
     if weights is None:
         return _built(build, name, shape, weights=None, classes=classes)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(CONNECTION_TIMEOUT)
     try:
-        model = _built(build, name, shape, weights=weights)
-    except Exception as error:
-        if isinstance(error, ValueError):
-            raise
-        # Keras raises its own type for errors of the network.
+        with impatient_downloads():
+            model = _built(build, name, shape, weights=weights)
+    except ValueError:
+        raise
+    except Exception as error:  # Keras's type for errors of the network
         raise OSError(
             f"The ImageNet weights of {name} can't be downloaded ({error}). On a "
             f"machine with a network run keras.applications.{build.__name__}() once, "
             "and copy ~/.keras/models from there."
         ) from None
-    finally:
-        socket.setdefaulttimeout(timeout)
     return with_classes(model, classes)
 
 

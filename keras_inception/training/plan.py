@@ -55,14 +55,15 @@ def make_plan(
     settings: dict[str, Any] = {}
     wanted = picture_size >= PRETRAINED_FROM and pictures < MANY
     if weights:
-        start = "fine-tuning the weights given"
+        start = "fine-tuning trained weights"
     elif wanted and can_fetch_weights():
         weights, settings["weights"] = True, "imagenet"
         start = "fine-tuning ImageNet's weights"
     else:
         start = "training from random weights"
     reason = f"{pictures:,} training pictures of {picture_size} pixels: {start}"
-    settings["recipe"] = name = "finetune" if weights and not frozen else "small"
+    name = "finetune" if weights and not frozen else "small"
+    settings = {"recipe": name} | settings
     recipe = RECIPES[name]
     batch_size = batch_size or (FEW_BATCH if pictures < FEW else recipe.batch_size)
     settings["batch_size"] = batch_size

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from keras_inception.architecture import (
     stages_in,
 )
 from keras_inception.files import write_whole
+from keras_inception.keras_behavior import impatient_downloads
 from keras_inception.network import CLASSIFIER, build_network
 from keras_inception.outputs import MAIN, Output
 from keras_inception.supervision import (
@@ -32,7 +32,6 @@ from keras_inception.weights.torchvision import load_torchvision
 # torchvision/models/googlenet.py; the name ends with the first digits of the SHA-256.
 IMAGENET_URL = "https://download.pytorch.org/models/googlenet-1378be20.pth"
 IMAGENET_SHA256 = "1378be20"
-CONNECTION_TIMEOUT = 20.0  # seconds
 
 logger = logging.getLogger("keras_inception")
 
@@ -104,19 +103,16 @@ def imagenet_weights() -> Path:
     if not downloaded.is_file():
         # Keras silently uses another directory if this one does not exist.
         downloaded.parent.mkdir(parents=True, exist_ok=True)
-        timeout = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(CONNECTION_TIMEOUT)
         try:
-            keras.utils.get_file(
-                downloaded.name, IMAGENET_URL, cache_subdir="models", cache_dir=home
-            )
+            with impatient_downloads():
+                keras.utils.get_file(
+                    downloaded.name, IMAGENET_URL, cache_subdir="models", cache_dir=home
+                )
         except Exception as error:  # Keras's type for errors of the network
             raise OSError(
                 f"The ImageNet weights can't be downloaded ({error}). On a machine "
                 f"with a network, fetch {IMAGENET_URL} and put it at {downloaded}."
             ) from None
-        finally:
-            socket.setdefaulttimeout(timeout)
     checksum = hashlib.sha256(downloaded.read_bytes()).hexdigest()
     if not checksum.startswith(IMAGENET_SHA256):
         raise ValueError(
