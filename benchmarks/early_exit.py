@@ -6,18 +6,14 @@
 
 `train` trains a GoogLeNet for small pictures with two heads meant as exits, in a run
 directory. `measure` calibrates on one half of the validation pictures, then times early
-<<<<<<< HEAD
-exits and the plain main model, in turns, on the other half and on all of them.
+exits and the plain main model, in turns, on the other half and on all of them. `files`
+compares the ONNX and the OpenVINO file with Python on the other half, and times each
+beside main alone in the same runtime.
 
     python -m benchmarks.early_exit train FOLDER --without-heads --run runs/plain
     python -m benchmarks.early_exit measure FOLDER --fit --run runs/plain
 
 The same for exits that `EarlyExit.fit` gives to a model that was trained without heads.
-=======
-exits and the plain main model, in turns, on the other half and on all of them. `files`
-compares the ONNX and the OpenVINO file with Python on the other half, and times each
-beside main alone in the same runtime.
->>>>>>> wt-exits
 """
 
 import argparse
