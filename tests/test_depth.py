@@ -1,6 +1,7 @@
 """`serve --early-exit auto`: a growing queue is answered earlier, and says so."""
 
 import contextlib
+import csv
 import http.client
 import json
 import re
@@ -162,12 +163,14 @@ def test_a_request_may_bring_thresholds(early, exported, name):
     servable.close()
 
 
-def test_a_queue_is_answered_earlier_than_a_request_alone(exported):
+def test_a_queue_is_answered_earlier_than_a_request_alone(
+    early, exported, tmp_path, capsys
+):
     words = [sys.executable, "-m", "keras_inception_cli", "serve"]
     words += [str(exported / "saved_model"), "--port=0", "--grpc-port=0"]
-    words += ["--early-exit=auto", "--max-queue=4"]
+    words += ["--early-exit=auto", "--max-queue=32"]
     images = bright_and_dark()[:4].round(1)
-    body = json.dumps({"inputs": np.tile(images, (60, 1, 1, 1)).tolist()})
+    body = json.dumps({"inputs": np.tile(images, (15, 1, 1, 1)).tolist()})
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
             for line in process.stdout:
@@ -184,14 +187,14 @@ def test_a_queue_is_answered_earlier_than_a_request_alone(exported):
             predict = "/v1/models/saved_model:predict"
             status, headers, alone = ask(predict, body)
             assert (status, headers["Early-Exit-Level"]) == (200, None)
-            start = threading.Barrier(4)
+            start = threading.Barrier(32)
 
             def at_once(_):
                 start.wait()
                 return ask(predict, body)
 
-            with ThreadPoolExecutor(4) as pool:
-                answers = list(pool.map(at_once, range(4)))
+            with ThreadPoolExecutor(32) as pool:
+                answers = list(pool.map(at_once, range(32)))
             assert [a[2] for a in answers if a[0] != 200] == []
             levels = [int(h["Early-Exit-Level"] or 0) for _, h, _ in answers]
             assert max(levels) > 1
@@ -201,11 +204,33 @@ def test_a_queue_is_answered_earlier_than_a_request_alone(exported):
             metrics = ask("/metrics")[2]
             level = r'early_exit_level_total\{level="(\d)",.*\} (\d+)\.0'
             counted = {int(k): int(n) for k, n in re.findall(level, metrics)}
-            assert counted[0] >= 480
-            assert sum(counted.values()) == 6 * 240
+            assert counted[0] >= 120
+            assert sum(counted.values()) == 34 * 60
             assert "keras_inception_exit_share_calibrated{" in metrics
+            check_predict(match[1], early, tmp_path, capsys)
         finally:
             process.terminate()
+
+
+def check_predict(host, early, folder, capsys):
+    """`predict --url --early-exit` tells which output answered."""
+    images = bright_and_dark().astype("uint8")
+    for index, image in enumerate(images):
+        content = tf.io.encode_png(image).numpy()
+        (folder / f"{index:02}.png").write_bytes(content)
+    words = ["predict", "--url", f"http://{host}/v1/models/saved_model", str(folder)]
+    table = folder / "table.csv"
+    assert keras_inception_cli.main([*words, "--early-exit", f"--csv={table}"]) == 0
+    _, exits = early.predict(images.astype("float32"))
+    with open(table) as file:
+        assert [row["exit"] for row in csv.DictReader(file)] == list(exits)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[:-1]] == [f"({name})" for name in exits]
+    assert keras_inception_cli.main([*words, "--early-exit", "--json"]) == 0
+    rows = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [row["exit"] for row in rows] == list(exits)
+    assert keras_inception_cli.main(["predict", "m.keras", "a", "--early-exit"]) == 1
+    assert "--early-exit is for --url" in capsys.readouterr().err
 
 
 def test_without_exits_there_is_nothing_to_answer_earlier(early, tmp_path, capsys):
