@@ -171,7 +171,7 @@ def test_no_picture_both_chooses_and_trains():
 
 
 def test_parts_come_in_batches_of_one_size():
-    """Of whatever size the dataset's are: a surplus that waits would fill the memory."""
+    """Whatever size the dataset has: a surplus that waits would fill the memory."""
     model = ki.attach_auxiliary(maps(), [])
     images, labels = striped(2000)
     for size in (7, 100, 256, 2000):
