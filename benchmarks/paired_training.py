@@ -47,11 +47,13 @@ class Regime:
             with a ReLU.
         batch_norm: Whether batch normalization follows the trunk's convolutions.
         learning_rate: At the first step; it falls to 0 along a cosine.
+        epochs: Passes over the training pictures.
     """
 
     init: str
     batch_norm: bool
     learning_rate: float
+    epochs: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +194,6 @@ def train(
     arm: Arm,
     seed: int,
     *,
-    epochs: int,
     attribution: bool = False,
     probes: bool = False,
 ) -> tuple[dict[str, object], dict[str, list[dict]]]:
@@ -201,7 +202,6 @@ def train(
     Args:
         pictures: From `read_pictures`.
         regime, arm, seed: What to train.
-        epochs: Passes over the training pictures.
         attribution: Whether to keep an account of who moved the weights.
         probes: Whether to fit a linear probe to every endpoint afterwards.
 
@@ -216,7 +216,7 @@ def train(
     batches = Epochs(*pictures.training, seed)
     order, trunk = zlib.crc32(batches.order.tobytes()), trunk_checksum(model)
     rate = keras.optimizers.schedules.CosineDecay(
-        regime.learning_rate, epochs * len(batches)
+        regime.learning_rate, regime.epochs * len(batches)
     )
     # On a CPU, XLA's code for small convolutions takes twice as long.
     model.compile(
@@ -231,12 +231,16 @@ def train(
     callbacks = [AuxiliarySchedule(arm.schedule)] if arm.endpoints else []
     history = model.fit(
         batches,
-        epochs=epochs,
+        epochs=regime.epochs,
         validation_data=(images, labels),
         callbacks=[*callbacks, *([account] if account else [])],
         verbose=0,
     ).history
-    figures: dict[str, object] = {"order": order, "trunk": trunk}
+    figures: dict[str, object] = {
+        "epochs": regime.epochs,
+        "order": order,
+        "trunk": trunk,
+    }
     for name in model.output:
         curve = history[f"val_{name}_accuracy"]
         figures[f"{name}_accuracy"] = round(curve[-1], 5)
@@ -244,7 +248,7 @@ def train(
     figures["main_losses"] = json.dumps([round(v, 4) for v in history["val_main_loss"]])
     tables["gradients"] += _gradients(model, measured, "end")
     if account is not None:
-        tables["attribution"] = [row._asdict() for row in account.rows]
+        tables["attribution"] = [_rounded(row._asdict()) for row in account.rows]
     figures["seconds"] = round(time.perf_counter() - started)
     if probes:
         tables["probes"] = _probe(model, pictures)
@@ -265,7 +269,13 @@ def trunk_checksum(model) -> int:
 def _gradients(model, measured: tuple, moment: str) -> list[dict]:
     """`gradient_flow` as in a training step, with dropout and batch statistics."""
     rows = gradient_flow(model, *measured, training=True)
-    return [{"moment": moment, **row._asdict()} for row in rows if row.norm > 0]
+    return [
+        {"moment": moment, **_rounded(row._asdict())} for row in rows if row.norm > 0
+    ]
+
+
+def _rounded(row: dict) -> dict:
+    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
 
 
 def _probe(model, pictures: Pictures) -> list[dict]:

@@ -72,7 +72,7 @@ def test_examples_in_docstrings():
 def test_trainings_of_a_seed_are_paired():
     superclasses = ["a", "a", "b"]
     for init, batch_norm in (("xavier", False), ("he", True)):
-        regime = Regime(init, batch_norm, 0.1)
+        regime = Regime(init, batch_norm, 0.1, 1)
         plain, both, single = (
             build(regime, arm, superclasses, 3)
             for arm in (
@@ -192,7 +192,7 @@ def test_trainings_that_are_not_paired_are_refused(tmp_path):
 
 
 def test_work_is_shared_and_resumed(tmp_path):
-    settings = {"epochs": 1, "per_class": 400, "held_out": 3000}
+    settings = {"per_class": 400, "held_out": 3000}
     todo = studies.jobs(2, ["tinyimagenet20"], ["2014"], ["no heads", "4a"])
     assert [(job.arm, job.seed) for job in todo] == [
         ("no heads", 0),
@@ -212,4 +212,4 @@ def test_work_is_shared_and_resumed(tmp_path):
     one.close(), two.close()  # their locks go
     assert list(studies.claimed(tmp_path, todo, settings)) == todo[2:]
     with pytest.raises(SystemExit, match="other settings"):
-        next(studies.claimed(tmp_path, todo, settings | {"epochs": 2}))
+        next(studies.claimed(tmp_path, todo, settings | {"per_class": 9}))
