@@ -19,6 +19,10 @@ class Workers:
         self._threads = ThreadPoolExecutor(limits.queue, "request")
         self.in_progress = 0  # or waiting for a thread
 
+    def load(self) -> float:
+        """The requests in progress, as a share of the most that there can be."""
+        return self.in_progress / self._limits.queue
+
     async def run(self, function: Callable[..., Answer], *arguments: object) -> Answer:
         """Runs a function in a thread, or raises a `ServingError` (503 or 504)."""
         most = self._limits.queue
