@@ -21,7 +21,7 @@ from benchmarks.small_pictures import SHIFT, in_memory
 from keras_inception import data
 from keras_inception.endpoints.features import PooledFeatures
 from keras_inception.endpoints.ranking import find_endpoints, fit_probes, judge_probes
-from keras_inception.gradients import gradient_flow, weights_by_stage
+from keras_inception.gradients import draw_kernel, gradient_flow, weights_by_stage
 from keras_inception.training import AuxiliarySchedule
 
 IMAGE_SIZE, WIDTH, BATCH_SIZE = 32, 0.125, 32
@@ -29,22 +29,13 @@ TRAINING_PER_CLASS = 400
 MEASURED = 32  # pictures, for the gradients
 CIFAR10_VEHICLES = ("airplane", "automobile", "ship", "truck")
 
-INITIALIZERS = {
-    "gaussian": lambda seed: keras.initializers.RandomNormal(stddev=0.01, seed=seed),
-    # Caffe's "xavier", which BVLC's GoogLeNet names: uniform, variance 1 / fan-in.
-    "xavier": lambda seed: keras.initializers.VarianceScaling(
-        1.0, "fan_in", "uniform", seed
-    ),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
     """How a network begins and learns.
 
     Attributes:
-        init: A key of `INITIALIZERS`, or `"he"`: each layer's own, He's for all layers
-            with a ReLU.
+        init: As in `ki.gradients.reinitialized`.
         batch_norm: Whether batch normalization follows the trunk's convolutions.
         learning_rate: At the first step; it falls to 0 along a cosine.
         epochs: Passes over the training pictures.
@@ -174,17 +165,17 @@ def build(regime: Regime, arm: Arm, superclasses: Sequence[str], seed: int):
         batch_norm=regime.batch_norm,
     )
     for layer in model.layers:
-        key = [seed, zlib.crc32(layer.name.encode())]
-        own = int(np.random.default_rng(key).integers(2**31))
+        random = np.random.default_rng([seed, zlib.crc32(layer.name.encode())])
+        own = int(random.integers(2**31))
         if isinstance(layer, keras.layers.Dropout):
             layer.seed_generator.state.assign([own, 0])
         elif hasattr(layer, "kernel"):
-            if regime.init == "he":
-                init = layer.kernel_initializer
-                init = type(init).from_config(init.get_config() | {"seed": own})
+            shape, init = layer.kernel.shape, layer.kernel_initializer
+            if regime.init == "he":  # the layer's own
+                seeded = type(init).from_config(init.get_config() | {"seed": own})
+                layer.kernel.assign(seeded(shape))
             else:
-                init = INITIALIZERS[regime.init](own)
-            layer.kernel.assign(init(layer.kernel.shape))
+                layer.kernel.assign(draw_kernel(regime.init, shape, random))
     return model
 
 
