@@ -74,7 +74,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--ways", choices=WAYS, nargs="+", default=WAYS)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -84,7 +83,7 @@ def main() -> None:
         return
     rows = []
     for _ in range(options.rounds):
-        for way in options.ways:
+        for way in WAYS:
             done = subprocess.run(
                 [
                     sys.executable,
@@ -103,13 +102,6 @@ def main() -> None:
                 f"{row['peak_above_built_model_mb']:.0f} MB of it working",
                 flush=True,
             )
-    steps = {
-        way: statistics.median(row["median_s"] for row in rows if row["way"] == way)
-        for way in options.ways
-    }
-    if steps.keys() >= {"training step", "attribution step"}:
-        ratio = steps["attribution step"] / steps["training step"]
-        print(f"attribution step over training step: {ratio:.2f}")
     if options.output:
         settings = {
             "image_size": options.image_size,
