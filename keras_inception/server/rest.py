@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -107,8 +108,9 @@ def build_app(
     async def explain(request: Request) -> Response:
         assert explanations is not None
         try:
-            async with bodies.read(request) as contents:
-                answer = await workers.run(explanations.explain, contents)
+            contents = await bodies.read(request)
+            done = partial(bodies.release, len(contents))
+            answer = await workers.run(explanations.explain, contents, done=done)
         except ServingError as error:
             return JSONResponse({"error": str(error)}, error.status)
         except ClientDisconnect:
@@ -162,14 +164,16 @@ class _Api:
                 answer = _look_up(self._models, spec, method)
             else:
                 encoding = request.headers.get("content-encoding", "")
-                async with self._bodies.read(request) as body:
-                    began = time.perf_counter()
-                    try:
-                        answer = await self._workers.run(
-                            self._answer, spec, method, body, encoding
-                        )
-                    finally:
-                        seconds = time.perf_counter() - began
+                body = await self._bodies.read(request)
+                done = partial(self._bodies.release, len(body))
+                began = time.perf_counter()
+                try:
+                    answer = await self._workers.run(
+                        self._answer, spec, method, body, encoding, done=done
+                    )
+                finally:
+                    seconds = time.perf_counter() - began
+                    del body  # the client may take its time to read the answer
         except ServingError as error:
             status, fault, code = error.status, str(error), error.code
         except ClientDisconnect:

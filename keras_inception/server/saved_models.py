@@ -43,6 +43,7 @@ class Loaded(NamedTuple):
             row does not depend on the others.
         ops: The operations of the graph.
         close: Returns the memory.
+        combines: Whether rows of several requests together are quicker than apart.
     """
 
     functions: dict[str, Function]
@@ -50,6 +51,7 @@ class Loaded(NamedTuple):
     rows_are_independent: set[str]
     ops: GraphOps
     close: Callable[[], None]
+    combines: bool = True
 
 
 def load_saved_model(path: Path) -> Loaded:

@@ -1,5 +1,6 @@
 """One loaded version of a model, which answers requests from many threads."""
 
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -43,10 +44,13 @@ class Servable:
         self._ours = loaded.rows_are_independent
         self._counting = threading.Lock()
         self._picture_pixels = picture_pixels
+        chosen = batching or Batching(combine=False)
+        if not (loaded.combines or chosen.every):
+            chosen = dataclasses.replace(chosen, combine=False)
         self._batched = {
-            name: BatchQueue(function, batching)
+            name: BatchQueue(function, chosen)
             for name, function in loaded.functions.items()
-            if batching and (batching.every or name in loaded.rows_are_independent)
+            if chosen.every or name in loaded.rows_are_independent
         }
         self.close = loaded.close  # to be called when no request uses it any more
         try:
