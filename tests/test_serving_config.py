@@ -1,6 +1,7 @@
 """Configuration files, options, batches and runtimes of the server."""
 
 import gc
+import os
 import re
 import socket
 import threading
@@ -151,6 +152,32 @@ def test_mistakes_are_one_line(mistaken, capsys, words, message):
     error = capsys.readouterr().err
     assert message.format(taken=taken) in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name", [b"a\nb", b"a\x1b[31mb", b"x\xffy", b"-n", b"{}%s %(x)d"]
+)
+def test_odd_names_are_told_in_one_line(name, tmp_path, capsys):
+    """Of directories, models, data and labels, whatever a terminal would make of it."""
+    name = os.fsdecode(name)
+    odd = tmp_path / name
+    (odd / name / "1").mkdir(parents=True)
+    words = ["--port", "0", "--grpc-port", "0"]
+    for command in (
+        ["serve", odd / name, *words],
+        ["serve", odd, *words],
+        ["serve", odd / "none", *words],
+        ["serve", odd, f"--label={name}=x"],
+        ["serve", "--model-config-file", odd / name],
+        ["gradients", odd / f"{name}.keras", odd / "none"],
+        ["calibrate", odd / f"{name}.keras", odd],
+        ["calibrate", odd / f"{name}.keras", "digits", "--out", odd / name],
+    ):
+        assert keras_inception_cli.main(list(map(str, command))) == 1
+        captured = capsys.readouterr()
+        assert captured.err.startswith("keras-inception: error: ")
+        assert captured.err.count("\n") == 1
+        assert captured.err.rstrip("\n").isprintable()
 
 
 @pytest.fixture(scope="module")
