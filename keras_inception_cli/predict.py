@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "http://HOST:PORT/v1/models/NAME",
     )
     add(
+        "--early-exit",
+        action="store_true",
+        help="with --url: ask for early exits, and tell which output answered; the "
+        "model must have been exported with them",
+    )
+    add(
         "--top",
         type=int,
         default=3,
@@ -93,6 +99,10 @@ def run(options: argparse.Namespace) -> int:
     """Prints the most probable classes of each picture; returns 1 if one failed."""
     if options.url and options.batch_size is not None:
         raise ValueError("--batch-size is not for --url: the server forms batches.")
+    if options.early_exit and not options.url:
+        raise ValueError(
+            "--early-exit is for --url: in Python EarlyExit.predict answers early."
+        )
     if options.batch_size is None:
         options.batch_size = BATCH_SIZE
     common.check_at_least(options, {"top": 1, "batch_size": 1})
@@ -101,7 +111,11 @@ def run(options: argparse.Namespace) -> int:
     words = [options.model, *options.paths] if options.url else options.paths
     if not words:
         raise ValueError("predict needs a MODEL and at least one PATH of a picture")
-    model = Server(options.url) if options.url else _load(options.model)
+    model: Classifier | Server
+    if options.url:
+        model = Server(options.url, options.early_exit)
+    else:
+        model = _load(options.model)
     explanations = Explanations(model, options.explain) if options.explain else None
     as_they_are = bool(options.url) and not options.csv and are_common_files(words)
     if not as_they_are:
@@ -118,7 +132,8 @@ def run(options: argparse.Namespace) -> int:
         threads = 1 if explanations else 2
         answers = _in_order(answer, _batches(pictures, options.batch_size), threads)
     columns = min(options.top, model.classes or options.top)
-    table = Table(columns, explained=explanations is not None)
+    given = {"maps": options.explain, "exit": options.early_exit}
+    table = Table(columns, [name for name, is_given in given.items() if is_given])
     with contextlib.closing(answers), table, _progress(words) as bar:
         answered, failed = _report(answers, options.json, table, bar, passed_over)
         if text := str(passed_over):
@@ -211,7 +226,9 @@ def _answer(
         if isinstance(x, Answer):
             answers.append(x)
             continue
-        answer = Answer(picture.name, *next(ranked))
+        classes, fault = next(ranked)
+        exit = getattr(classes, "exit", None)
+        answer = Answer(picture.name, classes, fault, exit=exit)
         if explanations and answer.fault is None:
             answer = explanations.explain(answer, x)
         answers.append(answer)

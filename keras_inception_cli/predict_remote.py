@@ -42,14 +42,23 @@ def download(url: str) -> bytes:
         return _read(response)
 
 
+class Ranked(list[tuple[str, float]]):
+    """The best classes of a picture, and the exit that answered, if the server says."""
+
+    exit: str | None = None
+
+
 class Server:
-    """A model on a running server, TF Serving's or this package's."""
+    """A model on a running server, TF Serving's or this package's.
+
+    With `early_exit` its exits answer, if it was exported with any.
+    """
 
     batch_size = 1  # pictures per request: the server forms batches
     workers = 8  # requests at once
     classes = None  # their number is not known
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, early_exit: bool = False):
         match = _URL.fullmatch(url.strip())
         if not match:
             raise ValueError(
@@ -59,21 +68,22 @@ class Server:
         # as typed, or as a browser and `serve` write it
         name = urllib.parse.quote(urllib.parse.unquote(match["name"]), safe="")
         self._model = f"{match['models']}/{name}{match['which'] or ''}"
+        self._signature = "serving_bytes_early_exit" if early_exit else "serving_bytes"
         self._answers = False
 
-    def rank(self, files: Sequence[bytes], top: int) -> list[list[tuple[str, float]]]:
+    def rank(self, files: Sequence[bytes], top: int) -> list[Ranked]:
         """Asks for the `top` best classes of each picture file, with their scores.
 
         Raises:
             ValueError: If the server refuses a picture or answers something else.
             RuntimeError: If the server or the model can't be reached at all.
         """
-        return [self._ask(contents)[:top] for contents in files]
+        return [self._ask(contents, top) for contents in files]
 
-    def _ask(self, contents: bytes) -> list[tuple[str, float]]:
+    def _ask(self, contents: bytes, top: int) -> Ranked:
         image = {"b64": base64.b64encode(contents).decode()}
         request = {
-            "signature_name": "serving_bytes",
+            "signature_name": self._signature,
             "inputs": {"image_bytes": [image]},
         }
         try:
@@ -86,7 +96,11 @@ class Server:
         try:
             outputs = answer["outputs"]
             classes, scores = outputs["classes"][0], outputs["scores"][0]
-            return list(zip(map(str, classes), map(float, scores), strict=True))
+            pairs = zip(map(str, classes), map(float, scores), strict=True)
+            ranked = Ranked(list(pairs)[:top])
+            if "exit" in outputs:
+                ranked.exit = str(outputs["exit"][0])
+            return ranked
         except (KeyError, TypeError, IndexError, ValueError):
             raise ValueError(
                 f"{self._model} did not answer with classes and scores. Only models "

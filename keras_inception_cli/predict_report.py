@@ -14,46 +14,48 @@ class Answer(NamedTuple):
     """The best classes of a picture, or the fault that prevented an answer.
 
     Has neither if it was found in a folder and is not a picture. `maps` is the file
-    that shows where each output looks, with `--explain`.
+    that shows where each output looks, with `--explain`; `exit` the output that
+    answered, with `--early-exit`.
     """
 
     picture: str
     classes: Sequence[tuple[str, float]] = ()
     fault: str | None = None
     maps: str | None = None
+    exit: str | None = None
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
     """Prints an answer on stdout; a fault also, or only, on stderr, in one line."""
-    name, classes, fault, maps = answer
+    name, classes, fault, maps, exit = answer
     shown = name.replace("\n", r"\n")  # `safe_output` escapes the rest
     if fault is not None:
         line = f"keras-inception: error: {shown}: {' '.join(fault.split())}"
         print(line, file=sys.stderr, flush=True)
     if as_json:
         told = {"classes": dict(classes)} if fault is None else {"error": fault}
-        files = {} if maps is None else {"maps": maps}
-        print(json.dumps({"image": name, **told, **files}))
+        others = {"maps": maps, "exit": exit}
+        others = {key: value for key, value in others.items() if value is not None}
+        print(json.dumps({"image": name, **told, **others}))
     elif fault is None:
         ranked = ", ".join(f"{label} {score:.3f}" for label, score in classes)
-        print(f"{shown}: {ranked}")
+        print(f"{shown}: {ranked}" + (f"  ({exit})" if exit else ""))
 
 
 class Table:
     """Rows for a CSV file: picture, `classes` pairs of class and score, error.
 
-    With `explained` a last column names the file of the maps.
+    Further columns are named by `more`, fields of `Answer`.
     """
 
-    def __init__(self, classes: int, explained: bool = False):
-        self._classes, self._explained = classes, explained
+    def __init__(self, classes: int, more: Sequence[str] = ()):
+        self._classes, self._more = classes, more
         # Rows wait on the disk: there may be millions, and the file appears whole.
         self._rows = tempfile.TemporaryFile(  # noqa: SIM115, see __exit__
             "w+", encoding="utf-8", errors="backslashreplace", newline=""
         )
         pairs = ((f"class_{n}", f"score_{n}") for n in range(1, classes + 1))
-        columns = ["picture", *(x for pair in pairs for x in pair), "error"]
-        columns += ["maps"] if explained else []
+        columns = ["picture", *(x for pair in pairs for x in pair), "error", *more]
         self._writer = csv.writer(self._rows)
         self._writer.writerow(columns)
 
@@ -67,8 +69,8 @@ class Table:
         """Adds the row of a picture."""
         cells = [x for label, score in answer.classes for x in (label, f"{score:.6f}")]
         cells += [""] * (2 * self._classes - len(cells))
-        row = [answer.picture, *cells, answer.fault or ""]
-        self._writer.writerow(row + [answer.maps or ""] * self._explained)
+        more = (getattr(answer, name) or "" for name in self._more)
+        self._writer.writerow([answer.picture, *cells, answer.fault or "", *more])
 
     def write(self, path: Path) -> None:
         """Writes the file whole or not at all."""

@@ -66,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the .keras file behind the served version: a switch on the page shows "
         "where in a picture each of its outputs looks",
     )
+    add(
+        "--early-exit",
+        choices=("auto",),
+        help="auto: the more requests wait, the earlier the exits of an export answer; "
+        "the header Early-Exit-Level of an answer tells",
+    )
     versions = parser.add_argument_group("versions")
     versions.add_argument(
         "--versions",
@@ -203,6 +209,7 @@ def run(options: argparse.Namespace) -> None:
         origins=options.cors,
         access_log=options.access_log,
         explained=explained,
+        earlier_under_load=options.early_exit == "auto",
         **paths,
     )
 

@@ -208,12 +208,13 @@ def test_the_command_writes_a_model_that_export_takes(tmp_path, capsys):
     keras.Model(inputs, x).save(tmp_path / "plain.keras")
     out = tmp_path / "out"
     words = ["exits", str(tmp_path / "plain.keras"), str(tmp_path / "colors")]
-    words += ["--output", str(out), "--no-labels"]
+    words += ["--output", str(out), "--no-labels", "--confidence-level", "0.9"]
     assert keras_inception_cli.main(words) == 0
     printed = capsys.readouterr().out
     assert "accuracy is agreement with main" in printed
     assert "of main's multiply-adds" in printed
     content = json.loads((out / "exits.json").read_text())
+    assert content["calibration"]["confidence_level"] == 0.9
     assert content["thresholds"].keys() <= {"aux_first", "aux_second"}
     assert (out / "exits.png").read_bytes().startswith(b"\x89PNG")
     assert keras_inception_cli.main(words) == 1

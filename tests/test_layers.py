@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_inception.layers import LocalResponseNormalization
+from keras_inception.layers import BatchNormalization, LocalResponseNormalization
 from keras_inception.outputs import Output
 from keras_inception.supervision.heads import AuxiliaryHead, head_logits
 
@@ -92,3 +93,76 @@ def test_output_knows_its_superclasses():
     assert sparse.tolist() == [0, 1, 0, 1]
     one_hot = layer.own_labels(np.eye(3)[[0, 1, 2]])
     assert keras.ops.convert_to_numpy(one_hot).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "settings"),
+    [
+        ((8, 6, 5, 3), "float32", {}),
+        ((1, 1, 1, 3), "float32", {}),
+        ((8, 6, 5, 3), "float32", {"center": False}),
+        ((8, 6, 5, 3), "float32", {"scale": False, "epsilon": 0.5}),
+        ((8, 6, 5, 3), "mixed_bfloat16", {}),
+        ((8, 6, 5, 3), "mixed_float16", {}),
+        ((8, 3, 6, 5), "float32", {"axis": 1}),
+        ((8, 6, 3), "float32", {}),
+        ((8, 3), "float32", {}),
+    ],
+)
+def test_batch_normalization_computes_what_keras_does(shape, dtype, settings):
+    random = np.random.default_rng(0)
+    x = random.normal(3, 2, shape).astype("float32")
+    weights = random.normal(size=shape)
+    channels = shape[settings.get("axis", -1)]
+    found = []
+    for kind in (keras.layers.BatchNormalization, BatchNormalization):
+        layer = kind(dtype=dtype, momentum=0.9, **settings)
+        layer.build(shape)
+        for weight in layer.weights:
+            values = np.random.default_rng(len(weight.name)).uniform(0.5, 2, channels)
+            weight.assign(values)
+        given = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            y = layer(given, training=True)
+            loss = tf.reduce_sum(tf.cast(y, "float32") * weights)
+        gradients = tape.gradient(loss, [given, *layer.trainable_weights])
+        inference = layer(given, training=False)
+        layer.trainable = False
+        frozen = layer(given, training=True)
+        assert y.dtype == inference.dtype == frozen.dtype
+        found.append([y, *gradients, *layer.weights, inference, frozen])
+        assert layer.name.startswith("batch_normalization")
+    exact = dtype == "float32"
+    for ours, keras_s in zip(*reversed(found), strict=True):
+        a, b = (np.asarray(tf.cast(value, "float32")) for value in (ours, keras_s))
+        tolerance = 1e-5 if exact else 0.02
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * abs(b).max())
+
+
+def test_batch_normalization_is_fused_and_reads_old_files(tmp_path):
+    inputs = keras.Input((4, 4, 3))
+    for kind in (keras.layers.BatchNormalization, BatchNormalization):
+        model = keras.Model(inputs, kind(name="norm")(inputs))
+        model.layers[-1].gamma.assign([1, 2, 3])
+        model.save(tmp_path / f"{kind.__module__}.keras")
+        again = keras.saving.load_model(tmp_path / f"{kind.__module__}.keras")
+        assert type(again.get_layer("norm")) is kind
+        np.testing.assert_array_equal(again.get_layer("norm").gamma, [1, 2, 3])
+        graph = tf.function(lambda x, model=again: model(x, training=True))
+        operations = graph.get_concrete_function(
+            tf.TensorSpec((None, 4, 4, 3))
+        ).graph.get_operations()
+        fused = any(one.type == "FusedBatchNormV3" for one in operations)
+        assert fused == (kind is BatchNormalization)
+    ours = BatchNormalization(name="norm", momentum=0.5).get_config()
+    assert (
+        ours == keras.layers.BatchNormalization(name="norm", momentum=0.5).get_config()
+    )
+    assert BatchNormalization.from_config(ours).momentum == 0.5
+    # a mask is counted by Keras
+    x, mask = np.ones((2, 4, 4, 3), "float32"), np.arange(32).reshape(2, 4, 4) > 5
+    x[~mask] = 9
+    np.testing.assert_allclose(
+        BatchNormalization()(x, training=True, mask=mask)[mask], 0, atol=1e-6
+    )

@@ -20,7 +20,7 @@ one after the other, each on the pictures that no exit before it has answered:
 """
 
 from keras_inception.early_exit.calibration import Calibration
-from keras_inception.early_exit.early_exit import EarlyExit
+from keras_inception.early_exit.early_exit import EarlyExit, read_exits
 from keras_inception.early_exit.points import OperatingPoint
 
-__all__ = ["Calibration", "EarlyExit", "OperatingPoint"]
+__all__ = ["Calibration", "EarlyExit", "OperatingPoint", "read_exits"]

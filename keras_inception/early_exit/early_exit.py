@@ -257,11 +257,29 @@ class EarlyExit:
             ValueError: If it is not such a JSON file, does not fit the model, or was
                 calibrated in another dtype.
         """
-        fault = "holds no early exits, as EarlyExit.save and calibrate write them"
-        content = read_json(Path(path), _File, fault)
+        content = _read(path)
         # without one it is from an earlier version, which knew no other
         checks.check_dtype(model, content.get("dtype", "float32"), path)
         early_exit = cls(model, **{name: content[name] for name in SETTINGS})
         found = content.get("calibration")
         early_exit.calibration = found and calibration.Calibration.from_dict(found)
         return early_exit
+
+
+def read_exits(
+    path: str | os.PathLike,
+) -> tuple[dict[str, float], calibration.Calibration | None]:
+    """Reads the thresholds and the calibration of a file without its model.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not a file that `EarlyExit.save` or `calibrate` wrote.
+    """
+    content = _read(path)
+    found = content.get("calibration")
+    return content["thresholds"], found and calibration.Calibration.from_dict(found)
+
+
+def _read(path: str | os.PathLike) -> dict[str, Any]:
+    fault = "holds no early exits, as EarlyExit.save and calibrate write them"
+    return read_json(Path(path), _File, fault)

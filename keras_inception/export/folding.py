@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_inception.graph import Step, layer_of, step_of, steps_to
-from keras_inception.layers import LocalResponseNormalization
+from keras_inception.layers import BatchNormalization, LocalResponseNormalization
 
 Conv2D = keras.layers.Conv2D
 _SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -142,7 +142,7 @@ def _can_fold(layer: Any, norm: Any) -> bool:
         type(layer) is Conv2D
         and layer.data_format == "channels_last"
         and layer.activation is keras.activations.linear
-        and type(norm) is keras.layers.BatchNormalization
+        and type(norm) in (keras.layers.BatchNormalization, BatchNormalization)
         and norm.axis in (-1, 3)
     )
 

@@ -48,12 +48,16 @@ def export_saved_model(
     - `serving_early_exit`, only with `early_exit`: as `serving_default`, to `main` and
       `exit`, string `(batch,)`, the name of the output that answered;
     - `serving_bytes_early_exit`, only with `early_exit`: as `serving_bytes`, with
-      `exit` as well.
+      `exit` as well;
+    - `serving_early_exit_at` and `serving_bytes_early_exit_at`, only with `early_exit`:
+      the same with `thresholds`, float32 `(batch, exits)` in network order, in place of
+      the exported ones.
 
     The version contains no optimizer, no dropout, and no heads except those of
     `early_exit`. `assets/labels.txt` lists the class names, `assets.extra/` has a
     warm-up request for each signature, which the written model has answered, and
-    `model_card.md` describes the model. The version appears whole or not at all.
+    `exits.json` with exits. `model_card.md` describes the model. The version appears
+    whole or not at all.
 
     Args:
         model: A `DeeplySupervised` model, or a functional classifier of pictures with
@@ -133,8 +137,13 @@ def export_saved_model(
         write_labels(partial / "assets", class_names)
         warmup.write_requests(partial, directory.name, signatures)
         warmup.replay(partial, signatures)
+        if exits is not None:
+            exits.save(partial / EXITS_FILE)
         write_card(partial, directory.name, classifier, class_names, signatures, facts)
         return publish(partial, directory, version)
+
+
+EXITS_FILE = Path("assets.extra/exits.json")
 
 
 def _save(path: Path, signatures: list[Signature]) -> None:

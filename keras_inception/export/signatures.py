@@ -15,13 +15,20 @@ from keras_inception.data.decoding import decode, fit_square
 from keras_inception.defaults import input_size_of
 from keras_inception.early_exit import EarlyExit
 from keras_inception.early_exit.serving import serving_function
+from keras_inception.export.sessions import THRESHOLDS
 from keras_inception.outputs import MAIN, main_of
 
 DEFAULT = "serving_default"  # TF Serving's, for requests that name none
 EARLY_EXIT = "serving_early_exit"
+# The same with the thresholds in the request
+EARLY_EXIT_AT = "serving_early_exit_at"
 CLASSIFY = "classify"
 # The signatures that take picture files instead of pixels
-ON_FILES = {DEFAULT: "serving_bytes", EARLY_EXIT: "serving_bytes_early_exit"}
+ON_FILES = {
+    DEFAULT: "serving_bytes",
+    EARLY_EXIT: "serving_bytes_early_exit",
+    EARLY_EXIT_AT: "serving_bytes_early_exit_at",
+}
 IMAGE_BYTES = "image_bytes"
 
 
@@ -54,13 +61,16 @@ def build_signatures(
     """Builds the signatures of a classifier of square pictures.
 
     `serving_bytes` and `classify` return `top` classes, or all. Exits of the same
-    network add `serving_early_exit` and `serving_bytes_early_exit`.
+    network add signatures with `early_exit` in their names.
     """
     size = input_size_of(classifier)
     count = len(class_names) if top is None else top
 
+    pixels = tf.TensorSpec((None, size, size, 3), tf.float32, "images")
+    files = tf.TensorSpec((None,), tf.string, IMAGE_BYTES)
+
     # Within the signatures tf.functions, so that the file holds the network once.
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)])
+    @tf.function(input_signature=[pixels])
     @_allow_empty_batch
     def probabilities(images: tf.Tensor) -> tf.Tensor:
         return main_of(classifier(images, training=False))
@@ -73,29 +83,29 @@ def build_signatures(
         classes = tf.gather(tf.constant(class_names), order)
         return {"classes": classes, "scores": scores, **answer}
 
-    def on_files(name: str, function: Callable, returns: str) -> Signature:
-        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, IMAGE_BYTES)])
-        def answer(image_bytes):
-            return ranked(function(pixels_of(image_bytes, size)))
-
-        takes = "`image_bytes`: JPEG, PNG, GIF, BMP or WebP files `(batch,)`"
-        example = {IMAGE_BYTES: np.array([picture], object)}
-        return Signature(name, answer, example, takes, returns)
+    @tf.function(input_signature=[files])
+    def on_files(image_bytes):
+        return ranked(main_output(pixels_of(image_bytes, size)))
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "inputs")])
     def classify(inputs):
         feature = tf.io.FixedLenFeature((), tf.string)
         files = tf.io.parse_example(inputs, {IMAGE_BYTES: feature})[IMAGE_BYTES]
-        return ranked(main_output(pixels_of(files, size)))
+        return on_files(files)
 
     picture = tf.io.encode_png(np.full((size, size, 3), 128, "uint8")).numpy()
     example = tf.train.Example()
     example.features.feature[IMAGE_BYTES].bytes_list.value.append(picture)
-    classes = f"`classes` (strings), `scores` `(batch, {count})`, best first"
+    of_files = {IMAGE_BYTES: np.array([picture], object)}
+    takes_files = "`image_bytes`: JPEG, PNG, GIF, BMP or WebP files `(batch,)`"
+    main, classes = (
+        "`main`: probabilities",
+        f"`classes` (strings), `scores` `(batch, {count})`, best first",
+    )
     signatures = [
-        on_images(DEFAULT, main_output, size, "float32", "`main`: probabilities"),
-        on_images("serving_uint8", main_output, size, "uint8", "`main`: probabilities"),
-        on_files(ON_FILES[DEFAULT], main_output, classes),
+        on_images(DEFAULT, main_output, size, "float32", main),
+        on_images("serving_uint8", main_output, size, "uint8", main),
+        Signature(ON_FILES[DEFAULT], on_files, of_files, takes_files, classes),
         Signature(
             CLASSIFY,
             classify,
@@ -104,18 +114,62 @@ def build_signatures(
             classes,
         ),
     ]
-    if early_exit is not None:
-        pixels = tf.TensorSpec((None, size, size, 3), tf.float32)
-        function = tf.function(
-            _allow_empty_batch(serving_function(early_exit)), input_signature=[pixels]
-        )
-        exits = "; `exit`: name of the output that answered"
-        returns = f"`main`: probabilities{exits}"
-        signatures += [
-            on_files(ON_FILES[EARLY_EXIT], function, classes + exits),
-            on_images(EARLY_EXIT, function, size, "float32", returns),
-        ]
-    return signatures
+    if early_exit is None:
+        return signatures
+
+    calibrated = np.array([[*early_exit.thresholds.values()]], "float32")
+    # A row for each picture: TF Serving batches inputs by their first dimension.
+    thresholds = tf.TensorSpec((None, calibrated.size), tf.float32, THRESHOLDS)
+    at = tf.function(
+        _allow_empty_batch(serving_function(early_exit)),
+        input_signature=[pixels, thresholds],
+    )
+
+    def early(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return at(images, tf.tile(calibrated, [tf.shape(images)[0], 1]))
+
+    @tf.function(input_signature=[pixels, thresholds])
+    def early_at(images, thresholds):  # with names, by which a signature is called
+        return at(images, thresholds)
+
+    @tf.function(input_signature=[files])
+    def early_on_files(image_bytes):
+        return ranked(early(pixels_of(image_bytes, size)))
+
+    @tf.function(input_signature=[files, thresholds])
+    def early_on_files_at(image_bytes, thresholds):
+        return ranked(at(pixels_of(image_bytes, size), thresholds))
+
+    exits = "; `exit`: name of the output that answered"
+    with_thresholds = f"; `thresholds` `(batch, {calibrated.size})`: " + ", ".join(
+        f"`{name}`" for name in early_exit.thresholds
+    )
+    default = on_images(EARLY_EXIT, early, size, "float32", main + exits)
+    return [
+        *signatures,
+        Signature(
+            ON_FILES[EARLY_EXIT],
+            early_on_files,
+            of_files,
+            takes_files,
+            classes + exits,
+        ),
+        Signature(
+            EARLY_EXIT_AT,
+            early_at,
+            {**default.example, THRESHOLDS: calibrated},
+            default.takes + with_thresholds,
+            default.returns,
+        ),
+        Signature(
+            ON_FILES[EARLY_EXIT_AT],
+            early_on_files_at,
+            {**of_files, THRESHOLDS: calibrated},
+            takes_files + with_thresholds,
+            classes + exits,
+        ),
+        default,
+    ]
 
 
 def pixels_of(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
@@ -142,12 +196,15 @@ def on_images(
 
 
 def _allow_empty_batch(function: Callable) -> Callable:
-    """Adds a picture to an empty batch, on which oneDNN's convolutions fail."""
+    """Adds a row to an empty batch, on which oneDNN's convolutions fail."""
 
-    def padded(images: tf.Tensor):
+    def padded(images: tf.Tensor, *others: tf.Tensor):
         batch = tf.shape(images)[0]
         missing = tf.cast(tf.equal(batch, 0), tf.int32)
-        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        return tf.nest.map_structure(lambda answer: answer[:batch], function(images))
+        given = (
+            tf.pad(tensor, [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1))
+            for tensor in (images, *others)
+        )
+        return tf.nest.map_structure(lambda answer: answer[:batch], function(*given))
 
     return padded

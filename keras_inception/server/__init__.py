@@ -11,6 +11,7 @@ one works with the other. From the model to the sockets:
     saved_models    loads a SavedModel as TF Serving does
     runtime_files   loads what `export --format` wrote
     runtimes        recognizes which of the two a version is for
+    depth           answers earlier, at a version's exits, when requests wait
     servable        one loaded version, which predicts in shared batches
     classify        classify and regress, for signatures that take examples
     version_policy  which versions are there, and which are to be served

@@ -5,6 +5,7 @@ get_model_metadata_impl.cc and get_model_status_impl.cc. A request that breaks o
 raises a `ServingError`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -29,9 +30,15 @@ from keras_inception.server.servable import Servable
 
 
 def predict(
-    models: Models, request: PredictRequest, most_bytes: int
+    models: Models,
+    request: PredictRequest,
+    most_bytes: int,
+    tell_level: Callable[[int], None],
 ) -> PredictResponse:
-    """Answers Predict; no input may declare more than `most_bytes`."""
+    """Answers Predict; no input may declare more than `most_bytes`.
+
+    `tell_level` is called with the level of `depth` that it was answered at.
+    """
     spec, signature = _spec(request), request.model_spec.signature_name or DEFAULT
     with models.servable(spec) as (number, servable):
         if signature not in servable.definitions:
@@ -43,6 +50,7 @@ def predict(
             for key, value in request.inputs.items()
         }
         outputs = servable.predict(signature, inputs)
+    tell_level(outputs.level)
     response = PredictResponse()
     _describe(response, request, number, signature)
     for key in wanted:

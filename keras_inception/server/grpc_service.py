@@ -21,6 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 from keras_inception.server import grpc_messages
+from keras_inception.server.depth import LEVEL_HEADER
 from keras_inception.server.limits import Limits, ServingError
 from keras_inception.server.metrics import Metrics
 from keras_inception.server.models import Models
@@ -84,8 +85,16 @@ class _Services(
         self._metrics = metrics
 
     async def Predict(self, request: Any, context: grpc.aio.ServicerContext) -> Message:
-        predict = partial(grpc_messages.predict, most_bytes=self._limits.message_bytes)
-        return await self._answer("Predict", predict, request, context)
+        levels: list[int] = []
+        predict = partial(
+            grpc_messages.predict,
+            most_bytes=self._limits.message_bytes,
+            tell_level=levels.append,
+        )
+        response = await self._answer("Predict", predict, request, context)
+        if any(levels):
+            context.set_trailing_metadata([(LEVEL_HEADER.lower(), str(*levels))])
+        return response
 
     async def Classify(
         self, request: Any, context: grpc.aio.ServicerContext

@@ -151,11 +151,10 @@ class Manager:
         with self._changed:
             return sorted(n for n, v in self._versions.items() if v.servable)
 
-    def exits(self) -> dict[int, Mapping[str, int]]:
-        """How many rows each exit has answered, by version that is served."""
+    def servables(self) -> dict[int, Servable]:
+        """The versions that are being served, by number; for their counts only."""
         with self._changed:
-            loaded = {n: v.servable for n, v in self._versions.items()}
-        return {n: servable.exits for n, servable in loaded.items() if servable}
+            return {n: v.servable for n, v in self._versions.items() if v.servable}
 
     def failures(self) -> dict[int, str]:
         """The reason why each version that failed to load did so, by number."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import grpc
 import prometheus_client
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from keras_inception.server.models import Models
@@ -21,20 +21,47 @@ _CREATED = re.compile(rb"^(?:# \w+ )?:tensorflow:serving:\w+_created\b.*\n", re.
 
 
 class _Exits(Collector):
-    """Rows that each early exit answered, by the versions that are served."""
+    """What the exits of the versions that are served have answered."""
 
     def __init__(self, models: Models):
         self._models = models
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         labels = ("model", "version", "exit")
-        help = "Rows that each exit answered."
-        family = CounterMetricFamily("keras_inception_exits", help, labels=labels)
+        exits = CounterMetricFamily(
+            "keras_inception_exits", "Rows that each exit answered.", labels=labels
+        )
+        share = GaugeMetricFamily(
+            "keras_inception_exit_share",
+            "Share of the rows at the exported thresholds that each exit answered.",
+            labels=labels,
+        )
+        calibrated = GaugeMetricFamily(
+            "keras_inception_exit_share_calibrated",
+            "The same share when the thresholds were calibrated: a lasting difference "
+            "means that the pictures have changed.",
+            labels=labels,
+        )
+        levels = CounterMetricFamily(
+            "keras_inception_early_exit_level",
+            "Rows answered at each level of --early-exit auto; 0 is as requested.",
+            labels=("model", "version", "level"),
+        )
         for manager in self._models.managers():
-            for number, exits in manager.exits().items():
-                for name, count in dict(exits).items():
-                    family.add_metric((manager.name, str(number), name), count)
-        yield family
+            for number, servable in manager.servables().items():
+                of = (manager.name, str(number))
+                for name, count in dict(servable.exits).items():
+                    exits.add_metric((*of, name), count)
+                counted = dict(servable.exits_as_exported)
+                for name, count in counted.items():
+                    share.add_metric((*of, name), count / sum(counted.values()))
+                for name, expected in servable.calibrated_shares.items():
+                    calibrated.add_metric((*of, name), expected)
+                for level in range(servable.highest_level + 1):
+                    if servable.highest_level:
+                        count = servable.levels[level]
+                        levels.add_metric((*of, str(level)), count)
+        yield from (exits, share, calibrated, levels)
 
 
 class Metrics:

@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from keras_inception.server import json_bodies
 from keras_inception.server.bodies import Bodies
 from keras_inception.server.classify import classify, regress
+from keras_inception.server.depth import LEVEL_HEADER
 from keras_inception.server.explanations import Explanations
 from keras_inception.server.limits import Limits, ServingError
 from keras_inception.server.manager import ModelSpec
@@ -153,7 +154,7 @@ class _Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        method, name, seconds = "other", "", None
+        method, name, seconds, level = "other", "", None, 0
         status, code = 200, grpc.StatusCode.OK
         try:
             spec, method = _parse_path(request.method, _path(scope))
@@ -168,7 +169,7 @@ class _Api:
                 done = partial(self._bodies.release, len(body))
                 began = time.perf_counter()
                 try:
-                    answer = await self._workers.run(
+                    answer, level = await self._workers.run(
                         self._answer, spec, method, body, encoding, done=done
                     )
                 finally:
@@ -185,11 +186,17 @@ class _Api:
         if status != 200:
             answer = json.dumps({"error": fault})
         self._metrics.record("REST", method, name, code, status, seconds)
-        response = Response(answer, status, media_type="application/json")
+        headers = {LEVEL_HEADER: str(level)} if level else None
+        response = Response(answer, status, headers, media_type="application/json")
         await response(scope, receive, send)
 
-    def _answer(self, spec: ModelSpec, method: str, sent: bytes, encoding: str) -> str:
-        """Answers a predict, classify or regress request; runs as long as the model."""
+    def _answer(
+        self, spec: ModelSpec, method: str, sent: bytes, encoding: str
+    ) -> tuple[str, int]:
+        """Answers a predict, classify or regress request, at a level of `depth`.
+
+        Runs as long as the model.
+        """
         with self._bodies.plain(sent, encoding) as body:
             request = json_bodies.parse(body, self._most_lists)
             signature = request.get("signature_name", "")
@@ -198,14 +205,14 @@ class _Api:
             with self._models.servable(spec) as (_, servable):
                 if method == "classify":
                     classes = classify(servable, signature, examples)
-                    return json_bodies.classifications(*classes)
+                    return json_bodies.classifications(*classes), 0
                 if method == "regress":
                     values = regress(servable, signature, examples)
-                    return json_bodies.regressions(values)
+                    return json_bodies.regressions(values), 0
                 inputs, rows = json_bodies.tensors(request, servable.inputs(signature))
                 request.clear()  # 20 times as large as the arrays
                 outputs = servable.predict(signature, inputs)
-            return json_bodies.predictions(outputs, rows)
+            return json_bodies.predictions(outputs, rows), outputs.level
 
 
 def _path(scope: Scope) -> str:

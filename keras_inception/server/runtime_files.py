@@ -26,6 +26,7 @@ from keras_inception.export.sessions import (
 from keras_inception.export.signatures import (
     DEFAULT,
     EARLY_EXIT,
+    EARLY_EXIT_AT,
     IMAGE_BYTES,
     ON_FILES,
     pixels_of,
@@ -61,9 +62,9 @@ def load_file(file: Path, runtime: str) -> Loaded:
     labels = file.with_name("labels.txt")
     ranks = set(inputs) == {IMAGES} and labels.is_file()
     names = np.array(labels.read_bytes().splitlines() if ranks else [], object)
-    for signature, (answer, outputs) in _answers(session, side).items():
+    for signature, (answer, takes, outputs) in _answers(session, side).items():
         functions[signature] = answer
-        definitions[signature] = _definition(inputs, outputs)
+        definitions[signature] = _definition({**inputs, **takes}, outputs)
         if ranks:
             of_files = ON_FILES[signature]
             functions[of_files] = _ranked(answer, names, side)
@@ -73,7 +74,7 @@ def load_file(file: Path, runtime: str) -> Loaded:
                 **{key: value for key, value in outputs.items() if key != MAIN},
             }
             definitions[of_files] = _definition(
-                {IMAGE_BYTES: ("string", [None])}, ranking
+                {IMAGE_BYTES: ("string", [None]), **takes}, ranking
             )
     return Loaded(
         functions,
@@ -86,8 +87,10 @@ def load_file(file: Path, runtime: str) -> Loaded:
     )
 
 
-def _answers(session: Session, side: int) -> dict[str, tuple[Function, Tensors]]:
-    """The functions of images, with their outputs, by signature."""
+def _answers(
+    session: Session, side: int
+) -> dict[str, tuple[Function, Tensors, Tensors]]:
+    """The functions of images, their other inputs, and their outputs, by signature."""
 
     def checked(arrays: Arrays) -> Arrays:
         for key, (_, shape) in session.inputs.items():
@@ -103,9 +106,10 @@ def _answers(session: Session, side: int) -> dict[str, tuple[Function, Tensors]]
 
     outputs = dict(session.outputs)
     if outputs.pop(EXIT, None) is None:
-        return {DEFAULT: (checked, outputs)}
+        return {DEFAULT: (checked, {}, outputs)}
     exits = np.array([name.encode() for name in (*session.thresholds, MAIN)], object)
     never = np.full(len(session.thresholds), np.inf, "float32")
+    calibrated = np.array([*session.thresholds.values()], "float32")
 
     def main_alone(arrays: Arrays) -> Arrays:
         answer = checked({**arrays, THRESHOLDS: never})
@@ -115,9 +119,34 @@ def _answers(session: Session, side: int) -> dict[str, tuple[Function, Tensors]]
         answer = checked(arrays)
         return {**answer, EXIT: exits[answer[EXIT]]}
 
+    def early_at(arrays: Arrays) -> Arrays:
+        images, given = arrays[IMAGES], arrays[THRESHOLDS]
+        if given.shape != (len(images), len(calibrated)):
+            raise ServingError(
+                f"thresholds has shape {list(given.shape)}; for {len(images)} pictures "
+                f"the model takes {[len(images), len(calibrated)]}"
+            )
+        if len(images) == 0:
+            return early({IMAGES: images, THRESHOLDS: calibrated})
+        # The file takes one row; in practice a request has the same for all pictures.
+        levels, which = np.unique(given, axis=0, return_inverse=True)
+        groups = [np.flatnonzero(which.ravel() == i) for i in range(len(levels))]
+        answers = [
+            early({IMAGES: images[rows], THRESHOLDS: level})
+            for rows, level in zip(groups, levels, strict=True)
+        ]
+        order = np.argsort(np.concatenate(groups))
+        return {
+            key: np.concatenate([answer[key] for answer in answers])[order]
+            for key in answers[0]
+        }
+
+    with_exit: Tensors = {**outputs, EXIT: ("string", [None])}
+    thresholds: Tensors = {THRESHOLDS: ("float32", [None, len(calibrated)])}
     return {
-        DEFAULT: (main_alone, outputs),
-        EARLY_EXIT: (early, {**outputs, EXIT: ("string", [None])}),
+        DEFAULT: (main_alone, {}, outputs),
+        EARLY_EXIT: (early, {}, with_exit),
+        EARLY_EXIT_AT: (early_at, thresholds, with_exit),
     }
 
 
@@ -126,8 +155,9 @@ def _ranked(answer: Function, names: np.ndarray, side: int) -> Function:
     decoded = _decoder(side)
 
     def ranked(arrays: Arrays) -> Arrays:
-        images = decoded(tf.constant(arrays[IMAGE_BYTES], tf.string)).numpy()
-        rest = answer({IMAGES: images})
+        given = dict(arrays)
+        images = decoded(tf.constant(given.pop(IMAGE_BYTES), tf.string)).numpy()
+        rest = answer({IMAGES: images, **given})
         scores = rest.pop(MAIN)
         order = np.argsort(-scores, axis=-1, kind="stable")
         best = np.take_along_axis(scores, order, -1)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
+from keras_inception.export.sessions import THRESHOLDS
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.files import plain_path
 from keras_inception.outputs import MAIN
@@ -29,6 +30,8 @@ _OURS = (
     ({"images"}, {MAIN, "exit"}),
     ({IMAGE_BYTES}, {"classes", "scores"}),
     ({IMAGE_BYTES}, {"classes", "scores", "exit"}),
+    ({"images", THRESHOLDS}, {MAIN, "exit"}),
+    ({IMAGE_BYTES, THRESHOLDS}, {"classes", "scores", "exit"}),
     ({"inputs"}, {"classes", "scores"}),
 )
 

@@ -11,22 +11,48 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 
 from keras_inception.export import warmup
-from keras_inception.export.signatures import DEFAULT
+from keras_inception.export.sessions import EXIT
+from keras_inception.export.signatures import DEFAULT, EARLY_EXIT_AT
 from keras_inception.server.batch_queue import Arrays, BatchQueue
+from keras_inception.server.depth import (
+    AS_EXPORTED,
+    LEVEL,
+    Depth,
+    Exits,
+    by_load,
+    exits_of,
+)
 from keras_inception.server.limits import Batching, ServingError, from_tensorflow
 from keras_inception.server.pictures import check_pictures
 from keras_inception.server.runtimes import load
+
+
+class Outputs(Arrays):
+    """The outputs of a signature by name, and how early they were answered.
+
+    Attributes:
+        level: The highest level of `depth` among the rows; 0 as the request asked.
+    """
+
+    level = 0
 
 
 class Servable:
     """A loaded version, which has answered its warm-up requests.
 
     Creating it raises if it fails to load or to warm up. Requests that it can't answer
-    raise a `ServingError`. The signature name `""` means the default signature.
+    raise a `ServingError`. The signature name `""` means the default signature. With
+    `depth` the version's exits answer earlier under load.
 
     Attributes:
         definitions: TensorFlow's `SignatureDef` of each signature, by name.
         exits: How many rows each exit has answered.
+        exits_as_exported: The same, of the rows at the exported thresholds alone.
+        calibrated_shares: The share of pictures that each output answered when those
+            were calibrated; empty without exits.
+        levels: How many rows were answered at each level of `depth`, of signatures that
+            can be answered earlier.
+        highest_level: The highest one; 0 without exits, or without `depth`.
     """
 
     def __init__(
@@ -35,10 +61,14 @@ class Servable:
         batching: Batching | None,
         picture_pixels: int,
         runtime: str | None = None,
+        depth: Depth | None = None,
     ):
         loaded = load(path, runtime)
+        self.close = loaded.close  # to be called when no request uses it any more
         self.definitions = loaded.definitions
         self.exits: Counter[str] = Counter()
+        self.exits_as_exported: Counter[str] = Counter()
+        self.levels: Counter[int] = Counter()
         self._functions = loaded.functions
         self._ops = loaded.ops
         self._ours = loaded.rows_are_independent
@@ -47,13 +77,19 @@ class Servable:
         chosen = batching or Batching(combine=False)
         if not (loaded.combines or chosen.every):
             chosen = dataclasses.replace(chosen, combine=False)
-        self._batched = {
-            name: BatchQueue(function, chosen)
-            for name, function in loaded.functions.items()
-            if chosen.every or name in loaded.rows_are_independent
-        }
-        self.close = loaded.close  # to be called when no request uses it any more
         try:
+            found = exits_of(path) if EARLY_EXIT_AT in self._ours else Exits([], {})
+            self.calibrated_shares = found.shares
+            self.highest_level = 0
+            if depth is not None and found.thresholds:
+                self.highest_level = len(found.thresholds)
+                earlier = by_load(self._functions, depth, found.thresholds)
+                self._functions = {**self._functions, **earlier}
+            self._batched = {
+                name: BatchQueue(function, chosen)
+                for name, function in self._functions.items()
+                if chosen.every or name in self._ours
+            }
             if (path / warmup.FILE).is_file():
                 for name, inputs in warmup.read_requests(path):
                     name = self.known(name)
@@ -82,7 +118,7 @@ class Servable:
             for name, info in definition.inputs.items()
         }
 
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Outputs:
         """The outputs of a signature by name."""
         name = self.known(signature)
         given = self._complete(name, inputs)
@@ -96,13 +132,23 @@ class Servable:
             if unfit := self._unfit(name, given):
                 raise ServingError(f"{unfit}: {fault}", fault.status) from error
             raise fault from error
-        if name in self._ours and "exit" in outputs:
-            names, counts = np.unique(outputs["exit"].astype(str), return_counts=True)
+        if name in self._ours:
+            self._count(name, outputs)
+        answer = Outputs({key: outputs[key] for key in self.definitions[name].outputs})
+        answer.level = int(outputs.get(LEVEL, np.zeros(1)).max(initial=0))
+        return answer
+
+    def _count(self, name: str, outputs: Arrays) -> None:
+        if EXIT in outputs:
+            exits = outputs[EXIT].astype(str)
+            level = outputs.get(LEVEL, np.zeros(len(exits)))
+            exported = (level == 1) | ((level == 0) & (name in AS_EXPORTED))
             with self._counting:
-                self.exits.update(
-                    dict(zip(names.tolist(), counts.tolist(), strict=True))
-                )
-        return outputs
+                self.exits.update(exits.tolist())
+                self.exits_as_exported.update(exits[exported].tolist())
+        if LEVEL in outputs:
+            with self._counting:
+                self.levels.update(outputs[LEVEL].ravel().tolist())
 
     def known(self, signature: str) -> str:
         """A signature's full name; raises a `ServingError` if there is none."""

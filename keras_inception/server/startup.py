@@ -18,6 +18,7 @@ from keras_inception.server.addresses import (
     url,
 )
 from keras_inception.server.connections import IDLE_SECONDS, Protocol
+from keras_inception.server.depth import Depth
 from keras_inception.server.explanations import Explanations
 from keras_inception.server.grpc_service import grpc_door
 from keras_inception.server.limits import Batching, Limits
@@ -54,6 +55,7 @@ def serve(
     origins: Sequence[str] = (),
     access_log: bool = False,
     explained: keras.Model | None = None,
+    earlier_under_load: bool = False,
     started: Callable[[str, list[Manager], str], None] | None = None,
 ) -> None:
     """Serves models until SIGTERM or SIGINT, then finishes the requests in progress.
@@ -83,12 +85,16 @@ def serve(
         access_log: Whether every request is printed.
         explained: The model behind the served version, with its heads. The page then
             has a switch that shows where each output looks.
+        earlier_under_load: Whether the exits of a version answer the earlier the more
+            requests wait, also where a request asks for main alone. The answer's header
+            `Early-Exit-Level` tells.
         started: Called with REST's address, the models and gRPC's address (`""` without
             gRPC) when requests are accepted.
 
     Raises:
         ValueError: If a model has a version, and none that can be served, a label
-            names a version that is not served, or `explained` has no feature maps.
+            names a version that is not served, `explained` has no feature maps, or no
+            version has exits for `earlier_under_load`.
         OSError: If a port is taken.
     """
     limits = limits or Limits()
@@ -99,8 +105,11 @@ def serve(
             return read_models(Path(model_config_file))
         return [_config(Path(directory or ""), name, wanted, labels, runtime)]
 
+    workers = Workers(limits)
+    depth = Depth(workers.load) if earlier_under_load else None
+
     def load(path: Path, *, runtime: str | None) -> Servable:
-        return Servable(path, batching, limits.picture_pixels, runtime)
+        return Servable(path, batching, limits.picture_pixels, runtime, depth)
 
     explanations = None
     if explained is not None:
@@ -112,7 +121,8 @@ def serve(
         models.update()
         for manager in models.managers():
             _check(manager)
-        workers = Workers(limits)
+        if depth is not None:
+            _check_exits(models)
         metrics = Metrics(models, workers)
 
         @contextlib.asynccontextmanager
@@ -229,3 +239,14 @@ def _check(manager: Manager) -> None:
                 f"Label {label!r} is for version {number} of {manager.name}, which is "
                 f"not served. Served are: {', '.join(map(str, available))}"
             )
+
+
+def _check_exits(models: Models) -> None:
+    """Raises if there are versions, and none of them can answer earlier."""
+    served = [s for manager in models.managers() for s in manager.servables().values()]
+    if served and not any(servable.highest_level for servable in served):
+        raise ValueError(
+            "No version that is served has exits to answer at. Export the model with "
+            "--early-exit exits.json, as calibrate or exits writes it; an export of an "
+            "earlier version of keras-inception has to be exported again."
+        )

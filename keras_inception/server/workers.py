@@ -28,6 +28,10 @@ class Workers:
         self._threads = ThreadPoolExecutor(limits.queue, "request")
         self.in_progress = 0  # or waiting for a thread
 
+    def load(self) -> float:
+        """The requests in progress, as a share of the most that there can be."""
+        return self.in_progress / self._limits.queue
+
     async def run(
         self,
         function: Callable[..., Answer],
