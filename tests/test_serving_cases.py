@@ -567,6 +567,15 @@ def test_a_dimension_per_level(app):
     assert json.dumps(answer) == '{"outputs": ' + "[" * 64 + "3.0" + "]" * 64 + "}"
 
 
+def test_an_answer_has_a_most_of_values(cases):
+    small = app_of(cases, Limits(body_bytes=800))
+    body = {"inputs": [1] * 100}
+    assert ask(small, f"{V1}:predict", body)[0] == 200
+    for body in ({"inputs": [1] * 101}, {"instances": [[1] * 51] * 2}):
+        status, _, answer = ask(small, f"{V1}:predict", body)
+        assert (status, "more than 100 values" in answer["error"]) == (413, True)
+
+
 def test_all_bodies_together_are_bounded(cases):
     """Half-sent bodies may hold eight times the largest one; then 503."""
     app = app_of(cases, Limits(body_bytes=100_000, seconds=2))

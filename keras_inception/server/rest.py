@@ -142,13 +142,13 @@ class _Api:
         self,
         models: Models,
         bodies: Bodies,
-        most_lists: int,
+        most_values: int,
         workers: Workers,
         metrics: Metrics,
     ):
         self._models = models
         self._bodies = bodies
-        self._most_lists = most_lists
+        self._most_values = most_values
         self._workers = workers
         self._metrics = metrics
 
@@ -198,13 +198,14 @@ class _Api:
         Runs as long as the model.
         """
         with self._bodies.plain(sent, encoding) as body:
-            request = json_bodies.parse(body, self._most_lists)
+            request = json_bodies.parse(body, self._most_values)
             signature = request.get("signature_name", "")
             # FillClassifyRegressRequestFromJson fails before the model is looked up.
             examples = [] if method == "predict" else json_bodies.examples(request)
             with self._models.servable(spec) as (_, servable):
                 if method == "classify":
                     classes = classify(servable, signature, examples)
+                    json_bodies.check_size(classes, self._most_values)
                     return json_bodies.classifications(*classes), 0
                 if method == "regress":
                     values = regress(servable, signature, examples)
@@ -212,6 +213,7 @@ class _Api:
                 inputs, rows = json_bodies.tensors(request, servable.inputs(signature))
                 request.clear()  # 20 times as large as the arrays
                 outputs = servable.predict(signature, inputs)
+            json_bodies.check_size(outputs.values(), self._most_values)
             return json_bodies.predictions(outputs, rows), outputs.level
 
 
