@@ -722,6 +722,8 @@ def test_connections_wait_for_heads_and_not_for_ever(app):
         post = chunked.replace(b"GET", b"POST").replace(b"cases ", b"cases:predict ")
         for head, part in (
             (whole[:-2] + b"X: ", b"x"),
+            (b"", b"\r\n"),
+            (whole, b"\r\n"),
             (chunked + b"1\r\n{\r\n0\r\n", b"X-Trailer: x\r\n"),
             (post + b"1\r\n{\r\n0\r\n", b"X-Trailer: x\r\n"),
             (post + b"1\r\n{\r\n0\r\nX-Trailer: ", b"x"),

@@ -36,7 +36,7 @@ class Protocol(HttpToolsProtocol):
         self._bytes += len(data)
         super().data_received(data)
         if self._bytes > _MOST_BYTES and not self.transport.is_closing():
-            if self._in_head or not self.cycle.response_started:
+            if self._in_head or not (self.cycle and self.cycle.response_started):
                 self.send_400_response("The head of the request is too large.")
             else:
                 self.transport.close()
