@@ -170,6 +170,22 @@ def test_no_picture_both_chooses_and_trains():
     assert 10 <= len(seen["choosing"]) <= 45
 
 
+def test_parts_come_in_batches_of_one_size():
+    """Whatever size the dataset has: a surplus that waits would fill the memory."""
+    model = ki.attach_auxiliary(maps(), [])
+    images, labels = striped(2000)
+    for size in (7, 100, 256, 2000):
+        batches = [
+            (images[start : start + size], labels[start : start + size])
+            for start in range(0, 2000, size)
+        ]
+        for part, least in (("choosing", 1), ("training", 13)):
+            *whole, last = [len(y) for _, y in Pictures(model, batches, True, part)]
+            assert len(whole) >= least
+            assert set(whole) == {128}
+            assert 1 <= last <= 128
+
+
 @pytest.mark.slow
 def test_a_network_of_keras_applications():
     model = keras.applications.MobileNetV3Small(
