@@ -5,7 +5,7 @@ python -m benchmarks.serving_fuzz saved_models/digits pictures --count 50000
 
 Request number N of a seed is always the same. A finding is a request after which the
 server crashes, does not answer within a minute, or answers 5xx, and memory that grows
-by more than a tenth after the first quarter; the bodies are saved in --findings.
+by more than a tenth after the first 10,000; the bodies are saved in --findings.
 """
 
 import argparse
@@ -70,6 +70,7 @@ def main() -> None:
     statuses: Counter[str] = Counter()
     found: list[str] = []
     memory: list[float] = []
+    step = min(10_000, options.count // 4 or 1)
 
     def fuzz(number: int, server: Server) -> None:
         if server.process.poll() is not None:
@@ -86,7 +87,7 @@ def main() -> None:
             found.append(f"{name}: {status} for {drawn.path}")
             options.findings.mkdir(exist_ok=True)
             (options.findings / name).write_bytes(drawn.body)
-        if number % (options.count // 4 or 1) == 0:
+        if number % step == 0:
             memory.append(server.resident_mib())
             print(f"{number:,} sent, {memory[-1]:.0f} MiB", flush=True)
 
@@ -104,7 +105,7 @@ def main() -> None:
         found.append(f"memory grew from {memory[0]:.0f} to {memory[-1]:.0f} MiB")
     print(
         f"{statuses.total():,} {options.kind} of seed {options.seed}: {len(found)} "
-        f"findings; statuses {dict(sorted(statuses.items()))}; MiB by quarter "
+        f"findings; statuses {dict(sorted(statuses.items()))}; MiB every {step:,} "
         f"{', '.join(f'{mib:.0f}' for mib in memory)}"
     )
     raise SystemExit("\n".join(found))

@@ -1,13 +1,16 @@
 """Load-tests `keras-inception serve`; some requests are bad, every answer is checked.
 
 python -m benchmarks.serving_load saved_models/digits
+python -m benchmarks.serving_load saved_models/googlenet saved_models/googlenet-int8 \
+    --modes default --clients 8 --bad 0 --side 224
 
 32 clients send 2,000 requests, 5 % of them malformed, huge, slow or cut off; with
-batching (one batch or two at once) and without, alternating. Writes
-benchmarks/results/serving_load.csv.
+batching (one batch or two at once) and without, alternating, to each model in turn.
+Writes benchmarks/results/serving_load.csv.
 """
 
 import argparse
+import itertools
 import json
 import queue
 import socket
@@ -20,17 +23,19 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.serving import Server, pictures, request, serving
 from benchmarks.tables import environment, write
 from keras_inception.export import versions
+from keras_inception.export.signatures import DEFAULT, IMAGE_BYTES, ON_FILES
+from keras_inception.server.servable import Servable
 
 RESULTS = Path(__file__).parent / "results/serving_load.csv"
 MODES = {
     "one batch": ("--batch-threads", "1"),
     "two batches": ("--batch-threads", "2"),
     "alone": ("--max-batch", "1"),
+    "default": (),
 }
 # The statuses that each kind of bad request may get; None: no answer can be read
 BAD = {
@@ -46,7 +51,13 @@ BAD = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path, help="saved_models/NAME")
+    parser.add_argument(
+        "directories", type=Path, nargs="+", help="saved_models/NAME, of any runtime"
+    )
+    parser.add_argument(
+        "--modes", nargs="+", choices=MODES, default=list(MODES)[:3], help="of batching"
+    )
+    parser.add_argument("--side", type=int, default=96, help="of a JPEG, in pixels")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument(
@@ -58,38 +69,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS, help="a CSV file")
     options = parser.parse_args()
-    files = pictures(40)
-    expected = answers_of(options.directory, files)
+    files = pictures(40, options.side)
+    expected = {path: answers_of(path, files) for path in options.directories}
+    about = {"clients": options.clients, "side": options.side} | environment()
+    pairs = list(itertools.product(options.modes, options.directories))
     rows = []
     for turn in range(options.rounds):
-        for name, extra in MODES.items():
-            with serving(options.directory, "--max-body", "1", *extra) as server:
-                load(server, files, expected, 200, options.clients, 0.0)  # warm
+        for mode, path in pairs:
+            with serving(path, "--max-body", "1", *MODES[mode]) as server:
+                load(server, files, expected[path], 200, options.clients, 0.0)  # warm
                 row = load(
                     server,
                     files,
-                    expected,
+                    expected[path],
                     options.requests,
                     options.clients,
                     options.bad,
                 )
-            rows.append({"mode": name, "round": turn + 1} | row)
+            row |= {"statuses": json.dumps(row["statuses"]), "model": path.name}
+            rows.append({"mode": mode, "round": turn + 1} | row | about)
             print(json.dumps(rows[-1]), flush=True)
-    for name in MODES:
-        rates = [row["per_second"] for row in rows if row["mode"] == name]
-        print(f"{name:<11} {statistics.median(rates):7.1f} good answers/s")
-    about = {"model": options.directory.name, "clients": options.clients}
-    about |= environment()
-    rows = [row | {"statuses": json.dumps(row["statuses"])} | about for row in rows]
+    for mode, path in pairs:
+        same = [r for r in rows if (r["mode"], r["model"]) == (mode, path.name)]
+        rate = statistics.median(row["per_second"] for row in same)
+        print(f"{path.name}, {mode}: {rate:.1f} good answers/s")
     write(options.out, rows)
 
 
 def answers_of(directory: Path, files: list[bytes]) -> list[dict[str, float]]:
     """The exported model's answers without a server: class to score, by picture."""
-    path = directory / str(versions(directory)[-1])
-    loaded = tf.saved_model.load(path)
-    answer = loaded.signatures["serving_bytes"](image_bytes=tf.constant(files))
-    rows = zip(answer["classes"].numpy(), answer["scores"].numpy(), strict=True)
+    servable = Servable(directory / str(versions(directory)[-1]), None, 10**9)
+    inputs = {IMAGE_BYTES: np.array(files, object)}
+    answer = servable.predict(ON_FILES[DEFAULT], inputs)
+    servable.close()
+    rows = zip(answer["classes"], answer["scores"], strict=True)
     return [
         {name.decode(): float(score) for name, score in zip(*row, strict=True)}
         for row in rows

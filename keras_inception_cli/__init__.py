@@ -94,6 +94,10 @@ class _CommandParser(argparse.ArgumentParser):
         # argparse can do it, though not by way of a subparser, nor for one with its own
         if self._is_intermixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
+        if args and "--" in args:  # and it forgets that no options follow: paths, then
+            at = args.index("--")
+            paths = [f"./{x}" if x.startswith("-") else x for x in args[at + 1 :]]
+            args = [*args[:at], *paths]
         self._is_intermixing = True  # it calls this method
         try:
             return self.parse_known_intermixed_args(args, namespace)

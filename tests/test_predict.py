@@ -358,7 +358,8 @@ def test_bad_words_are_one_line(place, capsys, words, message):
     [
         ("predict M --top 1 IMG", {"model": "M", "paths": ["IMG"], "top": 1}),
         ("predict --url U a --top 2 b", {"model": "a", "paths": ["b"], "url": "U"}),
-        ("predict M --json -- -x.png", {"paths": ["-x.png"], "json": True}),
+        ("predict M --json -- -x.png", {"paths": ["./-x.png"], "json": True}),
+        ("gradients --seed 4 -- -m -d", {"model": "./-m", "data": "./-d", "seed": 4}),
         ("evaluate M --crops 10 N D", {"models": ["M", "N"], "data": "D"}),
         ("evaluate M N --seed 1 D", {"models": ["M", "N"], "data": "D"}),
         ("convert slim --overwrite A B.keras", {"kind": "slim", "file": "A"}),

@@ -276,6 +276,22 @@ def test_a_killed_run_resumes_exactly(uninterrupted, tmp_path):
     assert_equal_runs(uninterrupted, train_on(tmp_path / "run"))
 
 
+@pytest.mark.slow
+def test_a_run_that_is_stopped_continued_and_ended_resumes_exactly(
+    uninterrupted, tmp_path
+):
+    process = in_a_process(tmp_path / "run", seconds=0.05)
+    for signals in ((signal.SIGSTOP, signal.SIGCONT), (signal.SIGTERM,)):
+        for _ in range(3):
+            process.stdout.readline()
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.3)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert_equal_runs(uninterrupted, train_on(tmp_path / "run"))
+
+
 KILLS = int(os.environ.get("KILLS", 40))
 
 

@@ -8,22 +8,29 @@ tensorflow_serving/servables/tensorflow, json_tensor.cc in tensorflow_serving/ut
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import http.client
 import json
 import socket
+import struct
 import threading
 import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import uvicorn
 
-from keras_inception.server import Limits, Models, build_app
+from keras_inception.server import Batching, Limits, Models, build_app
+from keras_inception.server.batch_queue import BatchQueue
 from keras_inception.server.connections import Protocol
+from keras_inception.server.limits import ServingError
 from keras_inception.server.manager import ModelConfig
 from keras_inception.server.servable import Servable
+from keras_inception.server.workers import Workers
 
 V1 = "/v1/models/cases"
 
@@ -560,6 +567,15 @@ def test_a_dimension_per_level(app):
     assert json.dumps(answer) == '{"outputs": ' + "[" * 64 + "3.0" + "]" * 64 + "}"
 
 
+def test_an_answer_has_a_most_of_values(cases):
+    small = app_of(cases, Limits(body_bytes=800))
+    body = {"inputs": [1] * 100}
+    assert ask(small, f"{V1}:predict", body)[0] == 200
+    for body in ({"inputs": [1] * 101}, {"instances": [[1] * 51] * 2}):
+        status, _, answer = ask(small, f"{V1}:predict", body)
+        assert (status, "more than 100 values" in answer["error"]) == (413, True)
+
+
 def test_all_bodies_together_are_bounded(cases):
     """Half-sent bodies may hold eight times the largest one; then 503."""
     app = app_of(cases, Limits(body_bytes=100_000, seconds=2))
@@ -572,6 +588,70 @@ def test_all_bodies_together_are_bounded(cases):
         for client in slow:
             client.close()
     assert sorted(answers) == [b"HTTP/1.1 408"] * 8 + [b"HTTP/1.1 503"]
+
+
+def test_a_body_counts_until_nothing_uses_it(tmp_path):
+    """Also after a 504; then its memory is free, and other bodies are accepted."""
+
+    class Waiting(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec(None, tf.string, "x")])
+        def answer(self, x):
+            def wait(x):
+                assert released.wait(30)
+                return x
+
+            return {"y": tf.py_function(wait, [x], tf.string)}
+
+    released = threading.Event()
+    directory = tmp_path / "cases"
+    module = Waiting()
+    tf.saved_model.save(module, directory / "1", signatures=module.answer)
+    most = 1_000_000
+    app = app_of(directory, Limits(body_bytes=most, seconds=2))
+    body = {"inputs": "x", "context": "y" * (most - 1000)}
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    with running(app) as port:
+
+        def send(_):
+            connection = http.client.HTTPConnection("127.0.0.1", port)
+            connection.request("POST", f"{V1}:predict", json.dumps(body))
+            status = connection.getresponse().status
+            connection.close()
+            return status
+
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                assert list(pool.map(send, range(8))) == [504] * 8
+            assert send(0) == 503
+        finally:
+            released.set()
+        deadline = time.monotonic() + 20
+        while (status := send(0)) == 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert status == 200
+        while tracemalloc.get_traced_memory()[0] > before + most:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    tracemalloc.stop()
+
+
+def test_nothing_is_computed_for_an_answer_that_nobody_waits_for(tmp_path):
+    computed = []
+
+    def run(inputs):
+        computed.append(len(inputs["x"]))
+        time.sleep(0.05)
+        return inputs
+
+    queue = BatchQueue(run, Batching(rows=2, combine=False))
+    asked = Workers(Limits(seconds=0.2)).run(queue, {"x": np.zeros(2000)})
+    with pytest.raises(ServingError, match="No answer"):
+        asyncio.run(asked)
+    time.sleep(0.2)
+    assert 1 <= len(computed) <= 6
+    assert set(computed) == {2}
 
 
 # Connections
@@ -638,11 +718,74 @@ def test_connections_wait_for_heads_and_not_for_ever(app):
         for client in clients:
             assert closed_after(client) < 3
             client.close()
-        endless = connect(b"GET /v1/models/cases HTTP/1.1\r\nX: ")
-        with pytest.raises(ConnectionError):
-            endless.sendall(b"x" * 64_000_000)
-        endless.close()
+        chunked = whole.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        post = chunked.replace(b"GET", b"POST").replace(b"cases ", b"cases:predict ")
+        for head, part in (
+            (whole[:-2] + b"X: ", b"x"),
+            (b"", b"\r\n"),
+            (whole, b"\r\n"),
+            (chunked + b"1\r\n{\r\n0\r\n", b"X-Trailer: x\r\n"),
+            (post + b"1\r\n{\r\n0\r\n", b"X-Trailer: x\r\n"),
+            (post + b"1\r\n{\r\n0\r\nX-Trailer: ", b"x"),
+            (post + b"1;extension=", b"x"),
+        ):
+            endless = connect(head)
+            with pytest.raises(ConnectionError):
+                endless.sendall(part * (64_000_000 // len(part)))
+            endless.close()
         assert ask(app, V1)[0] == 200
+
+
+def test_many_connections_cost_nobody_an_answer(app):
+    """Half-open ones, such with half a head, and such that are reset."""
+    with running(app, http=Protocol) as port:
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
+        for client in clients[::2]:
+            client.sendall(b"POST /v1/models/cases:predict HTTP/1.1\r\nContent-Len")
+        for client in clients[::3]:
+            reset = struct.pack("ii", 1, 0)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            client.close()
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        asking.request("POST", f"{V1}:predict", json.dumps(BODY))
+        assert asking.getresponse().status == 200
+        for client in (asking, *clients):
+            client.close()
+
+
+def test_an_answer_that_is_not_read_is_dropped():
+    """Slow readers are waited for; the others cost the answer's memory for a second."""
+    answer = b"x" * 32_000_000
+
+    async def large(scope, receive, send):
+        head = {"type": "http.response.start", "status": 200}
+        await send(head | {"headers": [(b"content-length", b"%d" % len(answer))]})
+        await send({"type": "http.response.body", "body": answer})
+
+    with running(large, http=Protocol, timeout_keep_alive=1) as port:
+
+        def connect():
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+            client.connect(("127.0.0.1", port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            return client
+
+        slow, silent = connect(), connect()
+        read = 0
+        for _ in range(8):
+            time.sleep(0.4)
+            read += len(slow.recv(4_000_000, socket.MSG_WAITALL))
+        while part := slow.recv(1_000_000):
+            read += len(part)
+        assert read > len(answer)
+        read = 0
+        with contextlib.suppress(ConnectionError):
+            while part := silent.recv(1_000_000):
+                read += len(part)
+        assert read < len(answer)
+        slow.close()
+        silent.close()
 
 
 # Examples

@@ -1,9 +1,12 @@
 """Configuration files, options, batches and runtimes of the server."""
 
+import gc
+import os
 import re
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from conftest import small_pictures, small_supervised
 
 import keras_inception as ki
 import keras_inception_cli
+from keras_inception.export.sessions import open_session
 from keras_inception.server import (
     Batching,
     Limits,
@@ -150,6 +154,32 @@ def test_mistakes_are_one_line(mistaken, capsys, words, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "name", [b"a\nb", b"a\x1b[31mb", b"x\xffy", b"-n", b"{}%s %(x)d"]
+)
+def test_odd_names_are_told_in_one_line(name, tmp_path, capsys):
+    """Of directories, models, data and labels, whatever a terminal would make of it."""
+    name = os.fsdecode(name)
+    odd = tmp_path / name
+    (odd / name / "1").mkdir(parents=True)
+    words = ["--port", "0", "--grpc-port", "0"]
+    for command in (
+        ["serve", odd / name, *words],
+        ["serve", odd, *words],
+        ["serve", odd / "none", *words],
+        ["serve", odd, f"--label={name}=x"],
+        ["serve", "--model-config-file", odd / name],
+        ["gradients", odd / f"{name}.keras", odd / "none"],
+        ["calibrate", odd / f"{name}.keras", odd],
+        ["calibrate", odd / f"{name}.keras", "digits", "--out", odd / name],
+    ):
+        assert keras_inception_cli.main(list(map(str, command))) == 1
+        captured = capsys.readouterr()
+        assert captured.err.startswith("keras-inception: error: ")
+        assert captured.err.count("\n") == 1
+        assert captured.err.rstrip("\n").isprintable()
+
+
 @pytest.fixture(scope="module")
 def mistaken(exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistaken")
@@ -283,4 +313,40 @@ def test_other_runtimes_answer_as_a_saved_model_does(exported, runtime):
         with pytest.raises(ServingError, match=message):
             servable.predict("", inputs)
     reference.close()
+    servable.close()
+
+
+@pytest.mark.parametrize("kind", ["saved_model", "onnx", "openvino"])
+def test_an_unloaded_version_returns_its_threads(exported, kind):
+    images, _ = small_pictures(12)
+
+    def come_and_go() -> int:
+        servable = Servable(exported / kind / "1", Batching(), 10**6)
+        with ThreadPoolExecutor(4) as pool:
+            asked = [servable.predict] * 8, [""] * 8, [{"images": images}] * 8
+            answers = list(pool.map(lambda ask, *words: ask(*words), *asked))
+        assert len(answers) == 8
+        servable.close()
+        del servable
+        gc.collect()
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    first, *_, last = (come_and_go() for _ in range(5))
+    assert last <= first + 1
+
+
+def test_a_large_request_is_shared_by_requests_of_openvino(exported):
+    """And the answer is the file's own, whoever asks at the same time."""
+    path = exported / "openvino/1"
+    servable = Servable(path, Batching(), 10**6)
+    run = open_session(path / "model.xml").run
+    random = np.random.default_rng(3)
+    images = random.integers(0, 256, (70, 8, 8, 3)).astype("float32")
+    expected = np.concatenate([run({"images": i[None]})["main"] for i in images])
+    sizes = [1, 2, 3, 5, 32, 33, 70] * 3
+    with ThreadPoolExecutor(8) as pool:
+        asked = [{"images": images[:size]} for size in sizes]
+        answers = list(pool.map(lambda inputs: servable.predict("", inputs), asked))
+    for size, answer in zip(sizes, answers, strict=True):
+        np.testing.assert_allclose(answer["main"], expected[:size], atol=1e-6)
     servable.close()

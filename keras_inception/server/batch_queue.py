@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_inception.server.limits import Batching
+from keras_inception.server.workers import check_time
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,7 +32,7 @@ class BatchQueue:
         rows, most = _rows(inputs), self._batching.rows
         if rows > most:
             return self._in_parts(inputs, rows)
-        if rows == 0:
+        if rows == 0 or not self._batching.combine:
             return self._run(inputs)
         kind = {name: (a.dtype, a.shape[1:]) for name, a in inputs.items()}
         with self._lock:
@@ -55,9 +56,10 @@ class BatchQueue:
         return {name: a[start : start + rows] for name, a in batch.outputs.items()}
 
     def _in_parts(self, inputs: Arrays, rows: int) -> Arrays:
-        """Bounds the memory of a large request: one batch after the other."""
+        """Bounds the memory of a large request: one batch after the other, in time."""
         parts = []
         for start in range(0, rows, self._batching.rows):
+            check_time()
             part = slice(start, start + self._batching.rows)
             parts.append(self({name: array[part] for name, array in inputs.items()}))
         found = {name: [part[name] for part in parts] for name in parts[0]}

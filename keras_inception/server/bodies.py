@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import threading
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 from starlette.requests import Request
 
 from keras_inception.server import json_text
 from keras_inception.server.limits import Limits, ServingError
+from keras_inception.server.workers import check_time
 
 _BODIES = 8  # of the largest size, which are held at once
 _MANY_VALUES = 100_000
@@ -28,9 +29,11 @@ class Bodies:
         self._held = 0
         self._heavy = threading.Semaphore(_HEAVY)
 
-    @contextlib.asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """Yields the body, unless it is too large (413) or too slow (408)."""
+    async def read(self, request: Request) -> bytes:
+        """The body, unless it is too large (413) or too slow (408).
+
+        It counts until it is released.
+        """
         limits, body = self._limits, bytearray()
         announced = request.headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > limits.body_bytes:
@@ -44,9 +47,14 @@ class Bodies:
                 raise ServingError(
                     f"The body did not arrive within {limits.seconds:g} seconds", 408
                 ) from None
-            yield bytes(body)
-        finally:
-            self._held -= len(body)
+        except BaseException:
+            self.release(len(body))
+            raise
+        return bytes(body)
+
+    def release(self, count: int) -> None:
+        """Counts the bytes of a body no longer, since nothing refers to it any more."""
+        self._held -= count
 
     def _hold(self, body: bytearray, chunk: bytes) -> None:
         if len(body) + len(chunk) > self._limits.body_bytes:
@@ -69,6 +77,7 @@ class Bodies:
             body = self._uncompressed(body)
         heavy = json_text.count_values(body) > _MANY_VALUES
         with self._heavy if heavy else contextlib.nullcontext():
+            check_time()
             yield body
 
     def _uncompressed(self, body: bytes) -> bytes:

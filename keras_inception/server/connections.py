@@ -1,4 +1,4 @@
-"""Connections that stay open, and heads of requests that never end."""
+"""Closes connections that stay open, requests without an end, answers not read."""
 
 import asyncio
 
@@ -6,20 +6,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Seconds that TF Serving's HTTP server (libevent) waits for a client that is silent.
 IDLE_SECONDS = 50
-_MOST_HEAD_BYTES = 64 * 1024
+_MOST_BYTES = 64 * 1024  # of a head, or between two parts of a body, or of a trailer
 
 
 class Protocol(HttpToolsProtocol):
-    """Closes a connection whose next head does not arrive, or is too large.
+    """Closes a connection that has stopped, or whose request does not get on.
 
-    The time is uvicorn's `timeout_keep_alive`. uvicorn itself uses it only until the
-    first byte after an answer, and bounds neither the head of a request nor the time
-    that it takes.
+    The next head must arrive, and part of the answer must be read, within uvicorn's
+    `timeout_keep_alive`. uvicorn itself uses it only until the first byte after an
+    answer; it bounds neither heads and trailers nor the time that they take, and keeps
+    an answer for as long as the client does not read it.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
+    _answer_timer: asyncio.TimerHandle | None = None
     _in_head = False
-    _head_bytes = 0
+    _bytes = 0  # since the last head or part of a body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -28,13 +30,16 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stop_timer()
+        self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        was_in_head = self._in_head
+        self._bytes += len(data)
         super().data_received(data)
-        self._head_bytes = self._head_bytes + len(data) if was_in_head else 0
-        if self._in_head and self._head_bytes > _MOST_HEAD_BYTES:
-            self.send_400_response("The head of the request is too large.")
+        if self._bytes > _MOST_BYTES and not self.transport.is_closing():
+            if self._in_head or not (self.cycle and self.cycle.response_started):
+                self.send_400_response("The head of the request is too large.")
+            else:
+                self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -42,8 +47,17 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._bytes = 0
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._bytes = 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -52,11 +66,36 @@ class Protocol(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._stop_timer()
-        self._head_timer = self.loop.call_later(
-            self.timeout_keep_alive, self.transport.close
-        )
+        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._close)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
+
+    def _close(self) -> None:
+        self.transport.close()  # once what is left of the answer has been read
+        if self._answer_timer is None and self.transport.get_write_buffer_size():
+            self._await_reader()
+
+    def _await_reader(self) -> None:
+        """Drops the connection if nothing of the answer is read for a while."""
+        unread = self.transport.get_write_buffer_size()
+
+        def check() -> None:
+            if self.transport.get_write_buffer_size() < unread:
+                self._await_reader()
+            else:
+                self.transport.abort()
+
+        self._answer_timer = self.loop.call_later(self.timeout_keep_alive, check)

@@ -5,7 +5,7 @@ raises a `ServingError`.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -175,6 +175,18 @@ def _serialized(features: Mapping[str, list]) -> bytes:
         if values:
             getattr(feature, kinds[type(values[0])]).value.extend(values)
     return example.SerializeToString()
+
+
+def check_size(outputs: Iterable[np.ndarray], most: int) -> None:
+    """Raises a `ServingError` (413) for outputs of more values than that.
+
+    As JSON each takes up to 100 bytes, and a picture of 40 bytes is answered by a
+    thousand classes and scores.
+    """
+    if sum(np.size(array) for array in outputs) > most:
+        raise ServingError(
+            f"The answer has more than {most:,} values. Ask for fewer rows at once", 413
+        )
 
 
 def predictions(outputs: Mapping[str, np.ndarray], rows: bool) -> str:

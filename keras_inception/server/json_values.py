@@ -174,7 +174,8 @@ def to_json(name: str, output: Any) -> Any:
             return {"b64": base64.b64encode(content).decode()}
         return content.decode("utf-8", "replace")
 
-    return np.vectorize(encode, otypes=[object])(array).tolist()
+    encoded = {content: encode(content) for content in set(array.flat)}
+    return np.vectorize(encoded.get, otypes=[object])(array).tolist()
 
 
 def type_name(value: Any) -> str:

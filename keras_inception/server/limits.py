@@ -41,12 +41,15 @@ class Batching:
             pictures while the other computes.
         every: Whether models are batched that this package did not export. An answer
             of such a model may depend on all rows of its batch.
+        combine: Whether requests share batches at all. If not, `rows` is the most of
+            one request that is computed at once.
     """
 
     rows: int = 32
     micros: int = 1000
     threads: int = 2
     every: bool = False
+    combine: bool = True
 
 
 # tensorflow_serving/model_servers/http_server.cc

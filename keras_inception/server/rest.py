@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -108,8 +109,9 @@ def build_app(
     async def explain(request: Request) -> Response:
         assert explanations is not None
         try:
-            async with bodies.read(request) as contents:
-                answer = await workers.run(explanations.explain, contents)
+            contents = await bodies.read(request)
+            done = partial(bodies.release, len(contents))
+            answer = await workers.run(explanations.explain, contents, done=done)
         except ServingError as error:
             return JSONResponse({"error": str(error)}, error.status)
         except ClientDisconnect:
@@ -140,13 +142,13 @@ class _Api:
         self,
         models: Models,
         bodies: Bodies,
-        most_lists: int,
+        most_values: int,
         workers: Workers,
         metrics: Metrics,
     ):
         self._models = models
         self._bodies = bodies
-        self._most_lists = most_lists
+        self._most_values = most_values
         self._workers = workers
         self._metrics = metrics
 
@@ -163,14 +165,16 @@ class _Api:
                 answer = _look_up(self._models, spec, method)
             else:
                 encoding = request.headers.get("content-encoding", "")
-                async with self._bodies.read(request) as body:
-                    began = time.perf_counter()
-                    try:
-                        answer, level = await self._workers.run(
-                            self._answer, spec, method, body, encoding
-                        )
-                    finally:
-                        seconds = time.perf_counter() - began
+                body = await self._bodies.read(request)
+                done = partial(self._bodies.release, len(body))
+                began = time.perf_counter()
+                try:
+                    answer, level = await self._workers.run(
+                        self._answer, spec, method, body, encoding, done=done
+                    )
+                finally:
+                    seconds = time.perf_counter() - began
+                    del body  # the client may take its time to read the answer
         except ServingError as error:
             status, fault, code = error.status, str(error), error.code
         except ClientDisconnect:
@@ -194,13 +198,14 @@ class _Api:
         Runs as long as the model.
         """
         with self._bodies.plain(sent, encoding) as body:
-            request = json_bodies.parse(body, self._most_lists)
+            request = json_bodies.parse(body, self._most_values)
             signature = request.get("signature_name", "")
             # FillClassifyRegressRequestFromJson fails before the model is looked up.
             examples = [] if method == "predict" else json_bodies.examples(request)
             with self._models.servable(spec) as (_, servable):
                 if method == "classify":
                     classes = classify(servable, signature, examples)
+                    json_bodies.check_size(classes, self._most_values)
                     return json_bodies.classifications(*classes), 0
                 if method == "regress":
                     values = regress(servable, signature, examples)
@@ -208,6 +213,7 @@ class _Api:
                 inputs, rows = json_bodies.tensors(request, servable.inputs(signature))
                 request.clear()  # 20 times as large as the arrays
                 outputs = servable.predict(signature, inputs)
+            json_bodies.check_size(outputs.values(), self._most_values)
             return json_bodies.predictions(outputs, rows), outputs.level
 
 

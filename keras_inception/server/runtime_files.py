@@ -47,7 +47,7 @@ def load_file(file: Path, runtime: str) -> Loaded:
         RuntimeError: If the runtime is not installed or can't load the file.
     """
     try:
-        session = open_session(file)
+        session = open_session(file, concurrent=True)
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"{runtime} needs {error.name}: pip install 'keras-inception[{runtime}]'"
@@ -76,7 +76,15 @@ def load_file(file: Path, runtime: str) -> Loaded:
             definitions[of_files] = _definition(
                 {IMAGE_BYTES: ("string", [None]), **takes}, ranking
             )
-    return Loaded(functions, definitions, set(functions), _DECODES, lambda: None)
+    return Loaded(
+        functions,
+        definitions,
+        set(functions),
+        _DECODES,
+        lambda: None,
+        # OpenVINO computes one request on each core at the same time
+        combines=runtime != "openvino",
+    )
 
 
 def _answers(

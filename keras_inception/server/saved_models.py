@@ -46,6 +46,7 @@ class Loaded(NamedTuple):
             row does not depend on the others.
         ops: The operations of the graph.
         close: Returns the memory.
+        combines: Whether rows of several requests together are quicker than apart.
     """
 
     functions: dict[str, Function]
@@ -53,6 +54,7 @@ class Loaded(NamedTuple):
     rows_are_independent: set[str]
     ops: GraphOps
     close: Callable[[], None]
+    combines: bool = True
 
 
 def load_saved_model(path: Path) -> Loaded:

@@ -1,5 +1,6 @@
 """One loaded version of a model, which answers requests from many threads."""
 
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -73,6 +74,9 @@ class Servable:
         self._ours = loaded.rows_are_independent
         self._counting = threading.Lock()
         self._picture_pixels = picture_pixels
+        chosen = batching or Batching(combine=False)
+        if not (loaded.combines or chosen.every):
+            chosen = dataclasses.replace(chosen, combine=False)
         try:
             found = exits_of(path) if EARLY_EXIT_AT in self._ours else Exits([], {})
             self.calibrated_shares = found.shares
@@ -82,9 +86,9 @@ class Servable:
                 earlier = by_load(self._functions, depth, found.thresholds)
                 self._functions = {**self._functions, **earlier}
             self._batched = {
-                name: BatchQueue(function, batching)
+                name: BatchQueue(function, chosen)
                 for name, function in self._functions.items()
-                if batching and (batching.every or name in self._ours)
+                if chosen.every or name in self._ours
             }
             if (path / warmup.FILE).is_file():
                 for name, inputs in warmup.read_requests(path):
