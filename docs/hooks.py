@@ -161,7 +161,8 @@ def drawn(rooms: dict[str, set[str]]) -> str:
     parts = "".join(lines + boxes)
     height = top - 32  # of the rows, without the gap below the last
     size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
-    return f'<div class="map" tabindex="0"><svg {size} aria-label="{LABEL}">{parts}</svg></div>'
+    svg = f'<svg {size} aria-label="{LABEL}">{parts}</svg>'
+    return f'<div class="map" tabindex="0">{svg}</div>'  # scrolled by keys as well
 
 
 def box_width(room: str) -> int:
