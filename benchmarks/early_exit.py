@@ -103,12 +103,21 @@ def measure(options: argparse.Namespace) -> None:
         pictures = in_memory(source, source.train, IMAGE_SIZE)
         started = time.perf_counter()
         early = ki.EarlyExit.fit(
-            model, pictures, held_out, max_accuracy_drop=options.max_drop
+            model,
+            pictures,
+            held_out,
+            max_accuracy_drop=options.max_drop,
+            confidence_level=options.confidence_level,
         )
         print(f"fitted in {time.perf_counter() - started:.0f} seconds")
         early.model.save(options.run / "with_exits.keras")
     else:
-        early = ki.EarlyExit.calibrate(model, held_out, options.max_drop)
+        early = ki.EarlyExit.calibrate(
+            model,
+            held_out,
+            options.max_drop,
+            confidence_level=options.confidence_level,
+        )
     early.save(options.run / "exits.json")
     found = early.calibration
     print(f"thresholds {early.thresholds}, temperatures {early.temperatures}")
@@ -296,6 +305,7 @@ def main() -> None:
     train_parser.set_defaults(do=train)
     measure_parser = commands.add_parser("measure", help="calibrate and time exits")
     measure_parser.add_argument("--max-drop", type=float, default=0.005)
+    measure_parser.add_argument("--confidence-level", type=float)
     measure_parser.add_argument("--seed", type=int, default=0, help="of the halves")
     measure_parser.add_argument(
         "--fit", action="store_true", help="give the model heads for exits first"

@@ -41,14 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of a drop: largest allowed share of main's multiply-adds, 0 to "
         "1; the most accurate thresholds within it are chosen",
     )
-    add(
-        "--confidence-level",
-        type=float,
-        metavar="LEVEL",
-        help="probability, such as 0.95, with which the loss on other pictures of this "
-        "kind is below DROP; costs some of the speed (default: DROP holds on the "
-        "pictures that choose)",
-    )
+    add_confidence_level(parser)
     heads = "heads to consider (default: all that predict main's classes)"
     add("--exits", nargs="+", metavar="HEAD", help=heads)
     add(
@@ -72,6 +65,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON file to write, with a picture beside it (default: exits.json beside "
         "MODEL)",
+    )
+
+
+def add_confidence_level(parser: argparse.ArgumentParser) -> None:
+    """Declares `--confidence-level`."""
+    parser.add_argument(
+        "--confidence-level",
+        type=float,
+        metavar="LEVEL",
+        help="probability, such as 0.95, with which the loss on other pictures of this "
+        "kind is below DROP; costs some of the speed (default: DROP holds on the "
+        "pictures that choose)",
     )
 
 
@@ -119,18 +124,31 @@ def run(options: argparse.Namespace) -> None:
     early.save(out)
     found = early.calibration
     assert found is not None
-    if level:
-        bound = found.main.accuracy - (found.chosen.largest_drop or 0)
-        checked = [found.main.accuracy, bound]
-    else:
-        both = EarlyExit(model, {}), early
-        checked = [accuracy_of(one, checking, options.batch_size) for one in both]
+    checked = checked_accuracies(early, checking, options.batch_size)
     source.bad.check()
     timings = measure_timings(early, some_pictures(checking), (1, 32))
     print_calibration(early.thresholds, found, checked, timings)
     picture = out.with_suffix(".png")
     draw_trade_off(found, timings[32], picture)
     print(f"wrote {out} and {picture}")
+
+
+def checked_accuracies(
+    early: "EarlyExit", checking: "Iterable", batch_size: int
+) -> list[float]:
+    """Accuracy of main and with exits on pictures that did not choose.
+
+    With a confidence level the second is the lowest that the test leaves possible.
+    """
+    found = early.calibration
+    assert found is not None
+    if found.confidence_level:
+        return [
+            found.main.accuracy,
+            found.main.accuracy - (found.chosen.largest_drop or 0),
+        ]
+    both = type(early)(early.model, {}), early
+    return [accuracy_of(one, checking, batch_size) for one in both]
 
 
 def accuracy_of(early: "EarlyExit", dataset: Iterable[tuple], batch_size: int) -> float:

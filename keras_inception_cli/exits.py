@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DROP",
         help="largest allowed loss of accuracy, 0 to 1 (default: 0.005, half a point)",
     )
+    calibrate.add_confidence_level(parser)
     add(
         "--labels",
         action=argparse.BooleanOptionalAction,
@@ -74,15 +75,17 @@ def run(options: argparse.Namespace) -> None:
     options.split = "validation"  # its source has the training pictures too
     source, validation, _ = splits.find_judged(options, {options.model: model})
     keras.utils.set_random_seed(options.seed or 0)
-    halves = splits.halves(validation, options.seed or 0)
+    level = options.confidence_level
+    # With a level, calibrate divides the pictures itself.
+    halves = splits.halves(validation, 0 if level else options.seed or 0)
     train, calibrating, checking = (
         data.pipeline(source, split, input_size_of(model), options.batch_size)
-        for split in (source.train, *halves)
+        for split in (source.train, validation if level else halves[0], halves[1])
     )
     print(
         f"{len(source.train)} training pictures place and train the exits, "
-        f"{len(halves[0])} validation pictures calibrate them, {len(halves[1])} check "
-        "them",
+        f"{len(halves[0])} validation pictures calibrate them, {len(halves[1])} "
+        f"{'test' if level else 'check'} them",
         flush=True,
     )
     early = EarlyExit.fit(
@@ -91,6 +94,7 @@ def run(options: argparse.Namespace) -> None:
         calibrating,
         max_exits=options.max_exits,
         max_accuracy_drop=options.max_drop,
+        confidence_level=level,
         labels=options.labels,
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -99,8 +103,7 @@ def run(options: argparse.Namespace) -> None:
     found = early.calibration
     assert found is not None
     judged = Pictures(early.model, checking, options.labels)
-    both = EarlyExit(early.model, {}), early
-    checked = [calibrate.accuracy_of(one, judged, options.batch_size) for one in both]
+    checked = calibrate.checked_accuracies(early, judged, options.batch_size)
     source.bad.check()
     timings = measure_timings(early, calibrate.some_pictures(checking), (1, 32))
     if not options.labels:

@@ -170,6 +170,22 @@ def test_no_picture_both_chooses_and_trains():
     assert 10 <= len(seen["choosing"]) <= 45
 
 
+def test_parts_come_in_batches_of_one_size():
+    """Whatever size the dataset has: a surplus that waits would fill the memory."""
+    model = ki.attach_auxiliary(maps(), [])
+    images, labels = striped(2000)
+    for size in (7, 100, 256, 2000):
+        batches = [
+            (images[start : start + size], labels[start : start + size])
+            for start in range(0, 2000, size)
+        ]
+        for part, least in (("choosing", 1), ("training", 13)):
+            *whole, last = [len(y) for _, y in Pictures(model, batches, True, part)]
+            assert len(whole) >= least
+            assert set(whole) == {128}
+            assert 1 <= last <= 128
+
+
 @pytest.mark.slow
 def test_a_network_of_keras_applications():
     model = keras.applications.MobileNetV3Small(
@@ -208,12 +224,13 @@ def test_the_command_writes_a_model_that_export_takes(tmp_path, capsys):
     keras.Model(inputs, x).save(tmp_path / "plain.keras")
     out = tmp_path / "out"
     words = ["exits", str(tmp_path / "plain.keras"), str(tmp_path / "colors")]
-    words += ["--output", str(out), "--no-labels"]
+    words += ["--output", str(out), "--no-labels", "--confidence-level", "0.9"]
     assert keras_inception_cli.main(words) == 0
     printed = capsys.readouterr().out
     assert "accuracy is agreement with main" in printed
     assert "of main's multiply-adds" in printed
     content = json.loads((out / "exits.json").read_text())
+    assert content["calibration"]["confidence_level"] == 0.9
     assert content["thresholds"].keys() <= {"aux_first", "aux_second"}
     assert (out / "exits.png").read_bytes().startswith(b"\x89PNG")
     assert keras_inception_cli.main(words) == 1

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import keras
 import numpy as np
 
+from keras_inception.early_exit import checks
 from keras_inception.early_exit.confidence import softmax
 from keras_inception.early_exit.placement import Pictures, place_exits
 from keras_inception.outputs import MAIN, output_activation
@@ -33,6 +34,8 @@ class _Calibrates(Protocol):
         model: keras.Model,
         dataset: Iterable,
         max_accuracy_drop: float,
+        *,
+        confidence_level: float | None,
     ) -> "_Exits": ...
 
 
@@ -47,6 +50,7 @@ def fit(
     *,
     max_exits: int = 3,
     max_accuracy_drop: float = 0.005,
+    confidence_level: float | None = None,
     labels: bool = True,
 ) -> _Exits:
     """Gives a finished classifier exits: places, trains and calibrates heads.
@@ -66,6 +70,7 @@ def fit(
             the heads learn from them.
         max_exits: The largest number of exits, at least 1. Defaults to 3.
         max_accuracy_drop: As in `calibrate`. Defaults to 0.005.
+        confidence_level: As in `calibrate`. Defaults to `None`.
         labels: Whether to learn and calibrate with labels. False: the heads learn
             main's own answers, and accuracy is agreement with main; labels are not
             read, and batches may be images alone. Defaults to True.
@@ -91,18 +96,16 @@ def fit(
     """
     if max_exits < 1:
         raise ValueError(f"max_exits must be at least 1. Received: {max_exits}")
-    if not 0 <= max_accuracy_drop < 1:
-        raise ValueError(
-            "max_accuracy_drop must be at least 0 and less than 1. Received: "
-            f"{max_accuracy_drop}"
-        )
+    checks.check_goal(max_accuracy_drop, None, confidence_level)  # before the training
     heads = place_exits(model, train, labels, max_exits, max_accuracy_drop)
     if isinstance(getattr(model, "output", None), dict):
         model = detach_auxiliary(model)
     attached = attach_auxiliary(model, heads)
     train_heads(attached, heads, Pictures(attached, train, labels, "training"), labels)
     pictures = Pictures(attached, held_out, labels)
-    return cls.calibrate(attached, pictures, max_accuracy_drop)
+    return cls.calibrate(
+        attached, pictures, max_accuracy_drop, confidence_level=confidence_level
+    )
 
 
 def train_heads(

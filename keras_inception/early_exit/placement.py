@@ -65,26 +65,25 @@ class Pictures:
             yield from self._batches()
             return
         # Joined to batches of one size, since JAX compiles each size.
-        waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        count = 0
-        for images, labels in self._batches():
+        images, labels, count = np.empty(0), np.empty(0, int), 0
+        for found, their_labels in self._batches():
             chooses = [
-                zlib.crc32(picture.tobytes()) % _CHOOSING == 0 for picture in images
+                zlib.crc32(picture.tobytes()) % _CHOOSING == 0 for picture in found
             ]
             kept = np.array(chooses, bool) == (self._part == "choosing")
-            waiting.append((images[kept], labels[kept]))
-            count += kept.sum()
-            if sum(len(labels) for _, labels in waiting) >= _BATCH_SIZE:
-                images, labels = map(np.concatenate, zip(*waiting, strict=True))
+            found, their_labels = found[kept], their_labels[kept]
+            images = np.concatenate([images, found]) if len(labels) else found
+            labels = np.concatenate([labels, their_labels])
+            count += len(found)
+            while len(labels) >= _BATCH_SIZE:
                 yield images[:_BATCH_SIZE], labels[:_BATCH_SIZE]
-                waiting = [(images[_BATCH_SIZE:], labels[_BATCH_SIZE:])]
+                images, labels = images[_BATCH_SIZE:], labels[_BATCH_SIZE:]
         if not count:
             raise ValueError(
                 "The training pictures are too few: an eighth of them chooses the "
                 "endpoints, the others train heads, and there are none for "
                 f"{self._part}."
             )
-        images, labels = map(np.concatenate, zip(*waiting, strict=True))
         if len(labels):
             yield images, labels
 
