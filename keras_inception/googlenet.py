@@ -19,6 +19,7 @@ def GoogLeNet(
     classifier_activation: str | None = "softmax",
     name: str | None = None,
     weights: str | os.PathLike | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> DeeplySupervised:
     """GoogLeNet (Inception v1) with its auxiliary classifiers.
 
@@ -45,9 +46,11 @@ def GoogLeNet(
         weights: A `.keras` file of a trained GoogLeNet, or `"imagenet"` for
             torchvision's published weights, downloaded once. The trunk is the file's,
             whatever its architecture. The classifier and the heads are the file's if
-            it has them for as many classes; otherwise they are new. The logger
-            `keras_inception` says which, at level INFO. Defaults to `None`: random
-            weights.
+            it has them for as many classes, which `class_names` does not tell apart;
+            otherwise they are new. The logger `keras_inception` says which, at level
+            INFO. Defaults to `None`: random weights.
+        class_names: Names of the classes in label order, which the model then keeps.
+            Defaults to those of the file in `weights` if its classifier is kept.
 
     Returns:
         A `DeeplySupervised` model, not compiled; its outputs are the dict
@@ -65,12 +68,17 @@ def GoogLeNet(
     >>> {name: output.shape for name, output in model.output.items()}
     {'main': (None, 3), 'aux_4a': (None, 3), 'aux_4d': (None, 3)}
     """
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"class_names must name each of the {classes} classes. Received: "
+            f"{len(class_names)} names"
+        )
     build = build_network
     if weights is not None:
         from keras_inception.weights.pretrained import load_pretrained
 
-        build = functools.partial(load_pretrained, weights)
-    return build(
+        build = functools.partial(load_pretrained, weights, class_names=class_names)
+    model = build(
         architecture,
         input_shape=input_shape,
         classes=classes,
@@ -80,3 +88,6 @@ def GoogLeNet(
         classifier_activation=classifier_activation,
         name=name,
     )
+    if class_names is not None:
+        model.class_names = class_names
+    return model

@@ -166,3 +166,9 @@ def _passes_on(step: Step) -> bool:
     else:
         passes = isinstance(operation, _PASSING_LAYERS)
     return passes and len(step.input_tensors) == 1
+
+
+def may_have_classes(model: keras.Model, class_names: Sequence[str] | None) -> bool:
+    """Whether a model's classes have these names, in this order, for all one knows."""
+    known = getattr(model, "class_names", None)
+    return known is None or class_names is None or list(known) == list(class_names)

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--init",
-        choices=("he", "gaussian"),
-        help="draw new weights: he, or gaussian with deviation 0.01 as in 2014",
+        choices=("he", "gaussian", "xavier"),
+        help="draw new weights: he; or as in 2014: gaussian (deviation 0.01), xavier",
     )
     add("--seed", type=int, default=0, help="(default: 0)")
     data_options.add_data_arguments(parser)
@@ -154,6 +154,7 @@ def _details(options, pictures: str) -> list[str]:
     weights = {
         "he": "The weights are new, by He's initialization.",
         "gaussian": "The weights are new: normal, standard deviation 0.01; biases 0.",
+        "xavier": "The weights are new: uniform, variance 1 / fan-in; biases 0.",
     }
     file = Path(options.model).exists()
     kept = "The weights are the file's." if file else "The network is untrained."

@@ -16,7 +16,7 @@ from keras_inception.defaults import (
     input_size_of,
 )
 from keras_inception.graph import all_layers, unfold
-from keras_inception.outputs import MAIN, main_of, outputs_by_name
+from keras_inception.outputs import MAIN, main_of, may_have_classes, outputs_by_name
 from keras_inception.supervision import SmoothedCrossentropy, evenly_placed
 from keras_inception.weights.pretrained import copy_output
 from keras_inception_cli.common import load_model
@@ -75,7 +75,7 @@ def build_model(
         heads = build_heads(config, source.class_names, has_batch_norm(plain))
         model = ki.attach_auxiliary(plain, heads)
         if trained is not None:
-            _keep_heads(model, trained, config)
+            _keep_heads(model, trained, config, source.class_names)
     else:
         model = _googlenet(config, source)
     if config.freeze:
@@ -102,7 +102,8 @@ def plain_network(
     if image_size is None and None in model.inputs[0].shape[1:3]:
         image_size = networks.default_size(None, source.picture_size)
     try:
-        return networks.adapted(model, classes, image_size), model
+        names = source.class_names
+        return networks.adapted(model, classes, image_size, names), model
     except ValueError as error:
         raise ValueError(f"{network} is not a network to train: {error}") from None
 
@@ -114,12 +115,16 @@ def has_batch_norm(model: keras.Model) -> bool:
 
 
 def _keep_heads(
-    model: ki.DeeplySupervised, trained: keras.Model, config: TrainConfig
+    model: ki.DeeplySupervised,
+    trained: keras.Model,
+    config: TrainConfig,
+    class_names: Sequence[str],
 ) -> None:
     """Copies heads that the file has for the same classes, and says what is new."""
     old = outputs_by_name(trained)
     kept = []
-    if main_of(old).shape[-1] == model.output[MAIN].shape[-1]:
+    same_number = main_of(old).shape[-1] == model.output[MAIN].shape[-1]
+    if same_number and may_have_classes(trained, class_names):
         kept = [MAIN, *(n for n in model.heads if copy_output(trained, model, n))]
     new = ", ".join(output for output in model.output if output not in kept)
     ending = f"; new {new}" if new else ""
@@ -143,6 +148,7 @@ def _googlenet(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
         width=config.width,
         batch_norm=config.batch_norm and not config.weights,
         weights=config.weights,
+        class_names=source.class_names,
     )
 
 

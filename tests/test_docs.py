@@ -140,6 +140,36 @@ def test_a_page_that_lies_is_found():
 
 
 @pytest.mark.slow  # half a minute
+def test_the_gradient_shrinks_more_through_more_layers():
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/alexnet_gradients.py"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if line]
+    starts = [
+        lines.index(line) for line in lines if line[0] in ("AlexNet", "GoogLeNet")
+    ]
+    ratios = []
+    for start in starts:
+        assert lines[start][1:] == ["gaussian", "xavier", "he", "batch", "norm"]
+        of_network = lines[start + 1 : starts[1] if start == 0 else None]
+        *stages, factors = of_network
+        first, last = (np.array(row[1:], float) for row in (stages[0], stages[-1]))
+        steps = int(factors[2].strip("()"))
+        per_layer = np.array(factors[3:], float)
+        np.testing.assert_allclose(per_layer, (first / last) ** (1 / steps), atol=0.02)
+        ratios.append(first / last)
+    assert [len(lines[start]) for start in starts] == [6, 6]
+    alexnet, googlenet = ratios
+    assert googlenet[0] < 1e-6 < alexnet[0]
+    assert googlenet[1] < alexnet[1]
+    assert googlenet[2] > 0.01  # He's
+
+
+@pytest.mark.slow  # half a minute
 def test_the_minimal_example_trains_exports_and_answers(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "examples/train_minimal.py"],

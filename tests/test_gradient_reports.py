@@ -185,8 +185,14 @@ def test_the_papers_initialisation_makes_the_gradient_vanish_and_todays_does_not
             kernels = [w for w in new.trainable_weights if w.name == "kernel"]
             # Krizhevsky et al. 2012, section 5
             assert np.std(kernels[5]) == pytest.approx(0.01, rel=0.2)
+        elif init == "xavier":
+            kernel = new.get_layer("inception_3a_3x3").kernel
+            deviation = (9 * kernel.shape[2]) ** -0.5
+            assert np.std(kernel) == pytest.approx(deviation, rel=0.05)
+            assert np.max(np.abs(kernel)) <= 3**0.5 * deviation
     ratio = {init: n["conv1_3x3"] / n["inception_5b"] for init, n in norms.items()}
-    assert ratio["gaussian"] < 1e-6 < 1e-2 < ratio["he"]
+    assert ratio["gaussian"] < 1e-6 < ratio["xavier"] < ratio["he"]
+    assert ratio["he"] > 1e-2
     with pytest.raises(ValueError, match="Received: 'orthogonal'"):
         gradients.reinitialized(model, "orthogonal")
 

@@ -116,6 +116,14 @@ def test_the_classifier_is_replaced_for_other_classes(ends):
     old = classifier(*ends())
     old.get_layer("conv1").trainable = False
     assert networks.adapted(old, 4, None).output is old.output
+    old.class_names = list("abcd")
+    assert networks.adapted(old, 4, None, list("abcd")).output is old.output
+    for names in ("abce", "abdc"):  # other classes, or the same in another order
+        replaced = networks.adapted(old, 4, None, list(names))
+        assert replaced.output_shape == (None, 4)
+        last = [layer for layer in replaced.layers if layer.weights][-1]
+        assert last not in old.layers
+        assert replaced.get_layer("conv1") is old.get_layer("conv1")
     new = networks.adapted(old, 7, None)
     assert new.output_shape == (None, 7)
     assert new.get_layer("conv1") is old.get_layer("conv1")

@@ -191,3 +191,30 @@ def test_without_a_network_the_error_says_what_to_put_where(monkeypatch, tmp_pat
     with pytest.raises(OSError, match=f"fetch {url} and put it at {tmp_path}"):
         ki.GoogLeNet(weights="imagenet")
     assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_outputs_for_other_classes_are_new(trained, tmp_path, caplog):
+    shape = (SIDE, SIDE, 3)
+    source = keras.saving.load_model(trained[0])
+    source.class_names = ["ant", "bee", "cat"]
+    source.save(tmp_path / "named.keras")
+    for names, kept in (
+        (None, True),
+        (["ant", "bee", "cat"], True),
+        (["bee", "ant", "cat"], False),
+        (["dog", "elk", "fox"], False),
+    ):
+        caplog.clear()
+        with caplog.at_level("INFO", "keras_inception"):
+            model = ki.GoogLeNet(
+                shape, CLASSES, weights=tmp_path / "named.keras", class_names=names
+            )
+        assert model.class_names == (names or source.class_names)
+        for name in ("main_classifier", "inception_5b_1x1"):
+            theirs, ours = source.get_layer(name), model.get_layer(name)
+            same = np.array_equal(theirs.kernel, ours.kernel)
+            assert same == (kept or name != "main_classifier")
+        ending = "kept the trunk, main" if kept else "kept the trunk; new main"
+        assert ending in caplog.text
+    with pytest.raises(ValueError, match="each of the 3 classes"):
+        ki.GoogLeNet(shape, CLASSES, class_names=["ant", "bee"])

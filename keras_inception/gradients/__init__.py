@@ -14,6 +14,7 @@ from keras_inception.gradients.callback import GradientFlow
 from keras_inception.gradients.comparison import (
     TrainingCurve,
     compare_without_heads,
+    draw_kernel,
     reinitialized,
 )
 from keras_inception.gradients.explanation import (
@@ -33,6 +34,7 @@ __all__ = [
     "Probe",
     "TrainingCurve",
     "compare_without_heads",
+    "draw_kernel",
     "explain",
     "explain_comparison",
     "flow_table",

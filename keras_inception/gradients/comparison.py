@@ -1,7 +1,8 @@
 """The same network trained with its heads and without them, side by side."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -11,7 +12,7 @@ from keras_inception.gradients.flow import GradientRow, Probe
 from keras_inception.outputs import MAIN
 from keras_inception.supervision import DeeplySupervised
 
-INITIALIZERS = ("he", "gaussian")
+INITIALIZERS = ("he", "gaussian", "xavier")
 GAUSSIAN_STDDEV = 0.01  # Krizhevsky et al. 2012, section 5, and Caffe's examples
 
 
@@ -97,7 +98,8 @@ def reinitialized(model: keras.Model, init: str = "he", seed: int = 0) -> keras.
         model: A functional model.
         init: `"he"` (default): every layer's own initializer, which is that of He et
             al. (2015) in this package's networks; `"gaussian"`: as was usual in 2014, a
-            normal distribution of standard deviation 0.01 for kernels, and biases 0.
+            normal distribution of standard deviation 0.01 for kernels, and biases 0;
+            `"xavier"`: Caffe's, as in BVLC's GoogLeNet: uniform, variance 1 / fan-in.
         seed: Determines the weights. Defaults to 0.
 
     Raises:
@@ -114,14 +116,24 @@ def reinitialized(model: keras.Model, init: str = "he", seed: int = 0) -> keras.
         raise ValueError(f"init must be one of {known}. Received: {init!r}")
     keras.utils.set_random_seed(seed)
     new = type(model).from_config(model.get_config())
-    if init == "gaussian":
+    if init != "he":
         random = np.random.default_rng(seed)
         for variable in new.trainable_variables:
             if variable.name == "kernel":
-                variable.assign(random.normal(0, GAUSSIAN_STDDEV, variable.shape))
+                variable.assign(draw_kernel(init, variable.shape, random))
             elif variable.name == "bias":
                 variable.assign(np.zeros(variable.shape))
     return new
+
+
+def draw_kernel(
+    init: str, shape: Sequence[int], random: np.random.Generator
+) -> np.ndarray:
+    """Draws initial weights of 2014, `init` as in `reinitialized`, but not `"he"`."""
+    if init == "gaussian":
+        return random.normal(0, GAUSSIAN_STDDEV, shape)
+    reach = math.sqrt(3 / math.prod(shape[:-1]))
+    return random.uniform(-reach, reach, shape)
 
 
 def _repeated(batches: Iterable[tuple], steps: int) -> Iterator[tuple]:

@@ -1,15 +1,22 @@
 """A classifier from anywhere, for other classes, a fixed input size and raw pixels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_inception.graph import all_layers, call_again, steps_to, unfold
+from keras_inception.outputs import may_have_classes
 from keras_inception.supervision import DeeplySupervised, detach_auxiliary
 from keras_inception.supervision.nesting import inputs_of, unfold_around
 
 
-def adapted(model: keras.Model, classes: int, input_size: int | None) -> keras.Model:
+def adapted(
+    model: keras.Model,
+    classes: int,
+    input_size: int | None,
+    class_names: Sequence[str] | None = None,
+) -> keras.Model:
     """Returns a classifier for so many classes on the trunk of another one.
 
     Its heads are left out. All layers are trainable, whichever were frozen. A task of
@@ -19,30 +26,35 @@ def adapted(model: keras.Model, classes: int, input_size: int | None) -> keras.M
     Args:
         model: A functional classifier of pictures. It keeps its weights, which the
             result shares.
-        classes: Number of classes. The classifier layer is kept if it has as many.
+        classes: Number of classes. The classifier layer is kept if it has as many,
+            unless the model carries other names than `class_names`.
         input_size: Height and width of the pictures for a model that leaves them open;
             `None` for a model that has them.
+        class_names: Names in label order. Defaults to none.
 
     Raises:
         ValueError: If the model is not such a classifier, or has another input size.
     """
+    keep = may_have_classes(model, class_names)
     if isinstance(model, DeeplySupervised):
         model = detach_auxiliary(model)
-    model = with_classes(_on_raw_pixels(model, input_size), classes)
+    model = with_classes(_on_raw_pixels(model, input_size), classes, keep)
     for layer in [model, *all_layers(model)]:
         layer.trainable = True
     return model
 
 
-def with_classes(model: keras.Model, classes: int) -> keras.Model:
+def with_classes(model: keras.Model, classes: int, keep: bool = True) -> keras.Model:
     """Replaces a classifier's last layer with weights by a new one, if it has to.
+
+    Unless `keep`, it has to also where the number of classes is the same.
 
     Raises:
         ValueError: If that layer is not a dense or convolutional layer with as many
             outputs as the model has.
     """
     old = model.outputs[0].shape[-1]
-    if old == classes:
+    if old == classes and keep:
         return model
     whole = unfold(model)
     used = {id(step) for step in steps_to(*whole.outputs)}

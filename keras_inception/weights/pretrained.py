@@ -19,7 +19,7 @@ from keras_inception.architecture import (
 from keras_inception.files import write_whole
 from keras_inception.keras_behavior import impatient_downloads
 from keras_inception.network import CLASSIFIER, build_network
-from keras_inception.outputs import MAIN, Output
+from keras_inception.outputs import MAIN, Output, may_have_classes
 from keras_inception.supervision import (
     AuxiliaryHead,
     DeeplySupervised,
@@ -47,6 +47,7 @@ def load_pretrained(
     batch_norm: bool = False,
     classifier_activation: str | None = "softmax",
     name: str | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> DeeplySupervised:
     """Builds a network on the trunk of a trained one, for any number of classes.
 
@@ -79,7 +80,7 @@ def load_pretrained(
         name=name or source.name,
     )
     kept = []
-    if classes == old_classes:
+    if classes == old_classes and may_have_classes(source, class_names):
         kept = [output for output in model.output if copy_output(source, model, output)]
         model.class_names = source.class_names
     all_kept = ", ".join(["the trunk", *kept])
