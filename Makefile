@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_RUN := runs/demo
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint docs clean
 
 demo: .venv/installed
 	$(BIN)/keras-inception train digits --name demo --overwrite --width 0.25 --epochs 6
@@ -26,6 +26,10 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The site, in build/site; a warning or a link that leads nowhere fails.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 clean:
 	rm -rf .venv runs build *.egg-info
 
@@ -40,4 +44,8 @@ clean:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	# its wheel requires one release of torch; the tests need only its Python code
 	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.29.1
+	touch $@
+
+.venv/installed-docs: .venv/installed setup.cfg pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@

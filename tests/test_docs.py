@@ -139,34 +139,6 @@ def test_a_page_that_lies_is_found():
         pages.parse(["keras-inception", "train", "digits", "--hedas", "inception_4a"])
 
 
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-
-
-def links_of(page):
-    """The files that a page links to, with the anchors within them."""
-    for target in LINK.findall(pages.BLOCK.sub("", page.read_text())):
-        if "://" not in target:
-            path, _, anchor = target.partition("#")
-            yield (page.parent / path).resolve() if path else page, anchor
-
-
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_links_resolve(page):
-    for file, anchor in links_of(page):
-        assert file.exists(), file
-        if anchor:
-            headings = re.findall(r"^#+ +(.+)$", file.read_text(), re.MULTILINE)
-            slugs = {re.sub(r"[^\w\- ]", "", h).replace(" ", "-") for h in headings}
-            assert anchor in {slug.lower() for slug in slugs}, (file, anchor)
-
-
-def test_every_guide_is_linked_from_readme_or_the_index():
-    linked = {
-        file for page in (README, ROOT / "docs/README.md") for file, _ in links_of(page)
-    }
-    assert set(PAGES) - {README} <= linked
-
-
 @pytest.mark.slow  # half a minute
 def test_the_gradient_shrinks_more_through_more_layers():
     done = subprocess.run(
