@@ -182,7 +182,7 @@ def summary(found: list[Answered], seconds: float) -> dict[str, object]:
     p50, p99 = np.quantile(took, (0.5, 0.99))
     levels = Counter(one.level for one in good)
     refused = Counter(one.code for one in found if one.code != "OK")
-    within = sum(one.seconds <= SECONDS_TO_BE_GOOD for one in good)
+    within = sum(bool(one.seconds <= SECONDS_TO_BE_GOOD) for one in good)
     return {
         "sent": len(found),
         "refused": len(found) - len(good),
