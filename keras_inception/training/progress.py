@@ -52,6 +52,7 @@ class Progress(keras.callbacks.Callback):
         if self.pace.count == FORECAST_AFTER and steps:
             left = self._epochs_left * steps - batch - 1
             seconds = left * self.pace.step + self._epochs_left * self.pace.rest
+            seconds += self.pace.first
             self._write(
                 f"about {duration(seconds)} left: {left} steps of "
                 f"{self.pace.step:.2g} s, and validation"
