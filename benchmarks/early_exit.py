@@ -2,13 +2,11 @@
 
     python -m benchmarks.early_exit train FOLDER
     python -m benchmarks.early_exit measure FOLDER
-    python -m benchmarks.early_exit files FOLDER
 
 `train` trains a GoogLeNet for small pictures with two heads meant as exits, in a run
 directory. `measure` calibrates on one half of the validation pictures, then times early
-exits and the plain main model, in turns, on the other half and on all of them. `files`
-compares the ONNX and the OpenVINO file with Python on the other half, and times each
-beside main alone in the same runtime.
+exits and the plain main model, in turns, on the other half and on all of them. With
+`--confidence-level` the calibration itself divides them: the other half is its test.
 
     python -m benchmarks.early_exit train FOLDER --without-heads --run runs/plain
     python -m benchmarks.early_exit measure FOLDER --fit --run runs/plain
@@ -31,7 +29,6 @@ from benchmarks.tables import environment, write
 from keras_inception import data, training
 from keras_inception.early_exit import timing
 from keras_inception.early_exit.calibration import stratified_halves
-from keras_inception.export.sessions import open_session
 
 # Shallow heads save most: at 32 pixels and width 0.25 the first one's answer costs a
 # third of the whole network, the second one's less than 60 %.
@@ -95,8 +92,12 @@ def measure(options: argparse.Namespace) -> None:
     source = data.find(options.folder)
     calibration, rest = map(
         source.validation.take,
-        stratified_halves(source.validation.labels, options.seed),
+        stratified_halves(
+            source.validation.labels, 0 if options.confidence_level else options.seed
+        ),
     )
+    if options.confidence_level:
+        calibration = source.validation
     held_out = in_memory(source, calibration, IMAGE_SIZE)
     if options.fit:
         keras.utils.set_random_seed(options.seed)
@@ -139,88 +140,6 @@ def measure(options: argparse.Namespace) -> None:
             print(rows[-1], flush=True)
     name = "early_exit_fit.csv" if options.fit else "early_exit.csv"
     write(options.run / name, rows)
-
-
-def files(options: argparse.Namespace) -> None:
-    """Compares files that skip with Python, and times them beside main alone."""
-    model = keras.saving.load_model(last_epoch(options.run))
-    source = data.find(options.folder)
-    early = ki.EarlyExit.load(options.run / "exits.json", model)
-    _, rest = stratified_halves(source.validation.labels, options.seed)
-    images, labels = in_memory(source, source.validation.take(rest), IMAGE_SIZE)
-    images = images.astype("float32")
-    rows, agreements = [], []
-    for name in options.formats:
-        folder = options.run / name
-        export = functools.partial(ki.export.export_format, model, folder, name)
-        main = open_session(export()).run
-        exits = open_session(export(early_exit=early)).run
-        answers, left = exits({"images": images}).values()
-        facts = {
-            "count": len(labels),
-            "main_accuracy": np.mean(
-                main({"images": images})["main"].argmax(-1) == labels
-            ),
-            "exits_accuracy": np.mean(answers.argmax(-1) == labels),
-            **{f"share_{i}": np.mean(left == i) for i in range(len(early.segments))},
-        }
-        facts = {key: round(float(value), 4) for key, value in facts.items()}
-        for per_call in (1, 32):
-            row = side_by_side(
-                f"{name}, requests of {per_call}",
-                per_call,
-                lambda images, run=main: run({"images": images}),
-                lambda images, run=exits: run({"images": images}),
-                images[: options.pictures],
-                blocks=options.rounds,
-            )
-            rows.append(row | facts | environment())
-            print(rows[-1], flush=True)
-        agreements += list(agreement(name, early, exits, images[:2000]))
-    write(options.run / "early_exit_files.csv", rows)
-    write(options.run / "early_exit_agreement.csv", agreements)
-
-
-def agreement(name: str, early, run, images):
-    """Yields how far a file's answers and exits are from those in Python."""
-    random = np.random.default_rng(0)
-    names = [segment.name for segment in early.segments]
-    alone = early.model.predict(images, batch_size=256, verbose=0)
-    for _ in range(5):
-        thresholds, near = {}, np.zeros(len(images), bool)
-        for exit_name in early.thresholds:
-            confidences = early.confidences(exit_name, alone[exit_name])
-            level = float(np.quantile(confidences, random.uniform()))
-            thresholds[exit_name] = level
-            near |= abs(confidences - level) < 1e-5
-        given = np.array([*thresholds.values()], "float32")
-        moved = ki.EarlyExit(
-            early.model,
-            thresholds,
-            confidence=early.confidence,
-            temperatures=early.temperatures,
-        )
-        expected, exits = moved.predict(images)
-        for size in (1, 7, 32):
-            answers, left = [], []
-            for start in range(0, len(images), size):
-                batch = {"images": images[start : start + size], "thresholds": given}
-                answer = run(batch)
-                answers.append(answer["main"])
-                left.append(answer["exit"])
-            same = np.array(names)[np.concatenate(left)] == exits
-            difference = abs(np.concatenate(answers) - expected)[same].max()
-            row = {
-                "format": name,
-                "batch": size,
-                "thresholds": [round(t, 4) for t in thresholds.values()],
-                "pictures": len(images),
-                "largest_difference": float(difference),
-                "other_exits": int((~same).sum()),
-                "of_those_ties": int((~same & near).sum()),
-            }
-            print(row, flush=True)
-            yield row
 
 
 def right_answers(early, images, labels) -> dict[str, float]:
@@ -311,14 +230,7 @@ def main() -> None:
         "--fit", action="store_true", help="give the model heads for exits first"
     )
     measure_parser.set_defaults(do=measure)
-    files_parser = commands.add_parser("files", help="compare and time files")
-    files_parser.add_argument("--seed", type=int, default=0, help="of the halves")
-    formats = ["onnx", "openvino"]
-    files_parser.add_argument("--formats", nargs="+", default=formats)
-    files_parser.add_argument("--pictures", type=int, default=2500, help="to time")
-    files_parser.add_argument("--rounds", type=int, default=25)
-    files_parser.set_defaults(do=files)
-    for command in (train_parser, measure_parser, files_parser):
+    for command in (train_parser, measure_parser):
         command.add_argument("folder", help="with train/ and val/, a folder per class")
         command.add_argument("--run", type=Path, default=Path("runs/early_exit"))
     options = parser.parse_args()

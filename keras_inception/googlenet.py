@@ -46,9 +46,9 @@ def GoogLeNet(
         weights: A `.keras` file of a trained GoogLeNet, or `"imagenet"` for
             torchvision's published weights, downloaded once. The trunk is the file's,
             whatever its architecture. The classifier and the heads are the file's if
-            it has them for as many classes, which `class_names` does not tell apart;
-            otherwise they are new. The logger `keras_inception` says which, at level
-            INFO. Defaults to `None`: random weights.
+            it has them for as many classes, and of these `class_names` where both have
+            names; otherwise they are new. The logger `keras_inception` says which, at
+            level INFO. Defaults to `None`: random weights.
         class_names: Names of the classes in label order, which the model then keeps.
             Defaults to those of the file in `weights` if its classifier is kept.
 

@@ -101,20 +101,19 @@ def run(options: argparse.Namespace) -> None:
     if options.dtype:
         model = inference_model(model, LocalResponseNormalization, options.dtype)
     level = options.confidence_level
-    # With a level, calibrate divides the pictures itself.
-    halves = splits.halves(split, 0 if level else options.seed or 0)
-    choosing, checking = (
+    given, chooses, checks = splits.for_thresholds(split, level, options.seed)
+    calibrating, checking = (
         data.pipeline(source, part, input_size_of(model), options.batch_size)
-        for part in (split if level else halves[0], halves[1])
+        for part in (given, checks)
     )
     print(
-        f"{len(split)} {name}pictures: {len(halves[0])} choose the thresholds, "
-        f"{len(halves[1])} {'test' if level else 'check'} them",
+        f"{len(split)} {name}pictures: {len(chooses)} choose the thresholds, "
+        f"{len(checks)} {'test' if level else 'check'} them",
         flush=True,
     )
     early = EarlyExit.calibrate(
         model,
-        choosing,
+        calibrating,
         options.max_drop,
         max_cost=options.max_cost,
         confidence_level=level,

@@ -76,15 +76,14 @@ def run(options: argparse.Namespace) -> None:
     source, validation, _ = splits.find_judged(options, {options.model: model})
     keras.utils.set_random_seed(options.seed or 0)
     level = options.confidence_level
-    # With a level, calibrate divides the pictures itself.
-    halves = splits.halves(validation, 0 if level else options.seed or 0)
+    given, chooses, checks = splits.for_thresholds(validation, level, options.seed)
     train, calibrating, checking = (
         data.pipeline(source, split, input_size_of(model), options.batch_size)
-        for split in (source.train, validation if level else halves[0], halves[1])
+        for split in (source.train, given, checks)
     )
     print(
         f"{len(source.train)} training pictures place and train the exits, "
-        f"{len(halves[0])} validation pictures calibrate them, {len(halves[1])} "
+        f"{len(chooses)} validation pictures calibrate them, {len(checks)} "
         f"{'test' if level else 'check'} them",
         flush=True,
     )

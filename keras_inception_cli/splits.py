@@ -95,6 +95,18 @@ def halves(split: "AnySplit", seed: int = 0) -> "tuple[AnySplit, AnySplit]":
     return (split.take(chooses), split.take(checks)) if len(checks) else (split, split)
 
 
+def for_thresholds(
+    split: "AnySplit", confidence_level: float | None, seed: int | None
+) -> "tuple[AnySplit, AnySplit, AnySplit]":
+    """What `calibrate` gets; of that, what chooses the thresholds; what checks them.
+
+    With a confidence level `calibrate` divides the pictures itself, and the checks are
+    its test.
+    """
+    chooses, checks = halves(split, 0 if confidence_level else seed or 0)
+    return (split if confidence_level else chooses), chooses, checks
+
+
 def read_manifest(run: "RunDirectory") -> "Manifest | None":
     """The pictures that a run learned from; `None` if it has no such list."""
     from keras_inception.data import Manifest

@@ -21,6 +21,8 @@ from keras_inception.export.versioning import being_written, check_version, publ
 from keras_inception.layers import LocalResponseNormalization
 from keras_inception.supervision import plain_classifier
 
+EXITS_FILE = Path("assets.extra/exits.json")
+
 
 def export_saved_model(
     model: keras.Model,
@@ -141,9 +143,6 @@ def export_saved_model(
             exits.save(partial / EXITS_FILE)
         write_card(partial, directory.name, classifier, class_names, signatures, facts)
         return publish(partial, directory, version)
-
-
-EXITS_FILE = Path("assets.extra/exits.json")
 
 
 def _save(path: Path, signatures: list[Signature]) -> None:

@@ -98,10 +98,8 @@ def build_signatures(
     example.features.feature[IMAGE_BYTES].bytes_list.value.append(picture)
     of_files = {IMAGE_BYTES: np.array([picture], object)}
     takes_files = "`image_bytes`: JPEG, PNG, GIF, BMP or WebP files `(batch,)`"
-    main, classes = (
-        "`main`: probabilities",
-        f"`classes` (strings), `scores` `(batch, {count})`, best first",
-    )
+    main = "`main`: probabilities"
+    classes = f"`classes` (strings), `scores` `(batch, {count})`, best first"
     signatures = [
         on_images(DEFAULT, main_output, size, "float32", main),
         on_images("serving_uint8", main_output, size, "uint8", main),

@@ -25,9 +25,9 @@ from keras_inception.outputs import MAIN
 from keras_inception.server.batch_queue import Arrays
 from keras_inception.server.saved_models import Function
 
-LEVELS = 8  # most of them; between them is a tenth of the network or so
-# Shares of the longest queue: with fewer requests answers are level 0, with more they
-# are of the highest one. In between requests wait no longer than for their batch.
+LEVELS = 8  # the most of them
+# Shares of the longest queue: up to the first answers are level 0, from the second on
+# they are of the highest one.
 FEW, MANY = 0.25, 0.75
 
 # The signatures at the exported thresholds, and by which signature a request of each

@@ -93,7 +93,7 @@ class _Services(
         )
         response = await self._answer("Predict", predict, request, context)
         if any(levels):
-            context.set_trailing_metadata([(LEVEL_HEADER.lower(), str(*levels))])
+            context.set_trailing_metadata([(LEVEL_HEADER.lower(), str(levels[0]))])
         return response
 
     async def Classify(

@@ -57,8 +57,8 @@ class _Exits(Collector):
                     share.add_metric((*of, name), count / sum(counted.values()))
                 for name, expected in servable.calibrated_shares.items():
                     calibrated.add_metric((*of, name), expected)
-                for level in range(servable.highest_level + 1):
-                    if servable.highest_level:
+                if highest := servable.highest_level:
+                    for level in range(highest + 1):
                         count = servable.levels[level]
                         levels.add_metric((*of, str(level)), count)
         yield from (exits, share, calibrated, levels)

@@ -17,7 +17,7 @@ _WARM_UP = 3  # steps that are slower than the others
 _VALIDATION_STEP = 0.35
 _SAVING = 1.0  # seconds, with TensorBoard, in each epoch
 # Seconds in the first epochs alone: tracing the validation, drawing the first pictures.
-# Digits at width 0.25 on two cores: 6.6.
+# Digits at width 0.25 on two cores: 6.8.
 _FIRST = 6.0
 
 

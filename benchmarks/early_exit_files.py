@@ -1,0 +1,124 @@
+"""ONNX and OpenVINO files with early exits: as in Python, and how fast.
+
+    python -m benchmarks.early_exit_files FOLDER --run runs/early_exit
+
+On the half of the validation pictures that did not calibrate `exits.json` of the run,
+each file is compared with `EarlyExit.predict`, for random thresholds and requests of 1,
+7 and 32 pictures, and timed in turns beside main alone in the same runtime.
+"""
+
+import argparse
+import functools
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_inception as ki
+from benchmarks.early_exit import IMAGE_SIZE, last_epoch, side_by_side
+from benchmarks.small_pictures import in_memory
+from benchmarks.tables import environment, write
+from keras_inception import data
+from keras_inception.early_exit.calibration import stratified_halves
+from keras_inception.export.sessions import open_session
+
+
+def files(options: argparse.Namespace) -> None:
+    """Compares files that skip with Python, and times them beside main alone."""
+    model = keras.saving.load_model(last_epoch(options.run))
+    source = data.find(options.folder)
+    early = ki.EarlyExit.load(options.run / "exits.json", model)
+    _, rest = stratified_halves(source.validation.labels, options.seed)
+    images, labels = in_memory(source, source.validation.take(rest), IMAGE_SIZE)
+    images = images.astype("float32")
+    rows, agreements = [], []
+    for name in options.formats:
+        folder = options.run / name
+        export = functools.partial(ki.export.export_format, model, folder, name)
+        main = open_session(export()).run
+        exits = open_session(export(early_exit=early)).run
+        answers, left = exits({"images": images}).values()
+        facts = {
+            "count": len(labels),
+            "main_accuracy": np.mean(
+                main({"images": images})["main"].argmax(-1) == labels
+            ),
+            "exits_accuracy": np.mean(answers.argmax(-1) == labels),
+            **{f"share_{i}": np.mean(left == i) for i in range(len(early.segments))},
+        }
+        facts = {key: round(float(value), 4) for key, value in facts.items()}
+        for per_call in (1, 32):
+            row = side_by_side(
+                f"{name}, requests of {per_call}",
+                per_call,
+                lambda images, run=main: run({"images": images}),
+                lambda images, run=exits: run({"images": images}),
+                images[: options.pictures],
+                blocks=options.rounds,
+            )
+            rows.append(row | facts | environment())
+            print(rows[-1], flush=True)
+        agreements += list(agreement(name, early, exits, images[:2000]))
+    write(options.run / "early_exit_files.csv", rows)
+    write(options.run / "early_exit_agreement.csv", agreements)
+
+
+def agreement(name: str, early, run, images):
+    """Yields how far a file's answers and exits are from those in Python."""
+    random = np.random.default_rng(0)
+    names = [segment.name for segment in early.segments]
+    alone = early.model.predict(images, batch_size=256, verbose=0)
+    for _ in range(5):
+        thresholds, near = {}, np.zeros(len(images), bool)
+        for exit_name in early.thresholds:
+            confidences = early.confidences(exit_name, alone[exit_name])
+            level = float(np.quantile(confidences, random.uniform()))
+            thresholds[exit_name] = level
+            near |= abs(confidences - level) < 1e-5
+        given = np.array([*thresholds.values()], "float32")
+        moved = ki.EarlyExit(
+            early.model,
+            thresholds,
+            confidence=early.confidence,
+            temperatures=early.temperatures,
+        )
+        expected, exits = moved.predict(images)
+        for size in (1, 7, 32):
+            answers, left = [], []
+            for start in range(0, len(images), size):
+                batch = {"images": images[start : start + size], "thresholds": given}
+                answer = run(batch)
+                answers.append(answer["main"])
+                left.append(answer["exit"])
+            same = np.array(names)[np.concatenate(left)] == exits
+            difference = abs(np.concatenate(answers) - expected)[same].max()
+            row = {
+                "format": name,
+                "batch": size,
+                "thresholds": [round(t, 4) for t in thresholds.values()],
+                "pictures": len(images),
+                "largest_difference": float(difference),
+                "other_exits": int((~same).sum()),
+                "of_those_ties": int((~same & near).sum()),
+            }
+            print(row, flush=True)
+            yield row
+
+
+def main() -> None:
+    """Compares and times the files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("folder", help="with train/ and val/, a folder per class")
+    add("--run", type=Path, default=Path("runs/early_exit"))
+    add("--seed", type=int, default=0, help="of the halves")
+    add("--formats", nargs="+", default=["onnx", "openvino"])
+    add("--pictures", type=int, default=2500, help="to time")
+    add("--rounds", type=int, default=25)
+    files(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
