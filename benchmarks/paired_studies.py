@@ -23,6 +23,10 @@ On a GPU, without TensorFlow and with PICTURES/cifar10.zip of 50,000 + 5,000 pic
     KERAS_BACKEND=jax python -m benchmarks.paired_studies run PICTURES OUT \
         --datasets cifar10 --regimes "batch norm, full width" \
         --per-class 5000 --held-out 5000 --accuracy-alone
+
+With JAX_COMPILATION_CACHE_DIR set, and one process at first: on an H100 the compilation
+of four arms at once took five minutes, since each tries the card's algorithms and
+disturbs the others. More than four processes fill its memory.
 """
 
 import argparse

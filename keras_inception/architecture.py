@@ -2,7 +2,7 @@
 
 Going Deeper with Convolutions, Szegedy et al., arXiv 1409.4842, Table 1. Stage names
 are BVLC's (`models/bvlc_googlenet/train_val.prototxt` of Caffe) with `/` as `_`. A
-table says what the network *is*; `layers.py` builds each kind of row.
+table says what the network *is*; `rows.py` builds each kind of row.
 """
 
 import dataclasses

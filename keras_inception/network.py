@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import keras
 
 from keras_inception.architecture import Architecture
-from keras_inception.layers import build_row, normalize_pixels
 from keras_inception.outputs import MAIN, Output
+from keras_inception.rows import build_row, normalize_pixels
 from keras_inception.supervision import (
     AuxiliaryHead,
     DeeplySupervised,

@@ -159,7 +159,7 @@ def test_no_import_circle():
 LAYERS = [
     "files locks schema text architecture html_report event_files protobuf",
     "graph costs keras_behavior backend layers defaults",
-    "outputs stages",
+    "outputs rows stages",
     "batches supervision",
     "network networks",
     "weights optimizers",

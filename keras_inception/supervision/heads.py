@@ -10,8 +10,8 @@ import keras
 
 from keras_inception.architecture import ARCHITECTURES, Conv
 from keras_inception.files import read_csv
-from keras_inception.layers import convolution, scaled
 from keras_inception.outputs import MAIN
+from keras_inception.rows import convolution, scaled
 from keras_inception.text import list_names
 
 AUXILIARY_WEIGHT = 0.3  # the paper, section 5
