@@ -9,28 +9,27 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from keras_inception.server.limits import Limits
+from keras_inception.server.limits import Limits, ServingError
 
 _MESSAGES = 8  # of the largest size, which are held at once
 _held: ContextVar[contextlib.ExitStack] = ContextVar("held")  # by this task's request
 
 
 def hold_on() -> Callable[[], None]:
-    """Has the message of this task's request count until the function is called.
+    """Makes the message of this task's request count until the function is called.
 
-    Otherwise it counts until the request is answered. After DEADLINE_EXCEEDED or when
-    the client has left, a thread may still work with it.
+    Otherwise it counts until the request is answered. A thread may use it longer, after
+    DEADLINE_EXCEEDED or when the client has left.
     """
     return _held.get().pop_all().close
 
 
 class Reading(grpc.aio.ServerInterceptor):
-    """Reads at most `Limits.queue` messages at a time, and holds a most of bytes.
+    """Reads at most `Limits.queue` messages at a time, and limits the bytes held.
 
-    gRPC would read a message of any request that comes, before the server sees it. So
-    each method is answered as one that takes a stream, whose first message is read here
-    when it is its turn; till then gRPC lets the client send 64 KiB. A client sees no
-    difference.
+    gRPC reads the message of a request before it calls the server. So each method is
+    registered as one that takes a stream, whose first message is read here. Clients see
+    no difference.
     """
 
     def __init__(self, limits: Limits):
@@ -47,13 +46,15 @@ class Reading(grpc.aio.ServerInterceptor):
             messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext
         ) -> Message:
             with contextlib.ExitStack() as held:
-                message = await self._read(messages, context, held)
                 try:
-                    request = handler.request_deserializer(message)
+                    request = handler.request_deserializer(
+                        await self._read(messages, held)
+                    )
                 except DecodeError:
                     code = grpc.StatusCode.INVALID_ARGUMENT
                     await context.abort(code, f"Not a message of {details.method}")
-                del message
+                except ServingError as error:
+                    await context.abort(error.code, str(error))
                 _held.set(held)
                 return await handler.unary_unary(request, context)
 
@@ -62,30 +63,23 @@ class Reading(grpc.aio.ServerInterceptor):
         )
 
     async def _read(
-        self,
-        messages: AsyncIterator[bytes],
-        context: grpc.aio.ServicerContext,
-        held: contextlib.ExitStack,
+        self, messages: AsyncIterator[bytes], held: contextlib.ExitStack
     ) -> bytes:
-        """The message, which counts until `held` is closed; aborts without one."""
+        """The message, which counts until `held` is closed."""
         seconds = self._limits.seconds
         try:
             async with asyncio.timeout(seconds), self._turns:
                 message = await anext(messages, None)
         except TimeoutError:
-            await context.abort(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"The message did not arrive within {seconds:g} seconds",
-            )
+            raise ServingError(
+                f"The message did not arrive within {seconds:g} seconds", 408
+            ) from None
         if message is None:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "The request has no message"
-            )
+            raise ServingError("The request has no message")
         size = len(message)
         if self._bytes + size > _MESSAGES * self._limits.message_bytes:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "The messages of the requests in progress are too large. Try again",
+            raise ServingError(
+                "The messages of the requests in progress are too large. Try again", 413
             )
         self._bytes += size
         held.callback(self._release, size)
