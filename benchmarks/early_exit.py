@@ -28,7 +28,7 @@ from benchmarks.small_pictures import batches, in_memory
 from benchmarks.tables import environment, write
 from keras_inception import data, training
 from keras_inception.early_exit import timing
-from keras_inception.early_exit.calibration import stratified_halves
+from keras_inception.early_exit.answers import stratified_halves
 
 # Shallow heads save most: at 32 pixels and width 0.25 the first one's answer costs a
 # third of the whole network, the second one's less than 60 %.

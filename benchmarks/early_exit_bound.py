@@ -18,9 +18,10 @@ from benchmarks.tables import write
 from keras_inception import data
 from keras_inception.early_exit import search
 from keras_inception.early_exit.answers import collect_answers
-from keras_inception.early_exit.calibration import Goal, answer_cost, choose
+from keras_inception.early_exit.calibration import answer_cost
 from keras_inception.early_exit.checks import possible_exits
-from keras_inception.early_exit.points import PointTest
+from keras_inception.early_exit.choosing import Goal, choose
+from keras_inception.early_exit.points import Judge
 
 MEASURE = "max_probability"
 DRAWN = "all, drawn from with replacement"
@@ -55,13 +56,7 @@ def bound(options: argparse.Namespace) -> None:
                     chooses = random.integers(0, count, count // 2)
                     judges = np.arange(count)
                 choice = choose(everyone.take(chooses), MEASURE, cost, goal)
-                judged = PointTest(
-                    everyone.take(judges),
-                    MEASURE,
-                    choice.temperatures,
-                    cost,
-                    0.95,
-                )
+                judged = Judge(everyone.take(judges), MEASURE, choice.temperatures)
                 losses, gains = judged.losses_and_gains(choice.point.thresholds)
                 drops.append((losses - gains) / len(judges))
                 shares.append(choice.point.multiply_adds / main_cost)

@@ -19,7 +19,7 @@ from benchmarks.early_exit import IMAGE_SIZE, last_epoch, side_by_side
 from benchmarks.small_pictures import in_memory
 from benchmarks.tables import environment, write
 from keras_inception import data
-from keras_inception.early_exit.calibration import stratified_halves
+from keras_inception.early_exit.answers import stratified_halves
 from keras_inception.export.sessions import open_session
 
 

@@ -5,12 +5,9 @@ enlarged by one compiled function. The network and its heads are those of the li
 """
 
 import argparse
-import concurrent.futures
 import functools
-import io
 import math
 import time
-import zipfile
 from collections.abc import Callable
 
 import jax
@@ -21,6 +18,7 @@ from jax import numpy as jnp
 
 import keras_inception as ki
 from benchmarks.gpu_keras import built_at_once
+from benchmarks.zipped_pictures import read_zip
 
 CLASSES, BATCH = 10, 512
 PEAK_RATE, MOMENTUM, DECAY = 0.4, 0.9, 5e-3  # Keras decays after the momentum
@@ -41,7 +39,7 @@ def measure_accuracy(emit: Callable, options: argparse.Namespace) -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
     stride = 500 if options.smoke else 1
-    train, test = read_pictures(options.cifar10, stride)
+    train, test, _ = read_zip(options.cifar10, stride)
     batch = 8 if options.smoke else BATCH
     read_s = time.perf_counter() - began
     size, width = options.image_size, 0.125 if options.smoke else 1.0
@@ -180,26 +178,3 @@ def enlarge(images, size: int):
     """Resizes pictures to `(size, size)`, bilinear, as float32."""
     shape = (len(images), size, size, 3)
     return jax.image.resize(images.astype("float32"), shape, "bilinear")
-
-
-def read_pictures(path: str, stride: int = 1):
-    """Reads `train/CLASS/*.jpg` and `val/CLASS/*.jpg` of a zip file, decoded.
-
-    Returns `(images, labels)` of both, `uint8` and `int32`.
-    """
-    from PIL import Image
-
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".jpg")][::stride]
-        files = [archive.read(name) for name in names]
-
-    def decode(file: bytes) -> np.ndarray:
-        return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
-
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        images = np.stack(list(pool.map(decode, files, chunksize=500)))
-    split, classes = zip(*(name.split("/")[-3:-1] for name in names), strict=True)
-    _, labels = np.unique(classes, return_inverse=True)
-    train = np.array(split) == "train"
-    labels = labels.astype("int32")
-    return (images[train], labels[train]), (images[~train], labels[~train])

@@ -1,4 +1,4 @@
-"""What the heads are for: paired trainings with them and without, in three regimes.
+r"""What the heads are for: paired trainings with them and without, in three regimes.
 
     python -m benchmarks.paired_studies run PICTURES OUT
     python -m benchmarks.paired_studies report OUT
@@ -11,11 +11,18 @@ and `1/2` are for machines that do not share OUT. `report` needs no pictures: it
 and draws what OUT has so far.
 
 Regimes: "2014" has Caffe's Xavier weights and no batch normalization; "He" has today's
-weights and no batch normalization; "batch norm" has both. Arms: no heads; the paper's
-two, of weight 0.3; 4a or 4d alone; the paper's with weights that fall to 0; with batch
-normalization in the heads; superclasses for 4a. Trainings of the same seed begin with
-the same trunk, and with the same weights in heads that both have, and see the same
-pictures in the same order, shifted and mirrored alike.
+weights and no batch normalization; "batch norm" has both; so has "batch norm, full
+width", which is for a GPU and only trained if it is asked for. Arms: no heads; the
+paper's two, of weight 0.3; 4a or 4d alone; the paper's with weights that fall to 0;
+with batch normalization in the heads; superclasses for 4a. Trainings of the same seed
+begin with the same trunk, and with the same weights in heads that both have, and see
+the same pictures in the same order, shifted and mirrored alike.
+
+On a GPU, without TensorFlow and with PICTURES/cifar10.zip of 50,000 + 5,000 pictures:
+
+    KERAS_BACKEND=jax python -m benchmarks.paired_studies run PICTURES OUT \
+        --datasets cifar10 --regimes "batch norm, full width" \
+        --per-class 5000 --held-out 5000 --accuracy-alone
 """
 
 import argparse
@@ -26,8 +33,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
+
 from benchmarks.paired_report import report
-from benchmarks.paired_training import BATCH_SIZE, Arm, Regime, read_pictures, train
+from benchmarks.paired_training import Arm, Regime, read_pictures, train
 from benchmarks.tables import environment, read, write
 from keras_inception.locks import locked
 
@@ -39,6 +48,19 @@ REGIMES = {
     "2014": Regime("xavier", batch_norm=False, learning_rate=0.01, epochs=6),
     "He": Regime("he", batch_norm=False, learning_rate=0.01, epochs=6),
     "batch norm": Regime("he", batch_norm=True, learning_rate=0.05, epochs=4),
+}
+# For a GPU, on all pictures of cifar10; only if it is asked for.
+FULL_WIDTH = "batch norm, full width"
+ALL_REGIMES = REGIMES | {
+    FULL_WIDTH: Regime(
+        "he",
+        batch_norm=True,
+        learning_rate=0.2,
+        epochs=10,
+        width=1.0,
+        batch=500,  # divides both parts: one program for each
+        dtype="mixed_bfloat16",
+    )
 }
 PAPER = ("inception_4a", "inception_4d")
 ARMS = {
@@ -94,7 +116,7 @@ def jobs(
         Job(dataset, regime, arm, seed)
         for dataset, of_phase in PHASES
         for seed in range(seeds)
-        for regime, arm in itertools.product(REGIMES, of_phase)
+        for regime, arm in itertools.product(ALL_REGIMES, of_phase)
         if dataset in datasets and regime in regimes and arm in arms
     ]
 
@@ -112,9 +134,14 @@ def main() -> None:
     add("--seeds", type=int, default=5, help="(default: 5)")
     add("--per-class", type=int, default=400, help="training pictures (default: 400)")
     add("--held-out", type=int, default=3000, help="pictures (default: 3000)")
-    for name, known in (("dataset", DATASETS), ("regime", REGIMES), ("arm", ARMS)):
-        help_text = "these alone (default: all)"
-        add(f"--{name}s", nargs="+", choices=known, default=[*known], help=help_text)
+    add("--accuracy-alone", action="store_true", help="no gradients, account, probes")
+    for name, known, default in (
+        ("dataset", DATASETS, DATASETS),
+        ("regime", ALL_REGIMES, REGIMES),
+        ("arm", ARMS, ARMS),
+    ):
+        help_text = f"these alone (default: {', '.join(default)})"
+        add(f"--{name}s", nargs="+", choices=known, default=[*default], help=help_text)
     shown = commands.add_parser("report", help="print and draw what OUT has")
     shown.add_argument("out", type=Path, help="the folder of the tables")
     options = parser.parse_args()
@@ -127,20 +154,25 @@ def main() -> None:
     chosen = options.datasets, options.regimes, options.arms
     todo = jobs(options.seeds, *chosen)[index::count]
     settings = {"per_class": options.per_class, "held_out": options.held_out}
-    run(options.pictures, options.out, todo, settings)
+    run(options.pictures, options.out, todo, settings, not options.accuracy_alone)
 
 
 DATASETS = tuple(dict.fromkeys(dataset for dataset, _ in PHASES))
 
 
 def run(
-    pictures: Path, out: Path, todo: Sequence[Job], settings: Mapping[str, int]
+    pictures: Path,
+    out: Path,
+    todo: Sequence[Job],
+    settings: Mapping[str, int],
+    everything: bool = True,
 ) -> None:
     """Trains what is neither in the tables nor under way in another process."""
-    import tensorflow as tf
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
     out.mkdir(parents=True, exist_ok=True)
 
     @cache
@@ -153,13 +185,14 @@ def run(
         started = time.perf_counter()
         figures, tables = train(
             training,
-            REGIMES[job.regime],
+            ALL_REGIMES[job.regime],
             ARMS[job.arm],
             job.seed,
-            attribution=job.attributed,
-            probes=job.arm == "no heads",
+            gradients=everything,
+            attribution=everything and job.attributed,
+            probes=everything and job.arm == "no heads",
         )
-        figures["attributed"] = int(job.attributed)
+        figures["attributed"] = int(everything and job.attributed)
         write_down(out, job, {**settings, **figures, **environment()}, tables)
         seconds = time.perf_counter() - started
         print(
@@ -173,7 +206,8 @@ def claimed(
     out: Path, todo: Sequence[Job], settings: Mapping[str, int]
 ) -> Iterator[Job]:
     """Yields jobs that are not done, each locked against other processes."""
-    print(f"About {hours_left(out, todo, settings):.1f} hours of one core", flush=True)
+    if hours := hours_left(out, todo, settings):
+        print(f"About {hours:.1f} hours of one core", flush=True)
     for job in todo:
         name = "-".join(job.row().values()).replace(" ", "-")
         with locked(out / f".{name}.lock", temporary=True) as free:
@@ -191,13 +225,13 @@ def done(out: Path, settings: Mapping[str, int]) -> list[dict[str, str]]:
 
 
 def hours_left(out: Path, todo: Sequence[Job], settings: Mapping[str, int]) -> float:
-    """An estimate, on one core, in hours."""
+    """An estimate, on one core, in hours; not for the full width."""
     finished, seconds = done(out, settings), 0.0
     for job in todo:
-        if job.row() not in finished:
+        if job.row() not in finished and job.regime != FULL_WIDTH:
             classes = 10 if job.dataset == "cifar10" else 20
-            regime = REGIMES[job.regime]
-            steps = regime.epochs * settings["per_class"] * classes / BATCH_SIZE
+            regime = ALL_REGIMES[job.regime]
+            steps = regime.epochs * settings["per_class"] * classes / regime.batch
             fixed, per_thousand = SECONDS[regime.batch_norm]
             factor = WITH_ACCOUNT if job.attributed else 1.0
             seconds += factor * (fixed + per_thousand * steps / 1000)

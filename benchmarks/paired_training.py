@@ -17,14 +17,14 @@ import keras
 import numpy as np
 
 import keras_inception as ki
-from benchmarks.small_pictures import SHIFT, in_memory
-from keras_inception import data
+from benchmarks.zipped_pictures import read_zip
 from keras_inception.endpoints.features import PooledFeatures
 from keras_inception.endpoints.ranking import find_endpoints, fit_probes, judge_probes
 from keras_inception.gradients import draw_kernel, gradient_flow, weights_by_stage
 from keras_inception.training import AuxiliarySchedule
 
-IMAGE_SIZE, WIDTH, BATCH_SIZE = 32, 0.125, 32
+IMAGE_SIZE = 32
+SHIFT = 1 / 8  # of the side
 TRAINING_PER_CLASS = 400
 MEASURED = 32  # pictures, for the gradients
 CIFAR10_VEHICLES = ("airplane", "automobile", "ship", "truck")
@@ -39,12 +39,17 @@ class Regime:
         batch_norm: Whether batch normalization follows the trunk's convolutions.
         learning_rate: At the first step; it falls to 0 along a cosine.
         epochs: Passes over the training pictures.
+        width, batch: Of the network, and pictures a step.
+        dtype: The policy of the layers.
     """
 
     init: str
     batch_norm: bool
     learning_rate: float
     epochs: int
+    width: float = 0.125
+    batch: int = 32
+    dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +83,20 @@ def read_pictures(
     """Reads a dataset; which pictures are drawn does not depend on any seed.
 
     The held-out pictures are those of `val/`; if these are too few, also pictures of
-    `train/` that are not among the drawn ones.
+    `train/` that are not among the drawn ones. If there is a zip file instead of the
+    folder, all its pictures are read, which needs no TensorFlow.
     """
+    if not folder.exists():
+        training, judging, names = read_zip(folder.with_suffix(".zip"))
+        return Pictures(training, judging, cifar10_superclasses(names))
+    from benchmarks.small_pictures import in_memory
+    from keras_inception import data
+
     source = data.find(folder)
     if (file := folder / "superclasses.csv").exists():
         superclasses = ki.read_superclasses(file, source.class_names)
     else:
-        vehicles = [name in CIFAR10_VEHICLES for name in source.class_names]
-        superclasses = ["vehicle" if one else "animal" for one in vehicles]
+        superclasses = cifar10_superclasses(source.class_names)
     classes = range(len(source.class_names))
     random = np.random.default_rng(0)
 
@@ -114,11 +125,20 @@ def read_pictures(
     return Pictures(pixels(source.train, kept), (images, labels), superclasses)
 
 
+def cifar10_superclasses(class_names: Sequence[str]) -> list[str]:
+    """Vehicle or animal, for each class."""
+    vehicles = [name in CIFAR10_VEHICLES for name in class_names]
+    return ["vehicle" if one else "animal" for one in vehicles]
+
+
 class Epochs(keras.utils.PyDataset):
     """Batches for `fit`, shuffled, shifted and mirrored by seed and epoch."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, seed: int):
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, seed: int, batch: int = 32
+    ):
         super().__init__()
+        self.batch = batch
         self.side, margin = images.shape[1], round(images.shape[1] * SHIFT)
         around = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
         self.images, self.labels = np.pad(images, around, "edge"), labels
@@ -132,10 +152,10 @@ class Epochs(keras.utils.PyDataset):
         self.mirrored = random.random(len(self.labels)) < 0.5
 
     def __len__(self) -> int:
-        return len(self.labels) // BATCH_SIZE
+        return len(self.labels) // self.batch
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = self.order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
+        chosen = self.order[index * self.batch : (index + 1) * self.batch]
         rows, columns = self.corners[:, chosen, None] + np.arange(self.side)
         columns = np.where(self.mirrored[chosen, None], columns[:, ::-1], columns)
         pixels = self.images[chosen[:, None, None], rows[:, :, None], columns[:, None]]
@@ -161,7 +181,7 @@ def build(regime: Regime, arm: Arm, superclasses: Sequence[str], seed: int):
         classes=len(superclasses),
         auxiliary=heads,
         architecture=ki.GOOGLENET_SMALL,
-        width=WIDTH,
+        width=regime.width,
         batch_norm=regime.batch_norm,
     )
     for layer in model.layers:
@@ -185,6 +205,7 @@ def train(
     arm: Arm,
     seed: int,
     *,
+    gradients: bool = True,
     attribution: bool = False,
     probes: bool = False,
 ) -> tuple[dict[str, object], dict[str, list[dict]]]:
@@ -193,6 +214,7 @@ def train(
     Args:
         pictures: From `read_pictures`.
         regime, arm, seed: What to train.
+        gradients: Whether to measure them before and after.
         attribution: Whether to keep an account of who moved the weights.
         probes: Whether to fit a linear probe to every endpoint afterwards.
 
@@ -202,9 +224,10 @@ def train(
     """
     started = time.perf_counter()
     keras.utils.clear_session()
+    keras.config.set_dtype_policy(regime.dtype)
     keras.utils.set_random_seed(seed)
     model = build(regime, arm, pictures.superclasses, seed)
-    batches = Epochs(*pictures.training, seed)
+    batches = Epochs(*pictures.training, seed, regime.batch)
     order, trunk = zlib.crc32(batches.order.tobytes()), trunk_checksum(model)
     rate = keras.optimizers.schedules.CosineDecay(
         regime.learning_rate, regime.epochs * len(batches)
@@ -217,13 +240,16 @@ def train(
     images = images.astype("float32")
     few = np.linspace(0, len(labels) - 1, MEASURED).astype(int)
     measured = images[few], labels[few]
-    tables: dict[str, list[dict]] = {"gradients": _gradients(model, measured, "start")}
+    tables: dict[str, list[dict]] = {}
+    if gradients:
+        tables["gradients"] = _gradients(model, measured, "start")
     account = ki.LossAttribution() if attribution else None
     callbacks = [AuxiliarySchedule(arm.schedule)] if arm.endpoints else []
     history = model.fit(
         batches,
         epochs=regime.epochs,
         validation_data=(images, labels),
+        validation_batch_size=regime.batch,
         callbacks=[*callbacks, *([account] if account else [])],
         verbose=0,
     ).history
@@ -237,7 +263,8 @@ def train(
         figures[f"{name}_accuracy"] = round(curve[-1], 5)
         figures[f"{name}_curve"] = json.dumps([round(value, 5) for value in curve])
     figures["main_losses"] = json.dumps([round(v, 4) for v in history["val_main_loss"]])
-    tables["gradients"] += _gradients(model, measured, "end")
+    if gradients:
+        tables["gradients"] += _gradients(model, measured, "end")
     if account is not None:
         tables["attribution"] = [_rounded(row._asdict()) for row in account.rows]
     figures["seconds"] = round(time.perf_counter() - started)

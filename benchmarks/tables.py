@@ -19,7 +19,6 @@ PEERS = ("torch", "torchvision", "onnxruntime", "openvino")
 def environment() -> dict[str, str | int]:
     """Date, processor, cores, and versions, for every row that a benchmark writes."""
     import keras
-    import tensorflow as tf
 
     return {
         "date": datetime.date.today().isoformat(),
@@ -28,7 +27,7 @@ def environment() -> dict[str, str | int]:
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
-        "tensorflow": tf.__version__,
+        **versions(["tensorflow"]),
     }
 
 

@@ -75,8 +75,8 @@ def add_confidence_level(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="LEVEL",
         help="probability, such as 0.95, with which the loss on other pictures of this "
-        "kind is below DROP; costs some of the speed (default: DROP holds on the "
-        "pictures that choose)",
+        "kind is below DROP; costs some of the speed (default: DROP holds on "
+        "average)",
     )
 
 

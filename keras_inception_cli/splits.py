@@ -89,7 +89,7 @@ def halves(split: "AnySplit", seed: int = 0) -> "tuple[AnySplit, AnySplit]":
 
     If no class has two pictures, the same ones choose and check.
     """
-    from keras_inception.early_exit.calibration import stratified_halves
+    from keras_inception.early_exit.answers import stratified_halves
 
     chooses, checks = stratified_halves(split.labels, seed)
     return (split.take(chooses), split.take(checks)) if len(checks) else (split, split)

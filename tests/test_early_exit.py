@@ -13,7 +13,7 @@ from keras import layers
 
 import keras_inception as ki
 from keras_inception.early_exit import search
-from keras_inception.early_exit.calibration import stratified_halves
+from keras_inception.early_exit.answers import stratified_halves
 from keras_inception.early_exit.confidence import (
     MEASURES,
     fit_temperature,

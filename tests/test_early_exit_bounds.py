@@ -8,9 +8,11 @@ import pytest
 from keras import layers
 
 import keras_inception as ki
-from keras_inception.early_exit import bounds
+from keras_inception.early_exit import bounds, search
 from keras_inception.early_exit.answers import Answers
-from keras_inception.early_exit.calibration import Goal, calibrate
+from keras_inception.early_exit.calibration import calibrate
+from keras_inception.early_exit.choosing import Goal
+from keras_inception.early_exit.points import Judge
 
 
 def test_intervals_of_shares_are_exact():
@@ -79,6 +81,36 @@ def drawn_answers(pictures, random, exit_accuracy=0.8):
 
 def cost(used, answer):
     return 100.0 if answer == 1 else 30.0
+
+
+def test_the_allowed_drop_is_that_on_other_pictures(monkeypatch):
+    """Three exits with mistakes of their own leave much to luck."""
+    monkeypatch.setattr(search, "CELLS", 4000)
+    random = np.random.default_rng(0)
+    labels = np.zeros(40_000, int)
+
+    def output(accuracy):
+        given = random.uniform(0.5, 1, len(labels))
+        right = random.uniform(size=len(labels)) < accuracy(given)
+        return np.where(right, [given, 1 - given], [1 - given, given]).T
+
+    probabilities = {name: output(lambda sure: 0.5 + 0.46 * sure) for name in "abc"}
+    everyone = Answers(probabilities | {"main": output(lambda sure: 0.9)}, labels)
+    drops, expected = [], []
+    for _ in range(40):
+        found = calibrate(
+            everyone.take(random.integers(0, len(labels), 400)),
+            "max_probability",
+            lambda used, answer: (20.0, 40.0, 60.0, 100.0)[answer],
+            Goal(0.02),
+        )
+        judge = Judge(everyone, "max_probability", found.temperatures)
+        losses, gains = judge.losses_and_gains(found.chosen.thresholds)
+        drops.append((losses - gains) / len(labels))
+        expected.append(found.expected_drop)
+        assert found.main.accuracy - found.chosen.accuracy <= 0.02 + 1e-9
+    assert max(expected) <= 0.02 + 1e-9
+    assert np.mean(drops) <= 0.02 + 2 * np.std(drops) / len(drops) ** 0.5
 
 
 @pytest.mark.slow

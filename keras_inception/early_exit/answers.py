@@ -44,6 +44,11 @@ class Answers:
         answers = self.probabilities.items()
         return Answers({n: given[rows] for n, given in answers}, self.labels[rows])
 
+    def halves(self) -> tuple["Answers", "Answers"]:
+        """The answers to two halves of the pictures, see `stratified_halves`."""
+        first, second = stratified_halves(self.labels, seed=0)
+        return self.take(first), self.take(second)
+
     def confidences(
         self, measure: str, temperatures: Mapping[str, float]
     ) -> dict[str, np.ndarray]:
@@ -54,6 +59,19 @@ class Answers:
             )
             for name in self.exits
         }
+
+
+def stratified_halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the pictures that choose thresholds, and of those that check them.
+
+    Each half gets half of every class.
+    """
+    random = np.random.default_rng(seed)
+    checks = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        checks[members[: round(len(members) / 2)]] = True
+    return np.flatnonzero(~checks), np.flatnonzero(checks)
 
 
 def collect_answers(

@@ -117,8 +117,9 @@ class EarlyExit:
             model: A trained model with heads.
             dataset: Pictures that the model was not trained on: batches of `(images,
                 labels)`, or one such pair of arrays; labels are indices or one-hot.
-            max_accuracy_drop: How much less accurate than main the exits may be, from
-                0 to 1. Defaults to 0.005, half a percentage point.
+            max_accuracy_drop: How much less accurate than main the exits may be on
+                other pictures of this kind, from 0 to 1. Defaults to 0.005, half a
+                percentage point.
             max_cost: Instead of a drop, the share of main's multiply-adds that an
                 answer may cost on average, above 0, up to 1. Defaults to none.
             confidence_level: The probability with which the drop on other pictures of
@@ -126,7 +127,7 @@ class EarlyExit:
                 for any model and any number of pictures: half of them choose, the other
                 half tests. With `max_cost`, the probability of the bound that
                 `calibration.chosen.largest_drop` then has. Defaults to `None`: the drop
-                is that on these pictures.
+                is kept on average, by cross-validation between halves.
             exits: The heads to consider. Defaults to all without superclasses.
             confidence: As in `EarlyExit`.
 

@@ -31,8 +31,36 @@ class OperatingPoint:
     largest_drop: float | None = None
 
 
-class PointTest:
-    """Tests thresholds on pictures that did not choose them."""
+class Judge:
+    """Judges thresholds on pictures that did not choose them."""
+
+    def __init__(
+        self, answers: Answers, confidence: str, temperatures: Mapping[str, float]
+    ):
+        self.answers = answers
+        self._confidences = answers.confidences(confidence, temperatures)
+        self._correct = np.stack(list(answers.correct.values()))
+
+    def losses_and_gains(self, thresholds: Mapping[str, float]) -> tuple[int, int]:
+        """How many pictures only main gets right, and only the exits."""
+        right, main = self._right(self._answered(thresholds)), self._correct[-1]
+        return int((main & ~right).sum()), int((right & ~main).sum())
+
+    def _answered(self, thresholds: Mapping[str, float]) -> np.ndarray:
+        """The index of the output that answers each picture."""
+        exits = self.answers.exits
+        answered = np.full(len(self.answers.labels), len(exits))
+        for index, name in reversed([*enumerate(exits)]):
+            if name in thresholds:
+                answered[self._confidences[name] >= thresholds[name]] = index
+        return answered
+
+    def _right(self, answered: np.ndarray) -> np.ndarray:
+        return self._correct[answered, np.arange(len(answered))]
+
+
+class PointTest(Judge):
+    """Bounds the drop of thresholds on pictures that did not choose them."""
 
     def __init__(
         self,
@@ -42,9 +70,8 @@ class PointTest:
         cost: Cost,
         level: float,
     ):
-        self.answers, self._cost, self._level = answers, cost, level
-        self._confidences = answers.confidences(confidence, temperatures)
-        self._correct = np.stack(list(answers.correct.values()))
+        super().__init__(answers, confidence, temperatures)
+        self._cost, self._level = cost, level
 
     def evaluate(self, thresholds: Mapping[str, float]) -> OperatingPoint:
         """The figures of some thresholds, with a bound on their drop."""
@@ -66,11 +93,6 @@ class PointTest:
             bounds.largest_drop(losses, gains, pictures, self._level),
         )
 
-    def losses_and_gains(self, thresholds: Mapping[str, float]) -> tuple[int, int]:
-        """How many pictures only main gets right, and only the exits."""
-        right, main = self._right(self._answered(thresholds)), self._correct[-1]
-        return int((main & ~right).sum()), int((right & ~main).sum())
-
     def cheapest_below(
         self, allowed: float, points: Sequence[OperatingPoint]
     ) -> OperatingPoint:
@@ -87,15 +109,3 @@ class PointTest:
                 break
             passed = point.thresholds
         return self.evaluate(passed)
-
-    def _answered(self, thresholds: Mapping[str, float]) -> np.ndarray:
-        """The index of the output that answers each picture."""
-        exits = self.answers.exits
-        answered = np.full(len(self.answers.labels), len(exits))
-        for index, name in reversed([*enumerate(exits)]):
-            if name in thresholds:
-                answered[self._confidences[name] >= thresholds[name]] = index
-        return answered
-
-    def _right(self, answered: np.ndarray) -> np.ndarray:
-        return self._correct[answered, np.arange(len(answered))]

@@ -1,0 +1,206 @@
+"""The choice of thresholds: the cheapest for a drop, the most accurate for a cost."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_inception.early_exit import bounds, search
+from keras_inception.early_exit.answers import Answers
+from keras_inception.early_exit.confidence import fit_temperature
+from keras_inception.early_exit.points import Judge, OperatingPoint, PointTest
+from keras_inception.outputs import MAIN
+
+CURVE_POINTS = 100  # at most, of a calibration's curve
+_TRIED = 20  # drops, at most, that halves of the pictures judge
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What a calibration looks for: the arguments of `EarlyExit.calibrate`."""
+
+    max_accuracy_drop: float | None = 0.005
+    max_cost: float | None = None
+    confidence_level: float | None = None
+
+
+class Choice(NamedTuple):
+    """The thresholds that reach a goal, and what they were chosen from."""
+
+    point: OperatingPoint
+    curve: list[OperatingPoint]  # from cheap to accurate, or harmless
+    temperatures: dict[str, float]
+    test: PointTest | None = None  # with a `confidence_level`
+    expected_drop: float | None = None  # with an allowed drop and no such level
+
+
+def choose(answers: Answers, confidence: str, cost: search.Cost, goal: Goal) -> Choice:
+    """Chooses thresholds for a goal.
+
+    An allowed drop is one on other pictures, which `_confirmed` estimates. One that is
+    to hold with some probability is tested: the first half of the pictures orders
+    candidates from harmless to cheap, the second half tests one after the other, and
+    the last one before the first that fails is chosen. So the risk is that of a single
+    test, however many candidates there are: fixed-sequence testing in Angelopoulos et
+    al. 2021, Learn then Test, arXiv 2110.01052.
+
+    Raises:
+        ValueError: If no thresholds are within the cost.
+    """
+    level, choosing, testing = goal.confidence_level, answers, answers
+    if level is not None:
+        choosing, testing = answers.halves()
+    choices = []
+    for tempered in (False, True):  # temperatures are used only if that pays
+        front = _Front(choosing, confidence, tempered, cost, goal)
+        if goal.max_accuracy_drop is None:
+            point, expected = front.most_accurate_within_cost(), None
+        elif level is None:
+            point, expected = _confirmed(front)
+        else:
+            point, expected = front.cheapest_within(goal.max_accuracy_drop), None
+        kept = np.unique(
+            np.linspace(0, len(front.points) - 1, CURVE_POINTS).astype(int)
+        )
+        curve = [front.points[index] for index in kept]
+        choices.append(Choice(point, curve, front.temperatures, None, expected))
+    choice = min(choices, key=lambda choice: _rank(choice.point, goal))
+    if level is None:
+        return choice
+    test = PointTest(testing, confidence, choice.temperatures, cost, level)
+    if goal.max_accuracy_drop is None:
+        tested = test.evaluate(choice.point.thresholds)
+    else:
+        tested = test.cheapest_below(goal.max_accuracy_drop, choice.curve)
+    return choice._replace(point=tested, test=test)
+
+
+def main_alone(answers: Answers, cost: search.Cost) -> OperatingPoint:
+    """The point without exits."""
+    exits = len(answers.exits)
+    accuracy = float(answers.correct[MAIN].mean())
+    return OperatingPoint({}, accuracy, cost([False] * exits, exits), {MAIN: 1.0})
+
+
+@dataclasses.dataclass
+class _Front:
+    """The Pareto front on some pictures.
+
+    From cheap to accurate; for a test, rather from cheap to harmless: then its
+    `largest_drop` is estimated for as many pictures as these.
+    """
+
+    answers: Answers
+    confidence: str
+    tempered: bool
+    cost: search.Cost
+    goal: Goal
+
+    def __post_init__(self) -> None:
+        answers, goal = self.answers, self.goal
+        exits = answers.exits if self.tempered else ()
+        self.temperatures = {
+            name: fit_temperature(answers.probabilities[name], answers.labels)
+            for name in exits
+        }
+        confidences = answers.confidences(self.confidence, self.temperatures)
+        correct, names = list(answers.correct.values()), list(answers.probabilities)
+        grid = search.evaluate_grid(list(confidences.values()), correct, self.cost)
+        self.main = main_alone(answers, self.cost)
+        if goal.confidence_level is None or goal.max_accuracy_drop is None:
+            cells = grid.pareto_front()
+            self.points = [_point(grid, names, cell) for cell in cells]
+            return
+        drop = self.main.accuracy - grid.accuracy
+        bound = bounds.estimated_bound(
+            drop, grid.discordant, len(answers.labels), goal.confidence_level
+        )
+        self.points = [
+            _point(grid, names, cell, float(bound.ravel()[cell]))
+            for cell in grid.pareto_front(-bound)
+        ]
+
+    def of(self, answers: Answers) -> "_Front":
+        """The front on other pictures."""
+        return dataclasses.replace(self, answers=answers)
+
+    def drop(self, point: OperatingPoint) -> float:
+        """How much less accurate than main a point is, or may be."""
+        if point.largest_drop is not None:
+            return point.largest_drop
+        return self.main.accuracy - point.accuracy
+
+    def cheapest_within(self, drop: float) -> OperatingPoint:
+        """The cheapest point within a drop, or the last one."""
+        within = (point for point in self.points if self.drop(point) <= drop + 1e-9)
+        return next(within, self.points[-1])
+
+    def most_accurate_within_cost(self) -> OperatingPoint:
+        """The last point within the goal's cost."""
+        assert self.goal.max_cost is not None
+        whole = self.main.multiply_adds
+        most = self.goal.max_cost * whole
+        within = [point for point in self.points if point.multiply_adds <= most]
+        if not within:
+            raise ValueError(
+                f"No thresholds cost at most {self.goal.max_cost} of main's "
+                "multiply-adds; the cheapest cost "
+                f"{self.points[0].multiply_adds / whole:.3f}."
+            )
+        return within[-1]
+
+
+def _confirmed(front: _Front) -> tuple[OperatingPoint, float]:
+    """The cheapest point within the allowed drop on other pictures; that drop.
+
+    The cheapest of very many points owes something to luck: on other pictures it loses
+    more than on those that chose it. So several drops, from the allowed one to the
+    least, are tried on halves of the pictures: one half chooses, the other judges, and
+    both ways count. The first that does not lose more than is allowed chooses among all
+    pictures. If none does, there are no exits.
+    """
+    allowed = front.goal.max_accuracy_drop
+    assert allowed is not None
+    halves = front.answers.halves()
+    judged = []
+    for chooses, judges in (halves, halves[::-1]):
+        fitted = front.of(chooses)
+        judged.append((fitted, Judge(judges, front.confidence, fitted.temperatures)))
+
+    def drop_elsewhere(tried: float) -> float:
+        lost = 0
+        for fitted, judge in judged:
+            point = fitted.cheapest_within(tried)
+            losses, gains = judge.losses_and_gains(point.thresholds)
+            lost += losses - gains
+        return lost / len(front.answers.labels)
+
+    least = min(allowed, front.drop(front.points[-1]))
+    for tried in np.unique(np.linspace(least, allowed, _TRIED))[::-1]:
+        expected = drop_elsewhere(tried)
+        if expected <= allowed + 1e-9:
+            return front.cheapest_within(tried), expected
+    return front.main, 0.0
+
+
+def _rank(point: OperatingPoint, goal: Goal) -> float:
+    """Smaller is better."""
+    return point.multiply_adds if goal.max_cost is None else -point.accuracy
+
+
+def _point(
+    grid: search.Grid, names: list[str], cell: int, largest_drop: float | None = None
+) -> OperatingPoint:
+    shares = {
+        name: float(share.ravel()[cell])
+        for name, share in zip(names, grid.shares, strict=True)
+    }
+    thresholds = dict(zip(names[:-1], grid.thresholds(cell), strict=True))
+    return OperatingPoint(
+        # An exit where no picture leaves is not computed.
+        {name: level for name, level in thresholds.items() if shares[name]},
+        float(grid.accuracy.ravel()[cell]),
+        float(grid.cost.ravel()[cell]),
+        {name: share for name, share in shares.items() if share},
+        largest_drop,
+    )
