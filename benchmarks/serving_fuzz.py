@@ -91,7 +91,7 @@ def main() -> None:
             memory.append(server.resident_mib())
             print(f"{number:,} sent, {memory[-1]:.0f} MiB", flush=True)
 
-    with serving(options.directory) as server:
+    with serving(options.directory, "--grpc-port", "0") as server:
         with ThreadPoolExecutor(options.clients) as pool:
             numbers = range(1, options.count + 1)
             list(pool.map(fuzz, numbers, itertools.repeat(server)))

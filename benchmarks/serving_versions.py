@@ -118,16 +118,21 @@ def main() -> int:
             arguments = (times, UNDER_WAY * options.clients, options.bad)
             sending = threading.Thread(target=load.run, args=arguments)
             sending.start()
-            rows = []
+            began, rows = time.monotonic(), []
             for number in range(2, options.versions + 2):
-                time.sleep(0 if number == 2 else seconds / (options.versions + 2))
+                at = began + (number - 2) * seconds / (options.versions + 2)
+                time.sleep(max(0, at - time.monotonic()))
                 shutil.copytree(source, directory / "partial")
                 (directory / "partial").rename(directory / str(number))
                 wait_for(server, number)
                 shutil.rmtree(directory / str(number - 1))
                 rows.append((server.resident_mib(), threads_of(server)))
                 memory, count = rows[-1]
-                print(f"{number}: {memory:.0f} MiB, {count} threads", flush=True)
+                at = time.monotonic() - began
+                print(
+                    f"{at:.0f} s, {number}: {memory:.0f} MiB, {count} threads",
+                    flush=True,
+                )
             sending.join()
             end = server.resident_mib()
     fifth = rows[min(4, len(rows) - 1)][0]

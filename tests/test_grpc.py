@@ -4,6 +4,7 @@ Rules: prediction_service_impl.cc, predict_util.cc, get_model_status_impl.cc and
 get_model_metadata_impl.cc of the repository tensorflow/serving.
 """
 
+import asyncio
 import json
 import re
 import runpy
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -38,6 +40,10 @@ from tensorflow_serving.apis import (
 )
 
 import keras_inception as ki
+from keras_inception.server import Limits, Models
+from keras_inception.server.grpc_service import grpc_door
+from keras_inception.server.metrics import Metrics
+from keras_inception.server.workers import Workers
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["ant", "bee", "cat"]
@@ -407,3 +413,59 @@ def test_the_example_asks(server, tmp_path, capsys):
     with mock.patch.object(sys, "argv", words):
         runpy.run_path(str(ROOT / "examples/ask_grpc.py"), run_name="__main__")
     assert re.match(rf".*a\.png: ({'|'.join(NAMES)}) \(0\.", capsys.readouterr().out)
+
+
+class Slow(Models):
+    """Models whose status takes until `told` is set."""
+
+    def __init__(self):
+        super().__init__([], None)
+        self.told = threading.Event()
+
+    def status(self, spec):
+        self.told.wait(60)
+        return super().status(spec)
+
+
+def test_messages_of_all_requests_together_are_limited():
+    """Also while they arrive, and while a thread works after its time is over."""
+    limits = Limits(message_bytes=1000, queue=10, seconds=1.0)
+    models, workers = Slow(), Workers(limits)
+    address = f"127.0.0.1:{free_port()}"
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "x" * 950
+    path = "/tensorflow.serving.ModelService/GetModelStatus"
+
+    async def code(call):
+        try:
+            return await call
+        except grpc.RpcError as error:
+            return error.code().name
+
+    async def ask():
+        metrics = Metrics(models, workers)
+        async with (
+            grpc_door(models, limits, workers, metrics, address),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            get = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
+            late = await asyncio.gather(*(code(get(request)) for _ in range(8)))
+            assert set(late) == {"DEADLINE_EXCEEDED"}
+            assert await code(get(request)) == "RESOURCE_EXHAUSTED"
+            models.told.set()
+            for _ in range(100):
+                if (found := await code(get(request))) != "RESOURCE_EXHAUSTED":
+                    break
+                await asyncio.sleep(0.05)
+            assert found == "NOT_FOUND"
+            stream = channel.stream_unary(path)
+            silent = [asyncio.create_task(code(stream())) for _ in range(10)]
+            await asyncio.sleep(0.3)
+            began = time.monotonic()
+            assert await code(get(request)) == "NOT_FOUND"  # has waited for its turn
+            assert time.monotonic() - began > 0.3
+            assert set(await asyncio.gather(*silent)) == {"DEADLINE_EXCEEDED"}
+            assert await code(stream([b"\xff"])) == "INVALID_ARGUMENT"
+            assert await code(stream([])) == "INVALID_ARGUMENT"
+
+    asyncio.run(ask())

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import struct
 import sys
 import zipfile
 
@@ -16,6 +17,7 @@ from PIL import Image
 import keras_inception as ki
 import keras_inception_cli
 from keras_inception import training
+from keras_inception.server.runtime_files import load_file
 
 
 class Malice:
@@ -136,3 +138,40 @@ def test_a_saved_model_is_a_program(tmp_path, proof):
     Image.fromarray(np.zeros((4, 4, 3), "uint8")).save(tmp_path / "x.png")
     assert ki.export.load_classifier(tmp_path / "m")(tmp_path / "x.png")
     assert proof.exists()
+
+
+@pytest.mark.parametrize("at", ["../../secret", "absolute"])
+def test_an_onnx_file_reads_no_file_outside_its_directory(at, tmp_path, proof):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    proof.write_bytes(bytes(4 * 192 * 3))
+    (tmp_path / "secret").symlink_to(proof)
+    make, directory = onnx.helper, tmp_path / "model/1"
+    weights = onnx.TensorProto(name="w", data_type=1, dims=[192, 3], data_location=1)
+    place = str(proof) if at == "absolute" else at
+    weights.external_data.add(key="location", value=place)
+    nodes = [
+        make.make_node("Flatten", ["images"], ["flat"]),
+        make.make_node("MatMul", ["flat", "w"], ["main"]),
+    ]
+    images = make.make_tensor_value_info("images", 1, [None, 8, 8, 3])
+    main = make.make_tensor_value_info("main", 1, [None, 3])
+    graph = make.make_graph(nodes, "graph", [images], [main], [weights])
+    opset = [make.make_opsetid("", 13)]
+    model = make.make_model(graph, opset_imports=opset, ir_version=8)
+    directory.mkdir(parents=True)
+    (directory / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(RuntimeError, match="xternal data"):
+        load_file(directory / "model.onnx", "onnx")
+
+
+@pytest.mark.parametrize(
+    ("shape", "end", "size"), [([1000], 2**40, 12), ([2**31, 2**31], 12, 12)]
+)
+def test_a_safetensors_file_is_read_within_its_bounds(shape, end, size, tmp_path):
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}
+    head = json.dumps({"conv1.conv.weight": entry}).encode()
+    content = struct.pack("<Q", len(head)) + head + bytes(size)
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"conv1\.conv\.weight is not inside the file"):
+        ki.weights.load_torchvision(tmp_path / "m.safetensors")

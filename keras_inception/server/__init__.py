@@ -29,6 +29,7 @@ one works with the other. From the model to the sockets:
     rest            the REST API as an ASGI application, with a page for people
     grpc_tensors    TensorProto messages to arrays and back
     grpc_messages   gRPC's messages: requests to models, answers to messages
+    grpc_reading    reads gRPC's messages, within bounds of memory and time
     grpc_service    the gRPC services
     addresses       sockets, ports and certificates
     startup         loads, listens, and stops on signals

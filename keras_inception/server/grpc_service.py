@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
 
 from keras_inception.server import grpc_messages
 from keras_inception.server.depth import LEVEL_HEADER
+from keras_inception.server.grpc_reading import Reading, hold_on
 from keras_inception.server.limits import Limits, ServingError
 from keras_inception.server.metrics import Metrics
 from keras_inception.server.models import Models
@@ -48,7 +49,7 @@ async def grpc_door(
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # else two servers share a port
     ]
-    server = grpc.aio.server(options=options)
+    server = grpc.aio.server(options=options, interceptors=[Reading(limits)])
     services = _Services(models, limits, workers, metrics)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         services, server
@@ -130,7 +131,9 @@ class _Services(
         try:
             if not request.HasField("model_spec"):
                 raise ServingError("Missing ModelSpec")
-            response = await self._workers.run(function, self._models, request)
+            response = await self._workers.run(
+                function, self._models, request, done=hold_on()
+            )
             fault = None
             return response
         except ServingError as error:
