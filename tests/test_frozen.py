@@ -83,6 +83,23 @@ def test_the_split_is_where_features_are_smallest(arguments, expected):
         np.testing.assert_allclose(answers[name], expected, atol=1e-6)
 
 
+def test_a_trunk_in_bfloat16_is_split_alike():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    split = ki.split_frozen(model)
+    assert shapes(split) == WHOLE
+    assert split.bytes_per_example == 2 * 6 * 6 * 4
+    images, labels = small_pictures()
+    answers = split.rest.predict(
+        split.features(in_batches(images, labels)).arrays, verbose=0
+    )
+    for name, expected in model.predict(images, verbose=0).items():
+        np.testing.assert_allclose(answers[name], expected, atol=0.01)
+
+
 def test_a_frozen_dropout_is_on_in_training_unless_asked_otherwise():
     frozen = ("one", "one_bn", "two", "drop")
     model = network(frozen=frozen)

@@ -204,5 +204,6 @@ def _bytes_of(tensor: keras.KerasTensor) -> float:
     """The size of one example's part of a tensor; infinite if it is not known."""
     if None in tensor.shape[1:]:
         return math.inf
-    number = ops.convert_to_numpy(ops.zeros((), tensor.dtype))
+    # Of bfloat16, TensorFlow makes no array without dimensions.
+    number = ops.convert_to_numpy(ops.zeros(1, tensor.dtype))
     return math.prod(tensor.shape[1:]) * number.itemsize
