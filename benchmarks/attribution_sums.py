@@ -17,8 +17,9 @@ import keras
 import numpy as np
 
 import keras_inception as ki
+from benchmarks.paired_pictures import Epochs, read_pictures
 from benchmarks.paired_studies import ARMS, REGIMES
-from benchmarks.paired_training import Epochs, build, read_pictures
+from benchmarks.paired_training import build
 from benchmarks.tables import environment, write
 from keras_inception.optimizers import LayerwiseSGD
 

@@ -26,7 +26,7 @@ On a GPU, without TensorFlow and with PICTURES/cifar10.zip of 50,000 + 5,000 pic
 
 With JAX_COMPILATION_CACHE_DIR set, and one process at first: on an H100 the compilation
 of four arms at once took five minutes, since each tries the card's algorithms and
-disturbs the others. More than four processes fill its memory.
+disturbs the others, and six processes filled its memory.
 """
 
 import argparse
@@ -39,8 +39,9 @@ from typing import NamedTuple
 
 import keras
 
+from benchmarks.paired_pictures import read_pictures
 from benchmarks.paired_report import report
-from benchmarks.paired_training import Arm, Regime, read_pictures, train
+from benchmarks.paired_training import Arm, Regime, train
 from benchmarks.tables import environment, read, write
 from keras_inception.locks import locked
 

@@ -1,4 +1,4 @@
-"""One training of the paired studies: pictures, initial weights, and what is noted.
+"""One training of the paired studies: initial weights, and what is noted.
 
 Everything random is a function of the seed and a name: the weights of a layer, the
 order, shifts and mirroring of an epoch, the masks of a dropout. So trainings of the
@@ -10,24 +10,18 @@ import json
 import time
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 
 import keras_inception as ki
-from benchmarks.zipped_pictures import read_zip
+from benchmarks.paired_pictures import IMAGE_SIZE, Epochs, Pictures
 from keras_inception.endpoints.features import PooledFeatures
 from keras_inception.endpoints.ranking import find_endpoints, fit_probes, judge_probes
 from keras_inception.gradients import draw_kernel, gradient_flow, weights_by_stage
 from keras_inception.training import AuxiliarySchedule
 
-IMAGE_SIZE = 32
-SHIFT = 1 / 8  # of the side
-TRAINING_PER_CLASS = 400
 MEASURED = 32  # pictures, for the gradients
-CIFAR10_VEHICLES = ("airplane", "automobile", "ship", "truck")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,103 +61,6 @@ class Arm:
     schedule: str = "constant"
     batch_norm: bool = False
     coarse: bool = False
-
-
-class Pictures(NamedTuple):
-    """Pixels uint8 and class indices, to learn from and to judge with."""
-
-    training: tuple[np.ndarray, np.ndarray]
-    held_out: tuple[np.ndarray, np.ndarray]
-    superclasses: Sequence[str]
-
-
-def read_pictures(
-    folder: Path, training_per_class: int = TRAINING_PER_CLASS, held_out: int = 3000
-) -> Pictures:
-    """Reads a dataset; which pictures are drawn does not depend on any seed.
-
-    The held-out pictures are those of `val/`; if these are too few, also pictures of
-    `train/` that are not among the drawn ones. If there is a zip file instead of the
-    folder, all its pictures are read, which needs no TensorFlow.
-    """
-    if not folder.exists():
-        training, judging, names = read_zip(folder.with_suffix(".zip"))
-        return Pictures(training, judging, cifar10_superclasses(names))
-    from benchmarks.small_pictures import in_memory
-    from keras_inception import data
-
-    source = data.find(folder)
-    if (file := folder / "superclasses.csv").exists():
-        superclasses = ki.read_superclasses(file, source.class_names)
-    else:
-        superclasses = cifar10_superclasses(source.class_names)
-    classes = range(len(source.class_names))
-    random = np.random.default_rng(0)
-
-    def drawn(split: data.Split) -> list[np.ndarray]:
-        return [
-            random.permutation(np.flatnonzero(split.labels == label))
-            for label in classes
-        ]
-
-    per_class = held_out // len(classes)
-    train, val = drawn(source.train), drawn(source.validation)
-    kept = [np.sort(of_class[:training_per_class]) for of_class in train]
-    judging = [np.sort(of_class[:per_class]) for of_class in val]
-    more = [
-        np.sort(of_class[training_per_class:][: per_class - len(judges)])
-        for of_class, judges in zip(train, judging, strict=True)
-    ]
-
-    def pixels(split: data.Split, chosen: list[np.ndarray]):
-        return in_memory(source, split.take(np.concatenate(chosen)), IMAGE_SIZE)
-
-    parts = [pixels(source.validation, judging)]
-    if any(map(len, more)):
-        parts.append(pixels(source.train, more))
-    images, labels = map(np.concatenate, zip(*parts, strict=True))
-    return Pictures(pixels(source.train, kept), (images, labels), superclasses)
-
-
-def cifar10_superclasses(class_names: Sequence[str]) -> list[str]:
-    """Vehicle or animal, for each class."""
-    vehicles = [name in CIFAR10_VEHICLES for name in class_names]
-    return ["vehicle" if one else "animal" for one in vehicles]
-
-
-class Epochs(keras.utils.PyDataset):
-    """Batches for `fit`, shuffled, shifted and mirrored by seed and epoch."""
-
-    def __init__(
-        self, images: np.ndarray, labels: np.ndarray, seed: int, batch: int = 32
-    ):
-        super().__init__()
-        self.batch = batch
-        self.side, margin = images.shape[1], round(images.shape[1] * SHIFT)
-        around = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
-        self.images, self.labels = np.pad(images, around, "edge"), labels
-        self.margin, self.seed, self.epoch = margin, seed, 0
-        self._draw()
-
-    def _draw(self) -> None:
-        random = np.random.default_rng([self.seed, self.epoch])
-        self.order = random.permutation(len(self.labels))
-        self.corners = random.integers(0, 2 * self.margin + 1, (2, len(self.labels)))
-        self.mirrored = random.random(len(self.labels)) < 0.5
-
-    def __len__(self) -> int:
-        return len(self.labels) // self.batch
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = self.order[index * self.batch : (index + 1) * self.batch]
-        rows, columns = self.corners[:, chosen, None] + np.arange(self.side)
-        columns = np.where(self.mirrored[chosen, None], columns[:, ::-1], columns)
-        pixels = self.images[chosen[:, None, None], rows[:, :, None], columns[:, None]]
-        return pixels.astype("float32"), self.labels[chosen]
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self._draw()
 
 
 def build(regime: Regime, arm: Arm, superclasses: Sequence[str], seed: int):

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import paired_statistics
 from benchmarks import paired_studies as studies
+from benchmarks.paired_pictures import Epochs
 from benchmarks.paired_report import report
 from benchmarks.paired_statistics import (
     NOT_SHOWN,
@@ -17,7 +18,7 @@ from benchmarks.paired_statistics import (
     rank_correlation,
     verdict,
 )
-from benchmarks.paired_training import Arm, Epochs, Regime, build, trunk_checksum
+from benchmarks.paired_training import Arm, Regime, build, trunk_checksum
 from benchmarks.tables import read, write
 
 
