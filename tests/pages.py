@@ -1,6 +1,6 @@
 """Reads the commands and Python of README and the guides, and runs them.
 
-`python tests/pages.py README.md` runs the page's commands about `digits` as they stand
+`python tests/pages.py docs/first-model.md` runs the commands about `digits` as they are
 (minutes) and rewrites the output below them.
 
 Every ```sh, ```console and ```python block of a page is run, in order, in a folder with

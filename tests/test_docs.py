@@ -27,8 +27,8 @@ MODULES = [package.__name__ for package in PACKAGES] + [
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if not module.name.endswith("__main__")
 ]
-README = ROOT / "README.md"
-GUIDES = [page for page in PAGES if page != README]
+FIRST = ROOT / "docs/first-model.md"
+GUIDES = [page for page in PAGES if page != FIRST]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -72,14 +72,14 @@ def check_outputs(results):
 
 
 @pytest.fixture(scope="module")
-def readme(tmp_path_factory):
-    """README's commands in a folder, which then holds runs/demo and its export."""
-    folder = tmp_path_factory.mktemp("readme")
-    return folder, run_page(README, folder)
+def first(tmp_path_factory):
+    """The first model's commands in a folder, which then holds it and its export."""
+    folder = tmp_path_factory.mktemp("first")
+    return folder, run_page(FIRST, folder)
 
 
-def test_readme_shows_what_its_commands_print(readme):
-    check_outputs(readme[1])
+def test_the_first_model_is_as_shown(first):
+    check_outputs(first[1])
 
 
 def has(page, *markers):
@@ -88,14 +88,14 @@ def has(page, *markers):
 
 
 @pytest.mark.parametrize("page", [p for p in GUIDES if has(p, None)], ids=page_id)
-def test_guides_show_what_their_commands_print(page, readme, tmp_path):
-    check_outputs(run_page(page, tmp_path, readme[0]))
+def test_guides_show_what_their_commands_print(page, first, tmp_path):
+    check_outputs(run_page(page, tmp_path, first[0]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if has(p, "slow")], ids=page_id)
-def test_long_commands_of_the_pages(page, readme, tmp_path):
-    check_outputs(run_page(page, tmp_path, readme[0], slow=True))
+def test_long_commands_of_the_pages(page, first, tmp_path):
+    check_outputs(run_page(page, tmp_path, first[0], slow=True))
 
 
 def commands_of(page):
