@@ -158,7 +158,10 @@ def gradient_rows(gradients: Sequence[dict[str, str]]) -> list[dict]:
 
 
 def attribution_rows(attribution: Sequence[dict[str, str]]) -> list[dict]:
-    """Each head's share of the first stage, and on average of the trunk before it."""
+    """Each head's share of the first stage, and on average of the trunk before it.
+
+    The mean over the seeds, with the least and the most of them.
+    """
     rows = []
     for (*cell, loss), shares in _trunk_shares(attribution).items():
         row = _named(cell) | {"loss": loss, "seeds": len(shares)}
@@ -166,11 +169,9 @@ def attribution_rows(attribution: Sequence[dict[str, str]]) -> list[dict]:
             (f"% of {FIRST_STAGE}", [of_seed[0] for of_seed in shares.values()]),
             ("% of the trunk before it", [np.mean(s) for s in shares.values()]),
         ):
-            nothing = dict.fromkeys(range(len(values)), 0.0)
-            found = paired_difference(dict(enumerate(values)), nothing)
-            row[name] = f"{100 * found.mean:.0f}"
-            if found.pairs > 1:
-                row[name] += f" ({100 * found.low:.0f} to {100 * found.high:.0f})"
+            row[name] = f"{100 * np.mean(values):.0f}"
+            if len(values) > 1:  # too few seeds for an interval
+                row[name] += f" ({100 * min(values):.0f} to {100 * max(values):.0f})"
         rows.append(row)
     return rows
 

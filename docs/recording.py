@@ -8,7 +8,6 @@ Runs the commands for real, in an empty folder, in about two minutes.
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -62,7 +61,7 @@ def record() -> str:
         show(f"{SERVE} &", "".join(server.stdout.readline() for _ in range(4)))
         show(ASK, run(ASK))
     finally:
-        server.send_signal(signal.SIGINT)
+        server.terminate()
         server.wait()
     return console.export_svg(
         title="from digits to a served model",
