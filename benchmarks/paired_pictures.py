@@ -21,8 +21,8 @@ Part = tuple[np.ndarray, np.ndarray]  # pixels uint8, class indices
 class Pictures(NamedTuple):
     """Pixels uint8 and class indices, to learn from and to judge with."""
 
-    training: tuple[np.ndarray, np.ndarray]
-    held_out: tuple[np.ndarray, np.ndarray]
+    training: Part
+    held_out: Part
     superclasses: Sequence[str]
 
 

@@ -160,10 +160,27 @@ def gradient_rows(gradients: Sequence[dict[str, str]]) -> list[dict]:
 def attribution_rows(attribution: Sequence[dict[str, str]]) -> list[dict]:
     """Each head's share of the first stage, and on average of the trunk before it.
 
-    The mean over the seeds, with the least and the most of them.
+    The mean over the seeds, with the least and the most of them. Of two heads also
+    their sum, on average of the trunk before the first of them.
     """
+    by_head = _trunk_shares(attribution)
+    heads: dict[tuple, list[str]] = defaultdict(list)
+    for *cell, loss in by_head:
+        heads[tuple(cell)].append(loss)
+    for cell, losses in heads.items():
+        if len(losses) > 1:
+            # the stages that the second head reaches alone have no sum
+            by_head[*cell, "together"] = {
+                seed: [
+                    sum(shares)
+                    for shares in zip(
+                        *(by_head[*cell, loss][seed] for loss in losses), strict=False
+                    )
+                ]
+                for seed in by_head[*cell, losses[0]]
+            }
     rows = []
-    for (*cell, loss), shares in _trunk_shares(attribution).items():
+    for (*cell, loss), shares in by_head.items():
         row = _named(cell) | {"loss": loss, "seeds": len(shares)}
         for name, values in (
             (f"% of {FIRST_STAGE}", [of_seed[0] for of_seed in shares.values()]),

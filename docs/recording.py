@@ -51,7 +51,7 @@ def record() -> str:
 
     def show(command: str, printed: str) -> None:
         console.print(Text(f"$ {command}", style="bold"))
-        console.print(Text(printed.rstrip()), soft_wrap=False)
+        console.print(Text(printed.rstrip()))
 
     for command in COMMANDS:
         show(command, run(command))

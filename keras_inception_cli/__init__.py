@@ -123,7 +123,7 @@ def _status_of(program: str, run: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"{program}: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("KERAS_INCEPTION_DEBUG"):

@@ -42,6 +42,14 @@ def command(*words):
     return keras_inception_cli.main([str(word) for word in words])
 
 
+def test_an_interrupted_command_says_so(capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert keras_inception_cli.status_of("keras-inception", interrupt) == 130
+    assert capsys.readouterr().err == "keras-inception: interrupted\n"
+
+
 def test_train_leaves_a_run_directory(workplace, colors):
     run = workplace / "runs/colors"
     names = {"config.json", "history.csv", "model.keras", "latest.keras"}

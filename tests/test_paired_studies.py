@@ -141,6 +141,13 @@ def synthetic(out, seeds=5):
                 for loss, share in (("main", 0.75), (f"aux_{arm}", 0.25)):
                     about = {"stage": "conv1_3x3", "loss": loss, "share": share}
                     attribution.append(job | about | {"path_share": 0.5})
+            if arm == "paper":
+                for stage, loss, share in (
+                    *(("conv1_3x3", "aux_4a", 0.3), ("conv1_3x3", "aux_4d", 0.2)),
+                    ("inception_4d", "aux_4d", 0.1),
+                ):
+                    about = {"stage": stage, "loss": loss, "share": share}
+                    attribution.append(job | about | {"path_share": 0.5})
             if arm == "no heads":
                 for endpoint in ("inception_4a", "inception_4d"):
                     probes.append(job | {"endpoint": endpoint, "accuracy": 0.3})
@@ -168,6 +175,10 @@ def test_the_report_shows_a_known_difference_and_no_other(tmp_path, capsys):
     assert NOT_SHOWN in {row["claim"] for row in by_arm["4a", "no heads"]}
     printed = capsys.readouterr().out
     assert "25 (25 to 25)" in printed
+    shares = read(tmp_path / "attribution_summary.csv")
+    before = {(r["arm"], r["loss"]): r["% of the trunk before it"] for r in shares}
+    assert before["paper", "aux_4d"] == "15 (15 to 15)"
+    assert before["paper", "together"] == "50 (50 to 50)"  # of what both reach
     for row in read(tmp_path / "predictions.csv"):
         assert row["claim"] in ("too few settings", "no correlation shown")
     for name in ("curves", "differences"):
