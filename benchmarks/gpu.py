@@ -38,6 +38,9 @@ JAX = {
 TORCH = {"KERAS_BACKEND": "torch"}  # only the tables are used
 
 
+STUDIES = Path("benchmarks/results/paired_studies_full_width")
+
+
 class Part(NamedTuple):
     """A part of the benchmark, which runs in its own process.
 
@@ -62,6 +65,7 @@ PARTS = {
         "gpu_keras:measure_first_step", 60, JAX, {"task": "small"}
     ),
     "cifar10": Part("gpu_cifar10:measure_accuracy", 380, JAX),
+    "heads": Part("gpu_heads:measure_heads", 560, JAX),
     "torch-small": Part("gpu_torch:measure_torch", 250, TORCH, {"task": "small"}),
     "keras-paper": Part("gpu_keras:measure_steps", 170, JAX, {"task": "paper"}),
     "torch-large": Part("gpu_torch:measure_torch", 250, TORCH, {"task": "same"}),
@@ -75,9 +79,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cifar10", metavar="FILE", help="zip of train/ and val/")
-    parser.add_argument("--image-size", type=int, default=64, help="for CIFAR-10")
+    parser.add_argument("--image-size", type=int, default=48, help="for CIFAR-10")
     parser.add_argument("--seconds", type=float, default=345, help="for CIFAR-10")
     parser.add_argument("--epochs", type=int, help="for CIFAR-10: instead of --seconds")
+    parser.add_argument(
+        "--save", metavar="FILE", help="of cifar10, or of the first without heads"
+    )
+    parser.add_argument("--heads-seconds", type=float, default=500)
+    parser.add_argument("--studies", type=Path, default=STUDIES, help="for the heads")
     parser.add_argument("--ways", nargs="+", help="of PyTorch (default: all)")
     parser.add_argument("--profile", metavar="FILE", help="writes kernels by time")
     parser.add_argument(
@@ -95,10 +104,10 @@ def main() -> None:
         for name, part in PARTS.items():
             if name not in (options.only or PARTS):
                 continue
-            if name == "cifar10" and not options.cifar10:
-                parser.error("the part cifar10 needs --cifar10 FILE; or use --only")
+            if name in ("cifar10", "heads") and not options.cifar10:
+                parser.error(f"the part {name} needs --cifar10 FILE; or use --only")
             # What counts its compilation shares nothing with the parts before it.
-            own = name in ("cifar10", "weights")
+            own = name in ("cifar10", "heads", "weights")
             cache = tempfile.mkdtemp(dir=empty) if own else options.cache or empty
             run_apart(name, part, cache, options.rows)
     if not options.smoke:

@@ -1,6 +1,6 @@
 """Accuracy on CIFAR-10 after a few minutes on one GPU, through Keras's `fit` on JAX.
 
-The pictures lie on the card; each batch is cropped, mirrored, partly covered and
+The pictures lie on the card; each batch is cropped, mirrored, partly covered, mixed and
 enlarged by one compiled function. The network and its heads are those of the library.
 """
 
@@ -24,6 +24,8 @@ CLASSES, BATCH = 10, 512
 PEAK_RATE, MOMENTUM, DECAY = 0.4, 0.9, 5e-3  # Keras decays after the momentum
 WARM_UP = 3  # epochs
 SHIFT, COVERED = 4, 10  # pixels of the original 32
+MIXED = 0.5  # part of the pictures that get a rectangle of another
+UNMIXED = 0.1  # part of the epochs, the last ones, in which none do
 EVALUATION_SECONDS = 30  # kept for the answers on the test pictures
 
 
@@ -32,8 +34,8 @@ def measure_accuracy(emit: Callable, options: argparse.Namespace) -> None:
 
     Args:
         emit: Writes a row.
-        options: `cifar10`, `image_size`, `seconds`, `epochs`, `smoke`, and `began`:
-            when the process started, on `time.perf_counter`.
+        options: `cifar10`, `image_size`, `seconds`, `epochs`, `save`, `smoke`, and
+            `began`: when the process started, on `time.perf_counter`.
     """
     began = options.began
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -45,7 +47,8 @@ def measure_accuracy(emit: Callable, options: argparse.Namespace) -> None:
     size, width = options.image_size, 0.125 if options.smoke else 1.0
     model = built_at_once(compiled_model, size, width)
     built_s = time.perf_counter() - began
-    schedule = Schedule(options)
+    pictures = Pictures(*train, batch, size, cover=COVERED, mixed=MIXED)
+    schedule = Schedule(options, pictures)
 
     def write(epoch: int, logs: dict) -> None:
         seconds = time.perf_counter() - began
@@ -53,7 +56,7 @@ def measure_accuracy(emit: Callable, options: argparse.Namespace) -> None:
         emit(way="epoch", epoch=epoch + 1, seconds=seconds, rate=rate, **logs)
 
     model.fit(
-        Pictures(*train, batch, size),
+        pictures,
         epochs=options.epochs or 1000,  # `schedule` ends the training
         verbose=0,
         callbacks=[schedule, keras.callbacks.LambdaCallback(on_epoch_end=write)],
@@ -78,6 +81,8 @@ def measure_accuracy(emit: Callable, options: argparse.Namespace) -> None:
         epoch_s=schedule.ends[1] - schedule.ends[0],
         trained_s=trained_s,
     )
+    if options.save:
+        model.save(options.save)
 
 
 def compiled_model(image_size: int, width: float) -> ki.DeeplySupervised:
@@ -99,14 +104,15 @@ def compiled_model(image_size: int, width: float) -> ki.DeeplySupervised:
 
 
 class Schedule(keras.callbacks.Callback):
-    """Sets each epoch's learning rate: a warm-up, then a cosine to 0.
+    """Sets each epoch's learning rate: a warm-up, then a cosine to 0; ends the mixing.
 
     Without `epochs`, their number is what fits into `seconds`, judged by the second
     epoch, which compiles nothing.
     """
 
-    def __init__(self, options: argparse.Namespace):
+    def __init__(self, options: argparse.Namespace, pictures: "Pictures"):
         super().__init__()
+        self.pictures = pictures
         self.began, self.seconds = options.began, options.seconds
         self.epochs: int | None = options.epochs
         self.ends: list[float] = []
@@ -117,6 +123,8 @@ class Schedule(keras.callbacks.Callback):
             part = (epoch - WARM_UP + 0.5) / (self.epochs - WARM_UP)
             rate = PEAK_RATE * (1 + math.cos(math.pi * part)) / 2
         self.model.optimizer.learning_rate = rate
+        if self.epochs and epoch >= (1 - UNMIXED) * self.epochs:
+            self.pictures.mixed = 0.0
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.ends.append(time.perf_counter())
@@ -128,14 +136,32 @@ class Schedule(keras.callbacks.Callback):
 
 
 class Pictures(keras.utils.PyDataset):
-    """Batches on the card, in another order and changed anew in each epoch."""
+    """Batches on the card, in another order and changed anew in each epoch.
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, batch: int, size: int):
+    Args:
+        images, labels: Pixels uint8, class indices.
+        batch: Pictures in a batch; those left over wait for another epoch.
+        size: Side of the enlarged pictures.
+        cover: Side of the covered square, in pixels of the originals; 0: none.
+        mixed: Part of the pictures that get a rectangle of another, 0 to 1.
+        seed: Of the order and of all changes.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch: int,
+        size: int,
+        cover: int = 0,
+        mixed: float = 0.0,
+        seed: int = 0,
+    ):
         super().__init__()
         self.images, self.labels = jax.device_put((images, labels))
-        self.batch, self.size = batch, size
-        self.generator = np.random.default_rng(0)
-        self.key = jax.random.key(0)
+        self.batch, self.size, self.cover, self.mixed = batch, size, cover, mixed
+        self.generator = np.random.default_rng(seed)
+        self.key = jax.random.key(seed)
         self.on_epoch_end()
 
     def __len__(self) -> int:
@@ -143,34 +169,57 @@ class Pictures(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[jax.Array, jax.Array]:
         chosen = self.order[index * self.batch : (index + 1) * self.batch]
-        number = self.generator.integers(2**31)
-        return augmented(self.images, self.labels, chosen, self.key, number, self.size)
+        key = jax.random.fold_in(self.key, self.generator.integers(2**31))
+        data = self.images, self.labels, chosen
+        return augmented(*data, key, self.mixed, self.size, self.cover)
 
     def on_epoch_end(self) -> None:
         self.order = self.generator.permutation(len(self.images)).astype("int32")
 
 
-@functools.partial(jax.jit, static_argnums=5)
-def augmented(images, labels, chosen, key, number, size: int):
-    """Chosen pictures shifted, mirrored, partly covered, enlarged; one-hot labels."""
-    keys = jax.random.split(jax.random.fold_in(key, number), len(chosen))
-    changed = jax.vmap(change)(images[chosen], keys)
-    return enlarge(changed, size), jax.nn.one_hot(labels[chosen], CLASSES)
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def augmented(images, labels, chosen, key, mixed, size: int, cover: int):
+    """Chosen pictures changed, mixed and enlarged; weights of the classes."""
+    changes, mixing = jax.random.split(key)
+    keys = jax.random.split(changes, len(chosen))
+    changed = jax.vmap(functools.partial(change, cover=cover))(images[chosen], keys)
+    weights = jax.nn.one_hot(labels[chosen], CLASSES)
+    changed, weights = mix(changed, weights, mixing, mixed)
+    return enlarge(changed, size), weights
 
 
-def change(image, key):
+def change(image, key, cover: int):
     """Shifts a picture, mirrors half of them, and covers a square with gray."""
     side = image.shape[0]
-    shift, mirror, cover = jax.random.split(key, 3)
+    shift, mirror, place = jax.random.split(key, 3)
     border = ((SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0))
     padded = jnp.pad(image, border, mode="reflect")
     top, left = jax.random.randint(shift, (2,), 0, 2 * SHIFT + 1)
     image = lax.dynamic_slice(padded, (top, left, 0), image.shape)
     image = jnp.where(jax.random.bernoulli(mirror), image[:, ::-1], image)
-    middle = jax.random.randint(cover, (2, 1), 0, side)
-    row, column = abs(jnp.arange(side) + 0.5 - middle) < COVERED / 2
+    middle = jax.random.randint(place, (2, 1), 0, side)
+    row, column = abs(jnp.arange(side) + 0.5 - middle) < cover / 2
     covered = row[:, None] & column
     return jnp.where(covered[..., None], jnp.uint8(127), image)
+
+
+def mix(images, weights, key, part):
+    """Puts rectangles of other pictures into some; classes weigh by their areas.
+
+    As in CutMix (Yun et al., arXiv 1905.04899), with a rectangle for each picture.
+    """
+    count, side = images.shape[:2]
+    drawn, area, place = jax.random.split(key, 3)
+    length = side * jnp.sqrt(jax.random.uniform(area, (count, 1, 1)))
+    middle = side * jax.random.uniform(place, (count, 2, 1))
+    rows, columns = jnp.moveaxis(
+        abs(jnp.arange(side) + 0.5 - middle) < length / 2, 1, 0
+    )
+    drawn = jax.random.bernoulli(drawn, part, (count, 1, 1))
+    replaced = rows[:, :, None] & columns[:, None] & drawn
+    share = replaced.mean((1, 2))[:, None]
+    mixed = jnp.where(replaced[..., None], images[::-1], images)
+    return mixed, (1 - share) * weights + share * weights[::-1]
 
 
 @functools.partial(jax.jit, static_argnums=1)

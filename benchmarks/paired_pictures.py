@@ -1,6 +1,6 @@
 """Pictures of the paired studies, and their order and changes in each epoch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 import keras_inception as ki
-from benchmarks.zipped_pictures import read_zip
 
 IMAGE_SIZE = 32
 SHIFT = 1 / 8  # of the side
@@ -32,12 +31,19 @@ def read_pictures(
     """Reads a dataset; which pictures are drawn does not depend on any seed.
 
     The held-out pictures are those of `val/`; if these are too few, also pictures of
-    `train/` that are not among the drawn ones. Where FOLDER.zip lies instead of the
-    folder, it is read, which needs no TensorFlow.
+    `train/` that are not among the drawn ones.
     """
-    read_part, labels, superclasses = (
-        _in_folder(folder) if folder.exists() else _in_zip(folder.with_suffix(".zip"))
-    )
+    from benchmarks.small_pictures import in_memory
+    from keras_inception import data
+
+    source = data.find(folder)
+    splits = source.train, source.validation
+    labels = [split.labels for split in splits]
+    superclasses = read_superclasses(folder, source.class_names)
+
+    def read_part(part: int, rows: np.ndarray) -> Part:
+        return in_memory(source, splits[part].take(rows), IMAGE_SIZE)
+
     random = np.random.default_rng(0)
     classes = range(len(superclasses))
     train, val = (
@@ -58,41 +64,11 @@ def read_pictures(
     return Pictures(read_part(0, np.concatenate(kept)), (images, judged), superclasses)
 
 
-# Reads some pictures of part 0, train, or 1, val.
-ReadPart = Callable[[int, np.ndarray], Part]
-
-
-def _in_folder(folder: Path) -> tuple[ReadPart, list[np.ndarray], list[str]]:
-    from benchmarks.small_pictures import in_memory
-    from keras_inception import data
-
-    source = data.find(folder)
-    splits = source.train, source.validation
+def read_superclasses(folder: Path, class_names: Sequence[str]) -> list[str]:
+    """Of its file, or CIFAR-10's."""
     if (file := folder / "superclasses.csv").exists():
-        superclasses = ki.read_superclasses(file, source.class_names)
-    else:
-        superclasses = cifar10_superclasses(source.class_names)
-
-    def read_part(part: int, rows: np.ndarray) -> Part:
-        return in_memory(source, splits[part].take(rows), IMAGE_SIZE)
-
-    return read_part, [split.labels for split in splits], list(superclasses)
-
-
-def _in_zip(file: Path) -> tuple[ReadPart, list[np.ndarray], list[str]]:
-    *parts, class_names = read_zip(file)
-    if not {*CIFAR10_VEHICLES} <= {*class_names}:
-        raise ValueError(
-            f"{file} is not CIFAR-10, whose superclasses are known. Unpack it beside, "
-            f"with its superclasses.csv. Its classes: {', '.join(class_names)}"
-        )
-
-    def read_part(part: int, rows: np.ndarray) -> Part:
-        images, labels = parts[part]
-        return images[rows], labels[rows]
-
-    labels = [labels for _, labels in parts]
-    return read_part, labels, cifar10_superclasses(class_names)
+        return list(ki.read_superclasses(file, class_names))
+    return cifar10_superclasses(class_names)
 
 
 def cifar10_superclasses(class_names: Sequence[str]) -> list[str]:

@@ -11,22 +11,13 @@ and `1/2` are for machines that do not share OUT. `report` needs no pictures: it
 and draws what OUT has so far.
 
 Regimes: "2014" has Caffe's Xavier weights and no batch normalization; "He" has today's
-weights and no batch normalization; "batch norm" has both; so has "batch norm, full
-width", which is for a GPU and only trained if it is asked for. Arms: no heads; the
+weights and no batch normalization; "batch norm" has both. Arms: no heads; the
 paper's two, of weight 0.3; 4a or 4d alone; the paper's with weights that fall to 0;
 with batch normalization in the heads; superclasses for 4a. Trainings of the same seed
 begin with the same trunk, and with the same weights in heads that both have, and see
 the same pictures in the same order, shifted and mirrored alike.
 
-On a GPU, without TensorFlow and with PICTURES/cifar10.zip of 50,000 + 5,000 pictures:
-
-    KERAS_BACKEND=jax python -m benchmarks.paired_studies run PICTURES OUT \
-        --datasets cifar10 --regimes "batch norm, full width" \
-        --per-class 5000 --held-out 5000 --accuracy-alone
-
-With JAX_COMPILATION_CACHE_DIR set, and one process at first: on an H100 the compilation
-of four arms at once took five minutes, since each tries the card's algorithms and
-disturbs the others, and six processes filled its memory.
+At full width, on a GPU: `python -m benchmarks.gpu --only heads`.
 """
 
 import argparse
@@ -53,19 +44,6 @@ REGIMES = {
     "2014": Regime("xavier", batch_norm=False, learning_rate=0.01, epochs=6),
     "He": Regime("he", batch_norm=False, learning_rate=0.01, epochs=6),
     "batch norm": Regime("he", batch_norm=True, learning_rate=0.05, epochs=4),
-}
-# For a GPU, on all pictures of cifar10; only if it is asked for.
-FULL_WIDTH = "batch norm, full width"
-ALL_REGIMES = REGIMES | {
-    FULL_WIDTH: Regime(
-        "he",
-        batch_norm=True,
-        learning_rate=0.2,
-        epochs=10,
-        width=1.0,
-        batch=500,  # divides both parts: one program for each
-        dtype="mixed_bfloat16",
-    )
 }
 PAPER = ("inception_4a", "inception_4d")
 ARMS = {
@@ -121,7 +99,7 @@ def jobs(
         Job(dataset, regime, arm, seed)
         for dataset, of_phase in PHASES
         for seed in range(seeds)
-        for regime, arm in itertools.product(ALL_REGIMES, of_phase)
+        for regime, arm in itertools.product(REGIMES, of_phase)
         if dataset in datasets and regime in regimes and arm in arms
     ]
 
@@ -139,10 +117,9 @@ def main() -> None:
     add("--seeds", type=int, default=5, help="(default: 5)")
     add("--per-class", type=int, default=400, help="training pictures (default: 400)")
     add("--held-out", type=int, default=3000, help="pictures (default: 3000)")
-    add("--accuracy-alone", action="store_true", help="no gradients, account, probes")
     for name, known, default in (
         ("dataset", DATASETS, DATASETS),
-        ("regime", ALL_REGIMES, REGIMES),
+        ("regime", REGIMES, REGIMES),
         ("arm", ARMS, ARMS),
     ):
         help_text = f"these alone (default: {', '.join(default)})"
@@ -159,7 +136,7 @@ def main() -> None:
     chosen = options.datasets, options.regimes, options.arms
     todo = jobs(options.seeds, *chosen)[index::count]
     settings = {"per_class": options.per_class, "held_out": options.held_out}
-    run(options.pictures, options.out, todo, settings, not options.accuracy_alone)
+    run(options.pictures, options.out, todo, settings)
 
 
 DATASETS = tuple(dict.fromkeys(dataset for dataset, _ in PHASES))
@@ -170,7 +147,6 @@ def run(
     out: Path,
     todo: Sequence[Job],
     settings: Mapping[str, int],
-    everything: bool = True,
 ) -> None:
     """Trains what is neither in the tables nor under way in another process."""
     if keras.backend.backend() == "tensorflow":
@@ -190,14 +166,13 @@ def run(
         started = time.perf_counter()
         figures, tables = train(
             training,
-            ALL_REGIMES[job.regime],
+            REGIMES[job.regime],
             ARMS[job.arm],
             job.seed,
-            gradients=everything,
-            attribution=everything and job.attributed,
-            probes=everything and job.arm == "no heads",
+            attribution=job.attributed,
+            probes=job.arm == "no heads",
         )
-        figures["attributed"] = int(everything and job.attributed)
+        figures["attributed"] = int(job.attributed)
         write_down(out, job, {**settings, **figures, **environment()}, tables)
         seconds = time.perf_counter() - started
         print(
@@ -230,12 +205,12 @@ def done(out: Path, settings: Mapping[str, int]) -> list[dict[str, str]]:
 
 
 def hours_left(out: Path, todo: Sequence[Job], settings: Mapping[str, int]) -> float:
-    """An estimate, on one core, in hours; not for the full width."""
+    """An estimate, on one core, in hours."""
     finished, seconds = done(out, settings), 0.0
     for job in todo:
-        if job.row() not in finished and job.regime != FULL_WIDTH:
+        if job.row() not in finished:
             classes = 10 if job.dataset == "cifar10" else 20
-            regime = ALL_REGIMES[job.regime]
+            regime = REGIMES[job.regime]
             steps = regime.epochs * settings["per_class"] * classes / regime.batch
             fixed, per_thousand = SECONDS[regime.batch_norm]
             factor = WITH_ACCOUNT if job.attributed else 1.0

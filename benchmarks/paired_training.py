@@ -102,7 +102,6 @@ def train(
     arm: Arm,
     seed: int,
     *,
-    gradients: bool = True,
     attribution: bool = False,
     probes: bool = False,
 ) -> tuple[dict[str, object], dict[str, list[dict]]]:
@@ -111,7 +110,6 @@ def train(
     Args:
         pictures: From `read_pictures`.
         regime, arm, seed: What to train.
-        gradients: Whether to measure them before and after.
         attribution: Whether to keep an account of who moved the weights.
         probes: Whether to fit a linear probe to every endpoint afterwards.
 
@@ -137,9 +135,7 @@ def train(
     images = images.astype("float32")
     few = np.linspace(0, len(labels) - 1, MEASURED).astype(int)
     measured = images[few], labels[few]
-    tables: dict[str, list[dict]] = {}
-    if gradients:
-        tables["gradients"] = _gradients(model, measured, "start")
+    tables = {"gradients": _gradients(model, measured, "start")}
     account = ki.LossAttribution() if attribution else None
     callbacks = [AuxiliarySchedule(arm.schedule)] if arm.endpoints else []
     history = model.fit(
@@ -160,8 +156,7 @@ def train(
         figures[f"{name}_accuracy"] = round(curve[-1], 5)
         figures[f"{name}_curve"] = json.dumps([round(value, 5) for value in curve])
     figures["main_losses"] = json.dumps([round(v, 4) for v in history["val_main_loss"]])
-    if gradients:
-        tables["gradients"] += _gradients(model, measured, "end")
+    tables["gradients"] += _gradients(model, measured, "end")
     if account is not None:
         tables["attribution"] = [_rounded(row._asdict()) for row in account.rows]
     figures["seconds"] = round(time.perf_counter() - started)

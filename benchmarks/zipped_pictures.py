@@ -2,11 +2,15 @@
 
 import concurrent.futures
 import io
+import multiprocessing
+import os
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+CHUNK = 2000  # files that a process decodes at a time
 
 
 class ZippedPictures(NamedTuple):
@@ -24,17 +28,17 @@ def read_zip(path: str | Path, stride: int = 1) -> ZippedPictures:
         path: The zip file.
         stride: Only every `stride`-th picture is read.
     """
-    from PIL import Image
-
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(".jpg")][::stride]
         files = [archive.read(name) for name in names]
 
-    def decode(file: bytes) -> np.ndarray:
-        return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
-
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        images = np.stack(list(pool.map(decode, files, chunksize=500)))
+    chunks = [files[first : first + CHUNK] for first in range(0, len(files), CHUNK)]
+    # Not threads: what Python does for each small file takes longer than decoding. Not
+    # forked: JAX, if it is imported, has threads.
+    workers = min(len(chunks), os.cpu_count() or 1)
+    spawned = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, spawned) as pool:
+        images = np.concatenate(list(pool.map(decode, chunks)))
     split, classes = zip(*(name.split("/")[-3:-1] for name in names), strict=True)
     class_names, labels = np.unique(classes, return_inverse=True)
     train, labels = np.array(split) == "train", labels.astype("int32")
@@ -43,3 +47,11 @@ def read_zip(path: str | Path, stride: int = 1) -> ZippedPictures:
         (images[~train], labels[~train]),
         class_names.tolist(),
     )
+
+
+def decode(files: list[bytes]) -> np.ndarray:
+    """The pixels of encoded pictures of one size, uint8."""
+    from PIL import Image
+
+    pixels = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+    return np.stack(pixels)
