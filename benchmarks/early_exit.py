@@ -12,6 +12,7 @@ exits and the plain main model, in turns, on the other half and on all of them. 
     python -m benchmarks.early_exit measure FOLDER --fit --run runs/plain
 
 The same for exits that `EarlyExit.fit` gives to a model that was trained without heads.
+`--model FILE` measures any other classifier of these pictures.
 """
 
 import argparse
@@ -88,7 +89,9 @@ def last_epoch(run: Path) -> Path:
 
 def measure(options: argparse.Namespace) -> None:
     """Calibrates on one half, times and counts on the other half and on all."""
-    model = keras.saving.load_model(last_epoch(options.run))
+    model = keras.saving.load_model(options.model or last_epoch(options.run))
+    options.run.mkdir(parents=True, exist_ok=True)
+    image_size = model.inputs[0].shape[1]
     source = data.find(options.folder)
     calibration, rest = map(
         source.validation.take,
@@ -98,10 +101,10 @@ def measure(options: argparse.Namespace) -> None:
     )
     if options.confidence_level:
         calibration = source.validation
-    held_out = in_memory(source, calibration, IMAGE_SIZE)
+    held_out = in_memory(source, calibration, image_size)
     if options.fit:
         keras.utils.set_random_seed(options.seed)
-        pictures = in_memory(source, source.train, IMAGE_SIZE)
+        pictures = in_memory(source, source.train, image_size)
         started = time.perf_counter()
         early = ki.EarlyExit.fit(
             model,
@@ -130,7 +133,7 @@ def measure(options: argparse.Namespace) -> None:
     rows = []
     judging = {"other half": rest} | ({} if options.fit else {"all": source.validation})
     for pictures, split in judging.items():
-        images, labels = in_memory(source, split, IMAGE_SIZE)
+        images, labels = in_memory(source, split, image_size)
         images = images.astype("float32")
         accuracies = right_answers(early, images, labels)
         print({"pictures": pictures, **accuracies}, flush=True)
@@ -223,6 +226,7 @@ def main() -> None:
     )
     train_parser.set_defaults(do=train)
     measure_parser = commands.add_parser("measure", help="calibrate and time exits")
+    measure_parser.add_argument("--model", help="(default: the run's)")
     measure_parser.add_argument("--max-drop", type=float, default=0.005)
     measure_parser.add_argument("--confidence-level", type=float)
     measure_parser.add_argument("--seed", type=int, default=0, help="of the halves")

@@ -82,9 +82,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=48, help="for CIFAR-10")
     parser.add_argument("--seconds", type=float, default=345, help="for CIFAR-10")
     parser.add_argument("--epochs", type=int, help="for CIFAR-10: instead of --seconds")
-    parser.add_argument(
-        "--save", metavar="FILE", help="of cifar10, or of the first without heads"
-    )
+    parser.add_argument("--save", metavar="FILE", help="the network of CIFAR-10")
     parser.add_argument("--heads-seconds", type=float, default=500)
     parser.add_argument("--studies", type=Path, default=STUDIES, help="for the heads")
     parser.add_argument("--ways", nargs="+", help="of PyTorch (default: all)")

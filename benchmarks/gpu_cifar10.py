@@ -41,7 +41,7 @@ def measure_accuracy(emit: Callable, options: argparse.Namespace) -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
     stride = 500 if options.smoke else 1
-    train, test, _ = read_zip(options.cifar10, stride)
+    train, test, class_names = read_zip(options.cifar10, stride)
     batch = 8 if options.smoke else BATCH
     read_s = time.perf_counter() - began
     size, width = options.image_size, 0.125 if options.smoke else 1.0
@@ -82,7 +82,11 @@ def measure_accuracy(emit: Callable, options: argparse.Namespace) -> None:
         trained_s=trained_s,
     )
     if options.save:
-        model.save(options.save)
+        keras.config.set_dtype_policy("float32")  # for a CPU
+        saved = compiled_model(size, width)
+        saved.class_names = class_names
+        saved.set_weights(model.get_weights())
+        saved.save(options.save)
 
 
 def compiled_model(image_size: int, width: float) -> ki.DeeplySupervised:

@@ -42,7 +42,7 @@ def measure_heads(emit: Callable, options: argparse.Namespace) -> None:
 
     Args:
         emit: Writes a row.
-        options: `cifar10`, `heads_seconds`, `studies`, `save`, `smoke`, and `began`:
+        options: `cifar10`, `heads_seconds`, `studies`, `smoke`, and `began`:
             when the process started, on `time.perf_counter`.
     """
     out = Path(options.studies)
@@ -89,9 +89,6 @@ def measure_heads(emit: Callable, options: argparse.Namespace) -> None:
         row |= {"seconds": round(seconds), "attributed": 0, "card": about()["card"]}
         write_down(out, job, row | environment(), {})
         emit(way=f"heads: {job.arm}", seed=job.seed, seconds=seconds)
-        if options.save and job.arm == "no heads":
-            model.save(options.save)
-            options.save = None
 
 
 def missing(out: Path) -> list[Job]:

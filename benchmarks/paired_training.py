@@ -124,13 +124,7 @@ def train(
     model = build(regime, arm, pictures.superclasses, seed)
     batches = Epochs(*pictures.training, seed, regime.batch)
     order, trunk = zlib.crc32(batches.order.tobytes()), trunk_checksum(model)
-    rate = keras.optimizers.schedules.CosineDecay(
-        regime.learning_rate, regime.epochs * len(batches)
-    )
-    # On a CPU, XLA's code for small convolutions takes twice as long.
-    model.compile(
-        keras.optimizers.SGD(rate, momentum=0.9, nesterov=True), jit_compile=False
-    )
+    compile_for(model, regime, len(batches))
     images, labels = pictures.held_out
     images = images.astype("float32")
     few = np.linspace(0, len(labels) - 1, MEASURED).astype(int)
@@ -163,6 +157,17 @@ def train(
     if probes:
         tables["probes"] = _probe(model, pictures)
     return figures, tables
+
+
+def compile_for(model, regime: Regime, steps: int) -> None:
+    """Compiles a model for a training of so many steps an epoch."""
+    rate = keras.optimizers.schedules.CosineDecay(
+        regime.learning_rate, regime.epochs * steps
+    )
+    # On a CPU, XLA's code for small convolutions takes twice as long.
+    model.compile(
+        keras.optimizers.SGD(rate, momentum=0.9, nesterov=True), jit_compile=False
+    )
 
 
 def trunk_checksum(model) -> int:

@@ -1,6 +1,7 @@
 """The wheel that people install, and the rules of the house read from its files."""
 
 import ast
+import configparser
 import graphlib
 import re
 import subprocess
@@ -69,6 +70,19 @@ def test_the_installed_wheel_runs_outside_the_checkout(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     for command in ("train", "evaluate", "predict", "export", "serve"):
         assert command in done.stdout
+
+
+def test_every_dependency_of_a_user_is_in_the_table_of_licenses():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = {**config["options.extras_require"]}
+    for of_developers in ("benchmarks", "docs", "test"):
+        del extras[of_developers]
+    lines = "\n".join([config["options"]["install_requires"], *extras.values()])
+    names = re.findall(r"^\w[\w.-]*", lines, re.MULTILINE)
+    assert len(names) > 20
+    table = (ROOT / "docs/README.md").read_text().split("## Licenses")[1]
+    assert [n for n in names if not re.search(rf"\b{re.escape(n)}\b", table)] == []
 
 
 def test_every_constraint_is_pinned():
