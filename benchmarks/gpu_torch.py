@@ -15,6 +15,7 @@ import keras_inception as ki
 from benchmarks.gpu_keras import Task, random_batch, rounds, speed, task_of
 from benchmarks.torchvision_import import import_torchvision
 from keras_inception import architecture as table
+from keras_inception.rows import scaled
 
 WAYS = {
     "eager": lambda network: network,
@@ -58,15 +59,20 @@ def training_step(task: Task, prepare: Callable) -> Callable:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device, torch.bfloat16):
             outputs = forward(images.float().div(127.5).sub(1))
-            loss = sum(
-                weight * nn.functional.cross_entropy(logits.float(), labels)
-                for weight, logits in zip((1, 0.3, 0.3), outputs, strict=True)
-            )
+            loss = weighted_loss(outputs, labels)
         loss.backward()
         optimizer.step()
         return loss
 
     return step
+
+
+def weighted_loss(outputs, labels):
+    """The loss of all outputs, main first, with the paper's weights."""
+    return sum(
+        weight * nn.functional.cross_entropy(logits.float(), labels)
+        for weight, logits in zip((1, 0.3, 0.3), outputs, strict=True)
+    )
 
 
 def wait(loss) -> None:
@@ -94,17 +100,18 @@ def network_of(task: Task) -> nn.Module:
 class Network(nn.Module):
     """A network of ours with its two heads, for 32 pixels; logits, main first."""
 
-    def __init__(self, architecture: ki.Architecture, classes: int):
+    def __init__(self, architecture: ki.Architecture, classes: int, width: float = 1.0):
         super().__init__()
         self.stages, channels = nn.ModuleDict(), 3
         self.heads = nn.ModuleDict()
         for name, row in architecture.rows.items():
             match row:
                 case table.Conv():
-                    self.stages[name] = convolution(channels, row.filters, row.size)
-                    channels = row.filters
+                    filters = scaled(row.filters, width)
+                    self.stages[name] = convolution(channels, filters, row.size)
+                    channels = filters
                 case table.Inception():
-                    self.stages[name] = Module(channels, row)
+                    self.stages[name] = Module(channels, row, width)
                     channels = self.stages[name].channels
                 case table.MaxPool():
                     self.stages[name] = nn.MaxPool2d(
@@ -132,26 +139,32 @@ class Network(nn.Module):
 class Module(nn.Module):
     """An Inception module."""
 
-    def __init__(self, channels: int, row: table.Inception):
+    def __init__(self, channels: int, row: table.Inception, width: float):
         super().__init__()
+        one, reduce_3x3, three, reduce_5x5, five, pool = (
+            scaled(filters, width)
+            for filters in (
+                *(row.conv_1x1, row.reduce_3x3, row.conv_3x3),
+                *(row.reduce_5x5, row.conv_5x5, row.pool_proj),
+            )
+        )
         self.branches = nn.ModuleList(
             [
-                convolution(channels, row.conv_1x1, 1),
+                convolution(channels, one, 1),
                 nn.Sequential(
-                    convolution(channels, row.reduce_3x3, 1),
-                    convolution(row.reduce_3x3, row.conv_3x3, 3),
+                    convolution(channels, reduce_3x3, 1),
+                    convolution(reduce_3x3, three, 3),
                 ),
                 nn.Sequential(
-                    convolution(channels, row.reduce_5x5, 1),
-                    convolution(row.reduce_5x5, row.conv_5x5, row.wide_size),
+                    convolution(channels, reduce_5x5, 1),
+                    convolution(reduce_5x5, five, row.wide_size),
                 ),
                 nn.Sequential(
-                    nn.MaxPool2d(3, 1, padding=1),
-                    convolution(channels, row.pool_proj, 1),
+                    nn.MaxPool2d(3, 1, padding=1), convolution(channels, pool, 1)
                 ),
             ]
         )
-        self.channels = row.conv_1x1 + row.conv_3x3 + row.conv_5x5 + row.pool_proj
+        self.channels = one + three + five + pool
 
     def forward(self, x):
         return torch.cat([branch(x) for branch in self.branches], 1)

@@ -73,7 +73,9 @@ def main() -> None:
         Classify,
         fn_constructor_args=(options.model, options.top),
         batch_size=options.batch_size,
-        num_cpus=0.5,  # so that workers on every core leave some for reading
+        # With a whole one each, workers on all cores would leave none for reading, and
+        # Ray would wait forever.
+        num_cpus=0.5,
         compute=ray.data.ActorPoolStrategy(size=options.workers),
     )
     answers.write_csv(options.out)

@@ -38,7 +38,7 @@ def workers(group):
     return found
 
 
-@pytest.mark.slow  # a minute
+@pytest.mark.slow  # minutes
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 def test_a_killed_worker_loses_no_picture_and_answers_none_twice(tmp_path):
     pytest.importorskip("ray", reason="pip install '.[ray]'")
