@@ -32,7 +32,7 @@ def decode_gif(contents: tf.Tensor) -> tf.Tensor:
         """The position after a sequence of blocks, which an empty one ends."""
 
         def leap(x: tf.Tensor) -> tuple[tf.Tensor]:
-            """Skips up to 1,000 blocks of one size: in most GIFs nearly all are alike."""
+            """Skips up to 1,000 blocks of one size, as nearly all of most GIFs are."""
             size = at(x) + 1
             same = tf.cast(data[x : x + 1000 * size][::size] == data[x], tf.int32)
             count = tf.argmin(tf.pad(same, [[0, 1]]), output_type=tf.int32)

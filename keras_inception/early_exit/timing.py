@@ -17,7 +17,7 @@ _REQUESTS = 50  # at least, for percentiles
 
 
 class Latency(NamedTuple):
-    """Seconds from a request to its answer: the median, the 95th, the 99th percentile."""
+    """Seconds from request to answer: the median, the 95th and the 99th percentile."""
 
     p50: float
     p95: float
