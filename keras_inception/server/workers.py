@@ -1,4 +1,4 @@
-"""Threads that answer the requests of all doors within limits."""
+"""Threads that answer the requests of REST and gRPC within limits."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from typing import TypeVar
 from keras_inception.server.limits import Limits, ServingError
 
 Answer = TypeVar("Answer")
-_thread = threading.local()  # until: when nobody waits for its answer any more
+_thread = threading.local()  # `until`: the time after which nobody waits for its answer
 
 
 def check_time() -> None:
