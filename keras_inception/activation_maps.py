@@ -15,7 +15,7 @@ METHODS = ("gradcam", "layercam")
 
 
 class OutputMaps(NamedTuple):
-    """What one output of a model looks at in some pictures.
+    """Where one output of a model looks in some pictures.
 
     Attributes:
         maps: float32 `(pictures, height, width)`, at the pictures' size, from 0 to 1:

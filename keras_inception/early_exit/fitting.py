@@ -145,7 +145,7 @@ def train_heads(
 
 
 def _input_of(model: keras.Model, head: AuxiliaryHead) -> keras.KerasTensor:
-    """What a head's first trainable layer reads: a pool, where there is one."""
+    """The input of a head's first trainable layer: the pool's output, if any."""
     names = {layer.name for layer in model.layers}
     convolution = f"{head.name}_conv"
     first = convolution if convolution in names else f"{head.name}_fc"

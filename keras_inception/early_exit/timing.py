@@ -102,7 +102,7 @@ def time_alternately(
 def _latencies(
     calls: Mapping[str, Callable[[np.ndarray], object]], images: np.ndarray, size: int
 ) -> list[Latency]:
-    """Of main alone and of early exits, in requests of some size."""
+    """Times main alone and early exits, in requests of some size."""
     both = {name: calls[name] for name in (_ALONE, _EARLY)}
     repeated = np.resize(
         images, (max(len(images), _REQUESTS * size), *images.shape[1:])

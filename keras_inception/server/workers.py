@@ -61,7 +61,7 @@ class Workers:
                 running.exception()  # else asyncio warns that it was never retrieved
 
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        # It counts until it is done, even if nobody waits for it any more.
+        # It counts until it is done, even if nobody still waits for it.
         running.add_done_callback(finished)
         try:
             return await asyncio.wait_for(asyncio.shield(running), self._limits.seconds)
