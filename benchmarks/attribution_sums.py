@@ -1,4 +1,4 @@
-"""Whether the parts of an attribution add up to how far the weights went.
+"""Checks that the parts of an attribution add up to the displacement of the weights.
 
     python -m benchmarks.attribution_sums tinyimagenet20 OUT.csv
 

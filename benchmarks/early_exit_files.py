@@ -1,4 +1,4 @@
-"""ONNX and OpenVINO files with early exits: as in Python, and how fast.
+"""ONNX and OpenVINO files with early exits: compared with Python, and timed.
 
     python -m benchmarks.early_exit_files FOLDER --run runs/early_exit
 

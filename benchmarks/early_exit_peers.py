@@ -8,7 +8,7 @@ on that of `keras.applications`: after its first three stages. Random weights, 2
 pixels, 1,000 classes. For each: the network alone, all pictures leaving at the first
 exit, and none leaving early, which is what the exits themselves cost. In "half leave"
 the threshold is the median confidence at the first exit: earlyon then computes all
-pictures of a batch to the end, where here those that stay go on alone. Writes
+pictures of a batch to the end, while here those that stay continue alone. Writes
 benchmarks/results/early_exit_peers.csv and a plot.
 """
 

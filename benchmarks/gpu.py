@@ -57,7 +57,7 @@ class Part(NamedTuple):
     arguments: Mapping[str, object] = {}
 
 
-# The most wanted first.
+# The most important first.
 PARTS = {
     "matmul": Part("gpu_keras:measure_matmul", 40, JAX),
     "keras-small": Part("gpu_keras:measure_steps", 170, JAX, {"task": "small"}),
@@ -104,7 +104,7 @@ def main() -> None:
                 continue
             if name in ("cifar10", "heads") and not options.cifar10:
                 parser.error(f"the part {name} needs --cifar10 FILE; or use --only")
-            # What counts its compilation shares nothing with the parts before it.
+            # A part that measures its compilation shares no cache with earlier parts.
             own = name in ("cifar10", "heads", "weights")
             cache = tempfile.mkdtemp(dir=empty) if own else options.cache or empty
             run_apart(name, part, cache, options.rows)

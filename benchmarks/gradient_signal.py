@@ -6,8 +6,8 @@ The gradients of two batches have something in common, which is where all pictur
 the weights to go; the rest differs from batch to batch. `signal` is the common part of
 a batch's squared gradient: the mean product of the gradients of different batches over
 the mean square of one. It is 1 if all batches say the same and 0 if nothing is common.
-For each loss alone and every stage that it reaches, before and after a training of the
-paired studies with the paper's heads, on pictures that it does not train on.
+It is measured for each loss alone in every stage that the loss reaches, before and
+after a training of the paired studies with the paper's heads, on held-out pictures.
 """
 
 import argparse

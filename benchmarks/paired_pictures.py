@@ -65,7 +65,7 @@ def read_pictures(
 
 
 def read_superclasses(folder: Path, class_names: Sequence[str]) -> list[str]:
-    """Of its file, or CIFAR-10's."""
+    """Reads the superclasses of a folder, or returns those of CIFAR-10."""
     if (file := folder / "superclasses.csv").exists():
         return list(ki.read_superclasses(file, class_names))
     return cifar10_superclasses(class_names)

@@ -66,7 +66,7 @@ PHASES = (
     ("cifar10", SECOND),
     ("tinyimagenet20", ("3b", "5a")),  # more placements for the correlations
 )
-# An account costs as much again as half of a training or more: for these alone.
+# An attribution adds half of a training's time or more, so only these keep one.
 ATTRIBUTED_ARMS, ATTRIBUTED_SEEDS = ("paper", "4a", "4d", "3b", "5a"), 2
 # Measured on one core: before and after the steps, and for 1,000 of them; without batch
 # normalization and with it.

@@ -160,7 +160,7 @@ def train(
 
 
 def compile_for(model, regime: Regime, steps: int) -> None:
-    """Compiles a model for a training of so many steps an epoch."""
+    """Compiles a model for a training of `steps` steps per epoch."""
     rate = keras.optimizers.schedules.CosineDecay(
         regime.learning_rate, regime.epochs * steps
     )

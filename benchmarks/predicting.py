@@ -48,8 +48,8 @@ def main() -> None:
     model = ki.GoogLeNet(
         (SIZE, SIZE, 3), classes=20, architecture=ki.GOOGLENET_SMALL, width=0.25
     )
-    bare = plain_classifier(model)
-    bare.predict(images[:BATCH], verbose=0)
+    plain = plain_classifier(model)
+    plain.predict(images[:BATCH], verbose=0)
     costs = []  # per picture, of a round: alone, ours
     with tempfile.TemporaryDirectory() as root:
         saved, few = Path(root, "model.keras"), Path(root, "few")
@@ -58,7 +58,7 @@ def main() -> None:
         for file in files[:BATCH]:
             (few / file.name).symlink_to(file.resolve())
         for _ in range(options.rounds):
-            alone = cost_of(lambda: bare.predict(images[BATCH:], verbose=0))
+            alone = cost_of(lambda: plain.predict(images[BATCH:], verbose=0))
             ours = cost_of(lambda: predict(saved, options.folder))
             ours -= cost_of(lambda: predict(saved, few))
             costs.append(np.stack([alone, ours]) / (len(files) - BATCH))

@@ -155,8 +155,8 @@ async def open_loop(
                 body = await answering
             except grpc.aio.AioRpcError as error:
                 return error.code().name, elapsed(moment), b"", 0
-            told = dict(await answering.trailing_metadata())
-            level = int(told.get("early-exit-level", 0))
+            metadata = dict(await answering.trailing_metadata())
+            level = int(metadata.get("early-exit-level", 0))
             return "OK", elapsed(moment), body, level
 
         def elapsed(moment: float) -> float:

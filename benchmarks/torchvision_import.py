@@ -1,4 +1,4 @@
-"""Imports torchvision, beside a torch that its compiled operators do not fit too.
+"""Imports torchvision, even beside a torch that its compiled operators do not fit.
 
 For the benchmarks and the tests, which compare with torchvision's network in Python.
 """

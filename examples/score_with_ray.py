@@ -39,9 +39,9 @@ class Classify:
             is_fault = isinstance(answer, str)
             columns["fault"].append(answer if is_fault else "")
             pairs = [("", float("nan"))] * self.top if is_fault else answer
-            for place, (name, score) in enumerate(pairs, 1):
-                columns.setdefault(f"class_{place}", []).append(name)
-                columns.setdefault(f"score_{place}", []).append(score)
+            for rank, (name, score) in enumerate(pairs, 1):
+                columns.setdefault(f"class_{rank}", []).append(name)
+                columns.setdefault(f"score_{rank}", []).append(score)
         return columns
 
     def _alone(self, file: bytes) -> str | list[tuple[str, float]]:

@@ -10,8 +10,8 @@ The map, each line standing on those above it:
     locks, schema, files, text   locks; files written whole or not at all, and checked
                   when read; lists in messages
     event_files, html_report   TensorBoard's files; pages of reports
-    graph, costs  steps, endpoints and costs of a model; what is private to Keras
-    keras_behavior   where Keras behaves otherwise than users expect
+    graph, costs  a model's steps, endpoints and costs; private names of Keras
+    keras_behavior   patches where Keras behaves otherwise than users expect
     backend       compiling and differentiating on TensorFlow, JAX and PyTorch
     layers        rows of a table as Keras layers
     outputs, stages   the `Output` layer and outputs by name; layers by stage

@@ -15,13 +15,13 @@ METHODS = ("gradcam", "layercam")
 
 
 class OutputMaps(NamedTuple):
-    """What one output of a model looks at in some pictures.
+    """Where one output of a model looks in some pictures.
 
     Attributes:
         maps: float32 `(pictures, height, width)`, at the pictures' size, from 0 to 1:
-            a map's maximum is 1, or it is 0 everywhere, where nothing speaks for the
+            a map's maximum is 1, or it is 0 everywhere, where nothing supports the
             class.
-        classes: The class explained in each picture, an index of this output's
+        classes: The class explained in each picture, an index into this output's
             columns, `(pictures,)`.
         probabilities: Its probability, float32 `(pictures,)`.
     """
@@ -45,8 +45,9 @@ def activation_maps(
 
     An output's map is read at the last feature map before it: a head's at its
     endpoint, main's before the global pooling. Its values are weighted by the
-    gradient of the class's logit. A probability's gradient vanishes where the softmax
-    is sure. A map is as coarse as its feature map, and is enlarged to the picture.
+    gradient of the class's logit, since a probability's gradient vanishes where the
+    softmax is sure. A map is as coarse as its feature map, and is enlarged to the
+    picture.
 
     Args:
         model: A functional classifier of pictures, with auxiliary heads or without.
@@ -108,8 +109,9 @@ class Explainer:
     ) -> dict[str, OutputMaps]:
         """Explains one batch; see `activation_maps`."""
         images = self._checked(images)
-        (takes,) = self._model.inputs
-        results = self._forward([ops.convert_to_tensor(images, dtype=takes.dtype)])
+        (model_input,) = self._model.inputs
+        batch = ops.convert_to_tensor(images, dtype=model_input.dtype)
+        results = self._forward([batch])
         count = len(self._outputs)
         features, logits = results[:count], list(map(_flat, results[count:]))
         chosen = [
@@ -123,19 +125,19 @@ class Explainer:
         ):
             maps = _combine(feature, weight, self._method)
             maps = _enlarged(maps, images.shape[1:3])
-            shares = ops.convert_to_numpy(ops.softmax(one))
-            if not (np.isfinite(maps).all() and np.isfinite(shares).all()):
+            probabilities = ops.convert_to_numpy(ops.softmax(one))
+            if not (np.isfinite(maps).all() and np.isfinite(probabilities).all()):
                 raise ValueError(
                     f"The output {name!r} of {self._model.name} is not finite for "
                     "these pictures, so nothing explains it."
                 )
-            of_class = np.take_along_axis(shares, best[:, None], axis=1)[:, 0]
-            found[name] = OutputMaps(maps, best, of_class)
+            of_class = np.take_along_axis(probabilities, best[:, None], axis=1)
+            found[name] = OutputMaps(maps, best, of_class[:, 0])
         return found
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
-        (takes,) = self._model.inputs
-        shape = tuple(takes.shape)
+        (model_input,) = self._model.inputs
+        shape = tuple(model_input.shape)
         images = np.asarray(images)
         fits = len(images.shape) == len(shape) and all(
             own in (None, given)
@@ -198,9 +200,9 @@ def feature_maps(
     """Finds the last feature map that each output reads, in the order of the outputs.
 
     It is the last tensor `(batch, height, width, channels)` of more than one position
-    that everything on the way to the output passes through; of a head, one that main
-    depends on as well, so not its own pool and convolution. `outputs` are the model's
-    in a graph without sub-models; they are found by default.
+    that everything on the way to the output passes through. For a head, main must
+    depend on it as well, which excludes the head's own pool and convolution. `outputs`
+    are the model's in a graph without sub-models; they are found by default.
 
     Raises:
         NoFeatureMap, ValueError: As in `activation_maps`.

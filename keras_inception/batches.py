@@ -39,7 +39,7 @@ def labeled_batches(
 
 
 def check_images(model: keras.Model, images: Any) -> np.ndarray:
-    """Returns a batch as an array; a `ValueError` if its shape is not the model's."""
+    """Returns a batch as an array; raises a `ValueError` if its shape does not fit."""
     images = np.asarray(images)
     expected = tuple(model.inputs[0].shape)
     sizes = zip(expected[1:], images.shape[1:], strict=False)
@@ -62,7 +62,7 @@ def _pairs(dataset: Dataset, batch_size: int) -> Iterator[tuple]:
 
 
 def _indices(labels: Any, classes: int) -> np.ndarray:
-    """Class indices `(batch,)` from those, from `(batch, 1)`, or from one-hot ones."""
+    """Class indices `(batch,)` from indices, also `(batch, 1)`, or one-hot labels."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == classes > 1:
         return labels.argmax(-1)

@@ -97,11 +97,11 @@ def _read(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def partial_path(directory: Path, suffix: str = "") -> Iterator[Path]:
-    """Yields a new path in a directory, and deletes what is there afterwards.
+    """Yields a new path in a directory; afterwards deletes whatever is at it.
 
-    The name begins with `.partial-`, and a lock says that its process lives. Whatever
-    killed processes left in the directory is deleted first; without a lock, as on a
-    file system that has none, when it is a day old.
+    The name begins with `.partial-`, and a locked file beside it shows that its process
+    is alive. The leftovers of killed processes in the directory are deleted first;
+    those without a lock, as on a file system that has none, once they are a day old.
     """
     _delete_abandoned(directory)
     stem = f".partial-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -147,7 +147,8 @@ def _is_old(path: Path) -> bool:
 def plain_path(path: Path) -> Iterator[Path]:
     """Yields another path to the same place if TensorFlow can't take this one.
 
-    TensorFlow takes `[`, `]`, `*`, `?` and backslashes for patterns, and only UTF-8.
+    TensorFlow reads `[`, `]`, `*`, `?` and backslashes as patterns, and accepts only
+    UTF-8.
     """
     if not re.search(r"[][*?\\\udc80-\udcff]", str(path)):
         yield path

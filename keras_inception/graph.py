@@ -109,7 +109,7 @@ def narrow_endpoints(tensor: keras.KerasTensor) -> list[tuple[int, keras.KerasTe
     """Lists the tensors that every path from the inputs to `tensor` passes through.
 
     The sum that ends a residual block is one; tensors inside the block's branches are
-    not. Masks, whose type is bool, are ignored: they may pass beside it. Each tensor
+    not. Masks, whose type is bool, are ignored: they may bypass the tensor. Each tensor
     comes with the index of its step in `steps_to(tensor)`.
     """
     steps = steps_to(tensor)
@@ -147,7 +147,7 @@ class Unfolded:
     Attributes:
         steps: Every step except the inputs, with its path, in an order of execution.
         endpoints: Path to the output of an operation, or of a sub-model, that has a
-            single one; of an operation that is called twice, the first.
+            single one; for an operation that is called twice, that of the first call.
         outputs: The model's outputs.
     """
 
@@ -186,7 +186,7 @@ def _run(
     only: Collection[str] | None,
     found: Unfolded,
 ) -> list[keras.KerasTensor]:
-    """Runs a model's steps on `inputs`, except those that would be as they are."""
+    """Runs a model's steps on `inputs`, except those that nothing would change."""
     now = dict(zip(map(id, model.inputs), inputs, strict=False))
     for step in steps_to(*model.outputs):
         if step.is_input:
@@ -226,7 +226,7 @@ def runs_its_graph(step: Step) -> bool:
         [len(tensor.shape) for tensor in tensors]
         == [len(tensor.shape) for tensor in model.inputs]
         and isinstance(given, dict) <= isinstance(model.input, dict)
-        # other masks than those that come with the tensors
+        # no other masks than those that come with the tensors
         and all(
             mask is None or mask is mask_of(tensor)
             for mask, tensor in zip(masks, tensors, strict=False)
@@ -242,7 +242,7 @@ def as_inputs(
     for tensor, expected in zip(tensors, model.inputs, strict=False):
         if tensor.dtype != expected.dtype:
             tensor = keras.ops.cast(tensor, expected.dtype)
-            # The automatic name may be another operation's, of a loaded model.
+            # A loaded model may already have an operation of the automatic name.
             layer_of(tensor).name = f"{model.name}_{layer_of(expected).name}_cast"
         cast.append(tensor)
     return cast

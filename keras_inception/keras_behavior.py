@@ -1,6 +1,6 @@
-"""Where Keras behaves otherwise than users expect, and is made to.
+"""Makes Keras behave as users expect, where it does not by itself.
 
-With `graph` the only file that uses private names of Keras; see there.
+This file and `graph` are the only ones that use private names of Keras; see there.
 """
 
 import collections
@@ -18,11 +18,11 @@ from keras.src.trainers.compile_utils import CompileMetrics, MetricsList
 
 
 class LogDirections(MetricsList):
-    """Tells callbacks which logs of a model get better upwards and which downwards.
+    """Shows callbacks which logs of a model should rise and which should fall.
 
     `EarlyStopping`, `ModelCheckpoint` and `ReduceLROnPlateau` look a log up by name
     among the model's metrics, where Keras leaves out the name of the output. This lists
-    them under the names of the logs. Itself it is a metric only in form: it has no
+    the metrics under the names of the logs. It is a metric only in form: it has no
     values and adds no log.
     """
 
@@ -44,7 +44,7 @@ class LogDirections(MetricsList):
                 for metric in of_output.metrics if of_output else []:
                     if hasattr(metric, "_direction"):
                         output = of_output.output_name or self._main
-                        # Keras's name for a weighted one beside one of the same name
+                        # Keras's name for it if an unweighted metric has the same name
                         weighted = f"{output}_weighted_{metric.name}"
                         for name in (f"{output}_{metric.name}", weighted):
                             directions[name] = metric._direction
@@ -68,8 +68,8 @@ class LogDirections(MetricsList):
 def names_of_a_new_process() -> Iterator[None]:
     """Names layers within the block as if no others had been made before.
 
-    Keras numbers layers without a name (`conv2d_5`) through the whole process, so that
-    a network's endpoints would depend on the models that were built before it.
+    Keras numbers unnamed layers (`conv2d_5`) throughout a process, so a network's
+    endpoints would depend on the models that were built before it.
     """
     counters = "object_name_uids"
     before = global_state.get_global_attribute(counters) or {}
@@ -134,7 +134,7 @@ def patch_multi_worker_trainer() -> None:
 
 @contextlib.contextmanager
 def impatient_downloads() -> Iterator[None]:
-    """Lets downloads within the block fail after 20 silent seconds.
+    """Makes downloads within the block fail after 20 seconds without data.
 
     `keras.utils.get_file`, and so `keras.applications`, would wait forever.
     """

@@ -105,8 +105,8 @@ class MaxPooling(keras.layers.MaxPooling2D):
     XLA computes the gradient of a maximum over windows by scattering, which took two
     fifths of GoogLeNet's training step on a GPU. Here, with `padding="same"`, the
     maximum of a window is that of shifted slices: first of rows, then of columns, and
-    its gradient needs only comparisons. Where several values of a window are the
-    maximum one of them gets the gradient, which need not be the same one.
+    its gradient needs only comparisons. Where several values of a window equal the
+    maximum, one of them gets the gradient; it need not be the one that XLA would pick.
 
     Args:
         *args, **kwargs: As `keras.layers.MaxPooling2D`.
@@ -177,7 +177,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # Its variance is divided by one value less than there are; Keras's is not.
+        # The operation divides the variance by one less than the number of values,
+        # Keras by the number itself.
         values = tf.cast(tf.size(inputs) // channels, "float32")
         variance *= tf.maximum(values - 1, 1) / values
         for average, now in (

@@ -32,8 +32,9 @@ def locked(
 
     Args:
         path: A file that nobody replaces.
-        shared: Whether only to see, for an instant, that nobody has an exclusive lock.
-        wait: Seconds to wait for another holder. Defaults to none.
+        shared: Whether to take a shared lock, for an instant, only to check that nobody
+            has an exclusive one. Defaults to False.
+        wait: Seconds to wait for another holder. Defaults to 0.
         temporary: Whether the holder of an exclusive lock deletes the file afterwards.
 
     >>> import tempfile

@@ -30,9 +30,9 @@ def freeze_through(model: keras.Model, stage: str) -> list[str]:
 
     Args:
         model: A functional model.
-        stage: The last stage, as `gradient_flow` names it, or layer, or path of a layer
-            in a sub-model, to freeze: `"inception_5b"` freezes the whole trunk of a
-            GoogLeNet.
+        stage: The last part to freeze: a stage, as `gradient_flow` names it, a layer,
+            or the path of a layer in a sub-model. `"inception_5b"` freezes the whole
+            trunk of a GoogLeNet.
 
     Returns:
         The names of the frozen layers that have weights.
@@ -61,7 +61,7 @@ def freeze_through(model: keras.Model, stage: str) -> list[str]:
 def _layers_called(name: str, model: keras.Model, paths: Sequence[str]) -> set[str]:
     """The names of the layers at the end of a stage, or of one layer."""
     names = [_name_in(path) for path in paths]
-    # A sub-model with a head inside is dissolved: its layers have no path any more.
+    # A sub-model with a head inside is dissolved: its layers no longer have a path.
     if (layer := _name_in(name)) in names:
         return {stages_in(names).get(layer, layer)}
     return {layer.name for layer in layers_by_stage(model).get(name, ())}
@@ -75,9 +75,9 @@ def layer_decay_factors(model: keras.Model, decay: float) -> dict[str, float]:
     """Computes a learning rate factor for each layer of the trunk: `decay` per stage.
 
     The factor is `decay` for the last stage with weights, `decay` squared for the one
-    before, and so on; the stages are those of `gradient_flow`. Of more than twelve
-    stages neighbors share a factor, so that the first factor is `decay` to the power of
-    twelve at least. Heads and classifier are not in the result: their factor is 1.
+    before, and so on; the stages are those of `gradient_flow`. If there are more than
+    twelve, neighbors share a factor, so that the first factor is at least `decay` to
+    the power of twelve. Heads and classifier are not in the result: their factor is 1.
 
     Args:
         model: A functional classifier.

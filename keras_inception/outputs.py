@@ -88,9 +88,9 @@ _SOFTMAX_OPERATION = "Softmax"
 def output_activation(tensor: keras.KerasTensor) -> str:
     """Returns `"softmax"` if a graph's tensor is probabilities, `"linear"` if logits.
 
-    Or the name of another activation. Operations that pass values on (reshaping,
-    dropout, an `Activation("linear")`) are skipped. The result of an operation without
-    an activation, such as a pool or a sum, is logits.
+    Any other activation is returned by its name. Operations that pass values on
+    (reshaping, dropout, an `Activation("linear")`) are skipped. The result of an
+    operation without an activation, such as a pool or a sum, counts as logits.
     """
     step = step_of(tensor)
     if isinstance(step.operation, keras.Model):
@@ -109,9 +109,9 @@ def logits_of(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """Returns the logits of a graph's tensor that is logits or their softmax.
 
     They come before the layer that computes the softmax. A layer that does more than
-    that, such as `Dense(activation="softmax")`, is copied without it, with its present
-    weights. Operations that pass values on are left out, so the shape may be another
-    one, with the classes in the same order.
+    that, such as `Dense(activation="softmax")`, is copied without the softmax, with its
+    current weights. Operations that pass values on are left out, so the shape may
+    differ; the classes keep their order.
 
     Raises:
         ValueError: If the tensor has another activation.
@@ -142,7 +142,7 @@ def logits_of(tensor: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _inside(step: Step, tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """The tensor in a sub-model's own graph of which its step made `tensor`."""
+    """The tensor in a sub-model's own graph that its output `tensor` stands for."""
     index = [id(made) for made in step.output_tensors].index(id(tensor))
     return step.operation.outputs[index]
 
@@ -169,6 +169,6 @@ def _passes_on(step: Step) -> bool:
 
 
 def may_have_classes(model: keras.Model, class_names: Sequence[str] | None) -> bool:
-    """Whether a model's classes have these names, in this order, for all one knows."""
+    """Whether a model's classes may have these names: equal to its own, or unknown."""
     known = getattr(model, "class_names", None)
     return known is None or class_names is None or list(known) == list(class_names)

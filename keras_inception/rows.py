@@ -26,7 +26,7 @@ def normalize_pixels(x: KerasTensor, architecture: table.Architecture) -> KerasT
 def build_row(
     x: KerasTensor, row: table.Row, name: str, *, width: float, batch_norm: bool
 ) -> KerasTensor:
-    """Applies one row of a table; the layer called `name` ends or holds the stage."""
+    """Applies one row of a table; `name` is that of the stage and of its main layer."""
     match row:
         case table.Conv():
             row = row._replace(filters=scaled(row.filters, width))

@@ -50,7 +50,7 @@ def _fault(value: Any, form: Any, field: str) -> str | None:
     if origin in (typing.Union, types.UnionType):
         if any(_fault(value, one, field) is None for one in inner):
             return None
-        # of a list or an object, rather its wrong entry
+        # For a list or an object, report its wrong entry instead.
         alike = [one for one in inner if _container(one) is type(value)]
         if alike:
             return _fault(value, alike[0], field)

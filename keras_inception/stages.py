@@ -18,9 +18,9 @@ def weights_by_stage(model: keras.Model) -> dict[str, list[keras.Variable]]:
     """The trainable weights of every stage, in network order.
 
     In a GoogLeNet the stages are the endpoints of its table, each head, and `main` (the
-    classifier). In any other model, layers are joined whose names begin alike up to the
-    first part with a digit (`block2a_expand_conv` and `block2a_project_bn` are
-    `block2a`); a layer with the name that Keras gave it is its own stage, and a
+    classifier). In any other model, layers whose names begin alike, up to the first
+    part with a digit, are a stage (`block2a_expand_conv` and `block2a_project_bn` are
+    in `block2a`); a layer with the name that Keras gave it is its own stage, and a
     normalization belongs to the layer before it.
 
     Example:

@@ -11,7 +11,7 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
                                         the parts of `predict`
     train_options.py, head_options.py   the options of `train`
     train_config.py, head_names.py      the configuration that they resolve to
-    train_plan.py                       what the pictures and the time decide
+    train_plan.py                       settings that fit the pictures and the time
     train_network.py, train_heads.py    the network that a training starts from
     train_session.py, train_job.py, train_frozen.py, train_contexts.py   the training
     data_options.py                     DATA and its options, for all commands
@@ -91,10 +91,11 @@ class _CommandParser(argparse.ArgumentParser):
     _is_intermixing = False
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
-        # argparse can do it, though not by way of a subparser, nor for one with its own
+        # argparse supports it, but not in a subparser, nor in a parser that has some
         if self._is_intermixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
-        if args and "--" in args:  # and it forgets that no options follow: paths, then
+        # argparse forgets that no options follow `--`; as paths they can't be mistaken.
+        if args and "--" in args:
             at = args.index("--")
             paths = [f"./{x}" if x.startswith("-") else x for x in args[at + 1 :]]
             args = [*args[:at], *paths]

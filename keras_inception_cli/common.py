@@ -41,7 +41,7 @@ def check_output_folder(options: argparse.Namespace, name: str = "output") -> No
 
 
 def load_model(path: str, *, compiled: bool = True) -> Any:
-    """Loads a `.keras` file, as it was compiled or not compiled.
+    """Loads a `.keras` file, compiled as it was when saved, or not compiled.
 
     Raises:
         FileNotFoundError, ValueError: If there is no such file, or it is not a model,

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def sampled(split: "AnySplit", most: int) -> "AnySplit":
-    """At most so many pictures of a split, drawn at random, the same ones each time."""
+    """At most `most` pictures of a split, drawn at random, the same ones each time."""
     import numpy as np
 
     if len(split) <= most:

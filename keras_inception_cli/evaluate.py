@@ -189,9 +189,9 @@ def _evaluate_main(
 
 
 def _draw_maps(models, mistakes, path: Path) -> list[str]:
-    """Draws what the outputs of a single model look at; returns the file's name.
+    """Draws where the outputs of a single model look; returns the file's name, listed.
 
-    Or an empty list, and deletes the file of an earlier evaluation.
+    The list is empty if nothing is drawn. The file of an earlier evaluation is deleted.
     """
     import numpy as np
 

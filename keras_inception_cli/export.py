@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from keras_inception.training import RunDirectory
 
 FORMATS = ("onnx", "openvino", "litert")
-INT8_FORMATS = ("onnx", "openvino")  # and those that skip
+INT8_FORMATS = ("onnx", "openvino")  # the same formats support early exits
 CALIBRATION_BATCHES, BATCH_SIZE = 8, 32
 
 

@@ -46,13 +46,13 @@ def add_head_arguments(group: argparse._ActionsContainer) -> None:
         "--distillation",
         type=float,
         metavar="WEIGHT",
-        help="let the heads learn main's answers too, with this weight beside the "
+        help="let the heads learn main's answers too, with this weight relative to the "
         "labels (default: 0)",
     )
     group.add_argument(
         "--temperature",
         type=float,
-        help="what --distillation divides the logits by (default: 3)",
+        help="number that --distillation divides the logits by (default: 3)",
     )
     group.add_argument(
         "--superclasses",

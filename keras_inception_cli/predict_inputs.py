@@ -145,7 +145,7 @@ def _find(word: str, passed_over: PassedOver) -> Iterator[Picture]:
 
 
 def _expand(word: str, passed_over: PassedOver) -> Iterator[Picture]:
-    # What exists is no pattern: in "photos [2024]/*.jpg" only the last part is one.
+    # A part that exists is not a pattern: in "photos [2024]/*.jpg" only the last is.
     base, pattern = Path(), list(Path(word).parts)
     while pattern and os.path.exists(base / pattern[0]):
         base /= pattern.pop(0)

@@ -33,10 +33,10 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         line = f"keras-inception: error: {shown}: {' '.join(fault.split())}"
         print(line, file=sys.stderr, flush=True)
     if as_json:
-        told = {"classes": dict(classes)} if fault is None else {"error": fault}
+        outcome = {"classes": dict(classes)} if fault is None else {"error": fault}
         others = {"maps": maps, "exit": exit}
         others = {key: value for key, value in others.items() if value is not None}
-        print(json.dumps({"image": name, **told, **others}))
+        print(json.dumps({"image": name, **outcome, **others}))
     elif fault is None:
         ranked = ", ".join(f"{label} {score:.3f}" for label, score in classes)
         print(f"{shown}: {ranked}" + (f"  ({exit})" if exit else ""))

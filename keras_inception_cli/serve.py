@@ -1,6 +1,6 @@
 """Serve exported models by TF Serving's REST and gRPC, with a page for people at /.
 
-Serves the latest version, and newer ones as they appear; the first one is waited for.
+Serves the latest version, waits for the first one, and loads newer ones as they appear.
 SIGTERM and Ctrl-C finish the requests in progress, then stop the server.
 """
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--early-exit",
         choices=("auto",),
         help="auto: the more requests wait, the earlier the exits of an export answer; "
-        "the header Early-Exit-Level of an answer tells",
+        "the header Early-Exit-Level of an answer has the level",
     )
     versions = parser.add_argument_group("versions")
     versions.add_argument(

@@ -98,7 +98,7 @@ def halves(split: "AnySplit", seed: int = 0) -> "tuple[AnySplit, AnySplit]":
 def for_thresholds(
     split: "AnySplit", confidence_level: float | None, seed: int | None
 ) -> "tuple[AnySplit, AnySplit, AnySplit]":
-    """What `calibrate` gets; of that, what chooses the thresholds; what checks them.
+    """The pictures for `calibrate`, those that choose thresholds, those that check.
 
     With a confidence level `calibrate` divides the pictures itself, and the checks are
     its test.

@@ -239,7 +239,7 @@ def _typed(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _with_weights(settings: dict[str, Any]) -> dict[str, Any]:
-    """Replaces the word `none`, which decides for random weights, by `None`."""
+    """Replaces the word `none`, which asks for random weights, by `None`."""
     if settings.get("weights") == "none":
         settings["weights"] = None
     return settings
@@ -263,7 +263,7 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
 def _from_config(file: Path) -> dict[str, Any]:
     """The settings in a run's config.json."""
     choices = RunConfig.read(file).as_json()
-    if choices.get("freeze") is not None:  # before there were copies
+    if choices.get("freeze") is not None:  # may be from before there were copies
         choices = {"feature_copies": 0} | choices
     found = {
         name: value

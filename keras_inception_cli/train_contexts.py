@@ -1,4 +1,4 @@
-"""What holds while `train` works: seeds and precision, and a place for workers."""
+"""Contexts of `train`: seeds and precision, and a directory for each worker."""
 
 import contextlib
 import tempfile

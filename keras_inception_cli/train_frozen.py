@@ -16,7 +16,7 @@ from keras_inception_cli.console import progress_bar
 from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_job import Job
 
-COPIES = 4  # docs/fine-tuning.md compares
+COPIES = 4  # docs/fine-tuning.md compares numbers of copies
 
 
 def on_features(job: Job, devices: Devices) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def check_possible(config: TrainConfig, devices: Devices, need: int) -> None:
 
 
 def watched(dataset: Any, source: Source, bar: tqdm) -> Iterator[Any]:
-    """Yields batches and counts them; an error if too many pictures are bad."""
+    """Yields batches and counts them; raises an error if too many pictures are bad."""
     for batch in dataset:
         yield batch
         bar.update()

@@ -18,4 +18,4 @@ class Job(NamedTuple):
     validation: Any
     run: RunDirectory | None
     state: dict | None
-    rest: ki.DeeplySupervised | None = None  # what is trained on features
+    rest: ki.DeeplySupervised | None = None  # the part that is trained on features

@@ -28,7 +28,7 @@ from keras_inception_cli.train_heads import build_heads
 def settle_weights(options: argparse.Namespace, config: TrainConfig) -> TrainConfig:
     """Decides whether a network of `--network` starts from ImageNet's weights.
 
-    The choice is stored as if it was typed.
+    The choice is stored as if it had been typed.
     """
     if not config.network or "weights" in TrainConfig.given(options):
         return config
@@ -49,7 +49,7 @@ def _endpoints(heads: Sequence[str], plain: keras.Model) -> tuple[str, ...]:
 
 
 def published_weights(network: str) -> str | None:
-    """`"imagenet"` if those weights of a network can be had; else prints why not."""
+    """`"imagenet"` if a network's weights are available; otherwise prints why not."""
     if network.endswith(".keras"):
         return None
     try:
@@ -120,7 +120,7 @@ def _keep_heads(
     config: TrainConfig,
     class_names: Sequence[str],
 ) -> None:
-    """Copies heads that the file has for the same classes, and says what is new."""
+    """Copies heads that the file has for the same classes, and prints what is new."""
     old = outputs_by_name(trained)
     kept = []
     same_number = main_of(old).shape[-1] == model.output[MAIN].shape[-1]

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience",
         type=int,
         metavar="EPOCHS",
-        help="end the run after so many epochs without a better val_main_accuracy",
+        help="end the run after this many epochs without a better val_main_accuracy",
     )
     training.add_argument(
         "--time-limit",
@@ -194,8 +194,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--feature-copies",
         type=int,
         metavar="COPIES",
-        help="compute a frozen trunk's features once, for so many augmented copies of "
-        "each picture, and train on them; 0: compute them anew in every epoch "
+        help="compute a frozen trunk's features once, for this many augmented copies "
+        "of each picture, and train on them; 0: compute them anew in every epoch "
         "(default: 4 if the whole trunk is frozen)",
     )
     tuning.add_argument(

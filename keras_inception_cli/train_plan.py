@@ -1,4 +1,4 @@
-"""How `train` fits what nobody typed to the pictures and to the time."""
+"""Fits the settings of `train` that were not typed to the pictures and to the time."""
 
 import argparse
 import dataclasses

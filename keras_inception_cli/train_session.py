@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> None:
         if manifest is None:
             raise
         raise FileNotFoundError(
-            f"{error} If the pictures of the run are elsewhere now, name the new "
-            f"place: train DATA --name {run_path(options).name} --resume"
+            f"{error} If the pictures of the run are elsewhere now, name their "
+            f"folder: train DATA --name {run_path(options).name} --resume"
         ) from None
     known_as_bad = len(source.bad)
     if not options.resume:

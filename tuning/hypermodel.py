@@ -81,7 +81,7 @@ class HeadsHyperModel(keras_tuner.HyperModel):
         )
 
     def model(self, setting: Setting, epochs: int) -> ki.DeeplySupervised:
-        """Builds the compiled model of a setting, for a training of so many epochs."""
+        """Builds the compiled model of a setting, for a training of `epochs` epochs."""
         recipe, size = self.recipe, self.image_size
         if self.network is not None:
             model = ki.attach_auxiliary(self.network(), setting.heads)

@@ -170,7 +170,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add(
         "--weights",
         choices=("imagenet", "none"),
-        help="what --network NAME starts from (default: imagenet if they can be had)",
+        help="weights that --network NAME starts from (default: imagenet if available)",
     )
     add(
         "--architecture",

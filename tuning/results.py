@@ -23,7 +23,7 @@ WORKER = "worker.json"  # in a trial's: the worker that trains it, and how often
 
 
 class Choices(TypedDict):
-    """What the results depend on in search.json."""
+    """The fields of search.json that the results depend on."""
 
     epochs: Count
     batch_norm: bool

@@ -21,7 +21,7 @@ from tuning.settings import ENDPOINTS, Setting, paper_setting, short, values_of
 WINDOW = 5  # of a head's average pool: the paper, section 5
 WEIGHTS = {"min_value": 0.01, "max_value": 1.0, "sampling": "log", "default": 0.3}
 HEAD_WIDTHS = (0.25, 0.5, 1.0)
-MOST_ENDPOINTS = 8  # of a network that is no GoogLeNet, unless they are named
+MOST_ENDPOINTS = 8  # of a network that is not a GoogLeNet, unless they are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Space:
         endpoints: Endpoints that may have a head, in network order.
         most_heads: Largest number of heads.
         batch_norm: Whether the network, and so the paper's setting, has it.
-        learning_rate: The recipe's, to search from a tenth to three times of it;
+        learning_rate: The recipe's, to search from a tenth of it to three times it;
             `None`: it is not searched.
 
     Example:

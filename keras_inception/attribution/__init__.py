@@ -1,8 +1,8 @@
 """Loss attribution: which loss moved each stage's weights, and how far, in a training.
 
 A gradient says what a loss asks of the weights at one moment. SGD, with momentum or
-without, is linear in the gradient: one velocity and one displacement kept for each loss
-add up to the way that the weights went. The files:
+without, is linear in the gradient: if a velocity and a displacement are kept for each
+loss, the displacements add up to that of the weights. The files:
 
     step      a training step that keeps the gradients of the losses apart
     ledger    `Ledger`: every loss's displacement, velocity and path so far

@@ -21,11 +21,12 @@ TAGS = {"attribution_share": "share", "attribution_path_share": "path_share"}
 class LossAttribution(keras.callbacks.Callback):
     """Keeps an exact account of how far each loss moves the weights of each stage.
 
-    For plain SGD, with momentum, Nesterov's or not, the way that a weight goes is a sum
-    of one part for each loss. This callback replaces the training step by one that
-    pulls each loss back by itself and keeps a displacement and a velocity for each: the
-    parts add up to the displacement of the weights, up to rounding. Learning rate
-    schedules, changing loss weights, weight decay, and clipping by norm are followed.
+    For SGD, plain or with momentum (Nesterov's too), the displacement of a weight is a
+    sum of one part for each loss. This callback replaces the training step by one that
+    backpropagates each loss separately and keeps a displacement and a velocity for
+    each: the parts add up to the displacement of the weights, up to rounding. Learning
+    rate schedules, changing loss weights, weight decay, and clipping by norm are taken
+    into account.
 
     A training step costs 1.5 to 2.5 times as much. Memory: two numbers for each weight
     and each loss that reaches it (one without momentum).
@@ -103,7 +104,7 @@ class LossAttribution(keras.callbacks.Callback):
 
     def state(self) -> dict[str, np.ndarray]:
         """The account as arrays, for `LossAttribution(state=...)` to continue it."""
-        _ = self.model  # as above
+        _ = self.model  # brings its variables up to date, as in `on_epoch_end`
         return {
             name: ops.convert_to_numpy(variable)
             for name, variable in self._variables().items()

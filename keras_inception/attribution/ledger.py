@@ -14,7 +14,7 @@ from keras_inception.outputs import MAIN
 from keras_inception.supervision import DeeplySupervised
 from keras_inception.supervision.losses import StepVariables
 
-PENALTY = "weight_decay"  # as if it were a loss
+PENALTY = "weight_decay"  # treated like a loss
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -115,7 +115,7 @@ class Ledger(StepVariables):
 
 
 def has_penalty(model: DeeplySupervised) -> bool:
-    """Whether something else than the losses moves the weights: a decay or penalty."""
+    """Whether something besides the losses moves the weights: a decay or penalty."""
     optimizer = model.optimizer
     decay = optimizer.weight_decay or getattr(optimizer, "kernel_decay", 0)
     return bool(decay or model.losses)
@@ -126,7 +126,7 @@ def _scaled(
     variables: Sequence[keras.Variable],
     gradients: Mapping[str, Sequence],
 ) -> dict[str, dict[int, Any]]:
-    """What each loss contributes to the gradient that the optimizer applies."""
+    """The part of each loss in the gradient that the optimizer applies."""
     parts: dict[str, dict[int, Any]] = {
         loss: {i: g for i, g in enumerate(of_loss) if g is not None}
         for loss, of_loss in gradients.items()

@@ -12,14 +12,14 @@ from keras_inception.outputs import MAIN
 
 
 class AttributionRow(NamedTuple):
-    """A loss's part in the way that a stage's weights went.
+    """A loss's part in the displacement of a stage's weights.
 
     Attributes:
         stage: A stage's name, as in `gradients.weights_by_stage`.
         loss: `main`, a head's name, or `weight_decay` if there is any.
         share: The part of the displacement D along its own direction that is due to
             this loss, `<D_loss, D> / <D, D>`. The shares of a stage add up to 1; one
-            is negative where a loss pulled against the way that the weights went.
+            is negative where a loss pulled against the displacement.
         path_share: Length of the loss's own path, step by step, divided by the sum of
             these lengths over all losses.
         cosine_to_main: Cosine of the angle between the displacements due to this loss

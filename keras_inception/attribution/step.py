@@ -1,6 +1,6 @@
 """A training step like Keras's that keeps the gradients of the losses apart.
 
-The total loss depends on the weights through the outputs. With a gradient through one
+The total loss depends on the weights through the outputs. If gradients pass through one
 output alone, the derivative of the total is the part of that output's loss, its weight
 and all sample weights included; these parts add up to the gradient.
 """
@@ -67,7 +67,7 @@ def _split_gradients(
     """The outputs, the new values of the other variables, and each loss's gradient."""
     trainable = [variable.value for variable in model.trainable_variables]
     others = [variable.value for variable in model.non_trainable_variables]
-    # A scope inside another does not see its values.
+    # A nested scope does not see the values of the outer one.
     metrics = [(variable, variable.value) for variable in model.metrics_variables]
 
     def forward(values: list) -> tuple[dict, list, Any]:

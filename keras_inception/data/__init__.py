@@ -6,7 +6,7 @@
     listing        `Listing`: the files of a dataset by class and split, not opened
     layouts        makes a listing of a folder of class folders
     labels_csv     makes a listing of a CSV file
-    walk           the files below a folder, without hidden and machine-made ones
+    walk           the files below a folder, with hidden and machine-made ones marked
     folders        makes a source of a listing: files examined, counted, divided
     manifest       the pictures that a run learned from
     passed_over    files that are left out on purpose

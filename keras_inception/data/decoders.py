@@ -32,7 +32,7 @@ def decode_gif(contents: tf.Tensor) -> tf.Tensor:
         """The position after a sequence of blocks, which an empty one ends."""
 
         def leap(x: tf.Tensor) -> tuple[tf.Tensor]:
-            """Passes up to 1,000 blocks of one size: most GIFs have no others."""
+            """Skips up to 1,000 blocks of one size, as nearly all of most GIFs are."""
             size = at(x) + 1
             same = tf.cast(data[x : x + 1000 * size][::size] == data[x], tf.int32)
             count = tf.argmin(tf.pad(same, [[0, 1]]), output_type=tf.int32)
@@ -147,7 +147,7 @@ def decode_webp(contents: tf.Tensor) -> tf.Tensor:
     length = (4 + tf.strings.length(chunk)) // 256 ** tf.range(4) % 256
     length = tf.strings.reduce_join(tf.gather(_BYTES, length))
     alone = tf.strings.join([b"RIFF", length, b"WEBP", chunk])
-    # not tf.io.decode_webp, for which an older TF Serving would not load the model
+    # tf.io.decode_webp would keep an older TF Serving from loading the model.
     picture = tf.io.decode_image(alone, expand_animations=False)[..., :3]
     corner = [2 * number(contents, start + at, 3) for at in (11, 8)]
     corner = tf.where(framed, corner, _ZERO)
@@ -219,8 +219,8 @@ def bytes_of(contents: tf.Tensor) -> tf.Tensor:
 
 def checked(value: tf.Tensor, good: tf.Tensor, fault: str) -> tf.Tensor:
     """Returns a value, or fails with a `tf.errors.InvalidArgumentError`."""
-    # tf.debugging.Assert has state, which would make a pipeline sequential. Added,
-    # because TensorFlow removes an operation that others only wait for.
+    # tf.debugging.Assert has state, which would make a pipeline sequential. The zero is
+    # added because TensorFlow removes an operation that is only a control dependency.
     zero = tf.strings.to_number(tf.where(good, "0", f"not a picture but {fault}"))
     return value + tf.cast(zero, value.dtype)
 

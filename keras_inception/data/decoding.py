@@ -22,10 +22,11 @@ Window = Callable[[tf.Tensor], tf.Tensor]
 
 
 def decode(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF, BMP or WebP bytes to uint8 RGB; of several frames, one.
+    """Decodes the first frame of JPEG, PNG, GIF, BMP or WebP bytes to uint8 RGB.
 
-    Turns the picture upright as its Exif data ask, drops alpha, repeats gray three
-    times and reduces 16 bits to 8. Other bytes are a `tf.errors.InvalidArgumentError`.
+    Turns the picture upright as its Exif data say, drops alpha, repeats gray three
+    times and reduces 16 bits to 8. Other bytes raise an
+    `tf.errors.InvalidArgumentError`.
     """
 
     def decode_jpeg() -> tf.Tensor:
@@ -65,7 +66,7 @@ def fit_square(picture: tf.Tensor, side: int) -> tf.Tensor:
         # pixels.
         return tf.image.resize(square, (side, side), "bilinear", antialias=True)
 
-    # To its own size it would stay the same to the bit, at twice the cost of decoding.
+    # Resizing to the same size changes nothing, at twice the cost of decoding.
     fitted = tf.cond(tf.equal(edge, side), lambda: square, resized)
     return tf.ensure_shape(fitted, (side, side, 3))
 
@@ -109,7 +110,7 @@ def decode_plain_window(contents: tf.Tensor, window: Window, side: int) -> tf.Te
 
 
 def _decode_part(contents: tf.Tensor, part: tf.Tensor, side: int) -> tf.Tensor:
-    """Decodes a part of a JPEG as it is stored, at the least size that will do."""
+    """Decodes a part of a JPEG as it is stored, at the smallest size that suffices."""
     shrinking = tf.minimum(part[2], part[3]) // side
     branches = [
         lambda ratio=ratio: tf.io.decode_and_crop_jpeg(

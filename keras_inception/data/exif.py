@@ -24,7 +24,7 @@ _TURNS = np.array(
 def jpeg_orientation(contents: tf.Tensor) -> tf.Tensor:
     """The orientation in the first Exif segment of a JPEG; 1 if there is none."""
     start = _bytes_at(contents, 0, 22)
-    # the usual beginning: JFIF's segment and then tables, which Exif data precede
+    # the usual beginning: JFIF's segment, then tables; Exif data would precede those
     plain = tf.reduce_all(start[3:6] == [0xE0, 0, 16]) & (start[21] < 0xE0)
     return tf.cond(plain, lambda: tf.constant(1), lambda: _of_segments(contents))
 

@@ -51,7 +51,7 @@ def read_header(file: BinaryIO, length: int) -> Header | None:
 def inflation_fault(contents: bytes) -> str | None:
     """Returns the fault of a PNG whose data inflate to far more than its size takes.
 
-    A decoder inflates all of them, for 10 seconds if a file has 4 MB.
+    A decoder would inflate all of them: for 10 seconds if a file has 4 MB.
     """
     file = io.BytesIO(contents)
     try:
@@ -72,15 +72,15 @@ def inflation_fault(contents: bytes) -> str | None:
             try:
                 allowed -= len(inflater.decompress(part, 2**20))
             except zlib.error:
-                return None  # the decoder will say
+                return None  # the decoder will report it
             if allowed < 0:
                 return TOO_MUCH_DATA
             part = inflater.unconsumed_tail
     return None
 
 
-_MOST_INFLATION = 1032  # times, by deflate
-_FREE_BYTES = 2**26  # are inflated in a moment
+_MOST_INFLATION = 1032  # the largest factor that deflate can reach
+_FREE_BYTES = 2**26  # always allowed, since they are inflated in a moment
 
 
 def orientation_of(exif: bytes) -> int:

@@ -234,15 +234,18 @@ def _has_files(folder: Path) -> bool:
 
 
 def _has_pictures(folder: Path) -> bool:
-    return any(not reason and _claims(path.name) for path, reason in walk(folder))
-
-
-def _pictures_in(folder: Path) -> bool:
-    """Whether a file right in the folder is a picture by its name."""
     return any(
-        _claims(name) and not name.startswith(".") for name in os.listdir(folder)
+        not reason and _is_picture_name(path.name) for path, reason in walk(folder)
     )
 
 
-def _claims(name: str) -> bool:
+def _pictures_in(folder: Path) -> bool:
+    """Whether a file directly in the folder is a picture by its name."""
+    return any(
+        _is_picture_name(name) and not name.startswith(".")
+        for name in os.listdir(folder)
+    )
+
+
+def _is_picture_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES

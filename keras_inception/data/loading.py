@@ -71,7 +71,7 @@ def find(
 
     Args:
         spec: `"digits"`; a folder, either with one folder of pictures per class or with
-            `train/`, `val/` and `test/` of that form, as people spell them; a CSV file
+            `train/`, `val/` and `test/` of that form, in any spelling; a CSV file
             with the columns `path` and `label`, alone (`"FILE.csv"`) or for the
             pictures of a folder (`"DIR:FILE.csv"`); a dataset of TensorFlow Datasets,
             `"tfds:NAME"`, `"tfds:NAME:VERSION"` or `"tfds:NAME/CONFIG:VERSION"`; or the

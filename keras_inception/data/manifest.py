@@ -1,8 +1,8 @@
 """The pictures that a run learned from, as its `pictures.csv` lists them.
 
-Whoever reads the same folder later (to resume, to evaluate) compares it with the list:
-other classes are an error, other pictures are reported, and the pictures that were
-there before stay in their splits.
+Commands that read the same folder later (to resume, to evaluate) compare it with the
+list: other classes are an error, other pictures are reported, and the pictures that
+were there before stay in their splits.
 """
 
 import csv

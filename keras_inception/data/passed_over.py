@@ -59,7 +59,7 @@ class PassedOver:
 
 
 def _count_suffixes(files: list[str]) -> dict[str, int]:
-    """Numbers of files by suffix in lower case, the commonest first."""
+    """Numbers of files by suffix in lower case, the most common first."""
     counts: dict[str, int] = {}
     for file in files:
         suffix = os.path.splitext(file)[1].lower() or "no suffix"

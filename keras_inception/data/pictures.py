@@ -221,7 +221,7 @@ def _open_by_pillow(file: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _mode_fault(picture: Image.Image) -> str | None:
-    """Refuses numbers whose black and white are not known."""
+    """The fault of pixels whose values for black and white are unknown, or `None`."""
     known = picture.mode != "F" and (picture.mode != "I" or picture.format == "PPM")
     return None if known else "its pixels are numbers of more than 16 bits"
 

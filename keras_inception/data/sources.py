@@ -36,7 +36,7 @@ class Source:
         shift: How far `basic` augmentation may shift, as a fraction of the side.
         listing: The files that it was made from, `None` for digits and TFDS.
         bad: The files that were skipped because they can't be decoded.
-        passed_over: The files that were left out on purpose, as no pictures.
+        passed_over: The files that were left out on purpose, such as other documents.
         duplicates: The files that occur more than once, byte for byte.
         may_be_damaged: Whether reading a picture may still fail.
     """

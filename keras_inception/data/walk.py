@@ -1,4 +1,4 @@
-"""The files below a folder, without those that a system or a program put there."""
+"""The files below a folder, and which of them a system or a program put there."""
 
 import os
 from collections.abc import Collection, Iterator

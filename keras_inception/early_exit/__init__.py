@@ -13,7 +13,7 @@ one after the other, each on the pictures that no exit before it has answered:
     search       all combinations of thresholds on a grid, evaluated at once
     points       the effect of one combination, tested on other pictures
     bounds       how much accuracy exits cost beyond the pictures that were counted
-    timing       seconds per picture, beside the main output alone
+    timing       seconds per picture, compared with the main output alone
     plots        accuracy against computation and against time
     serving      the same exits as one TensorFlow function, for a SavedModel
     checks       errors for wrong exits, thresholds and pictures

@@ -11,8 +11,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-_SHARES = 9  # at which the largest probability is looked for
-_SIGMAS, _MORE = 8, 16  # beyond so many standard deviations and counts nothing happens
+_SHARES = 9  # points of the interval at which the largest probability is sought
+# Outcomes farther from the mean than 8 standard deviations plus 16 are negligible.
+_SIGMAS, _MORE = 8, 16
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -23,11 +24,11 @@ def drop_is_below(
 
     If it is not, the answer is yes with a probability of at most `1 - level`.
 
-    The exact test of a difference of paired shares, by the statistic `(losses - gains -
-    pictures * allowed) / sqrt(losses + gains + 1)`. Its distribution depends on the
-    share of pictures that are lost or gained as well, so the largest probability within
-    an exact interval for that share counts, and the interval's own error is subtracted
-    (Berger & Boos 1994).
+    This is an exact test of a difference of paired shares, by the statistic `(losses -
+    gains - pictures * allowed) / sqrt(losses + gains + 1)`. Its distribution depends on
+    the share of pictures that are lost or gained as well, so the largest probability
+    within an exact interval for that share counts, and the interval's own error is
+    subtracted (Berger & Boos 1994).
     """
     risk, doubt = 1 - level, (1 - level) / 100
     low, high = share_interval(losses + gains, pictures, 1 - doubt)
@@ -63,7 +64,7 @@ def largest_drop(losses: int, gains: int, pictures: int, level: float) -> float:
 def estimated_bound(
     drop: np.ndarray, share: np.ndarray, pictures: int, level: float
 ) -> np.ndarray:
-    """Roughly the `largest_drop` of so many pictures, by the normal distribution.
+    """Estimates `largest_drop` for this many pictures, by the normal distribution.
 
     `share` is that of the pictures that are lost or gained.
     """
@@ -91,9 +92,9 @@ def share_interval(hits: int, trials: int, level: float) -> tuple[float, float]:
 
 
 def _tail(statistic: float, pictures: int, drop: float, share: float) -> float:
-    """The probability that the statistic is at most this.
+    """The probability that the statistic of `drop_is_below` is at most `statistic`.
 
-    For a drop, and a share of the pictures that are lost or gained.
+    `drop` is the expected drop, `share` that of the pictures that are lost or gained.
     """
     share = min(share, 1 - 1e-12)
     lost = min(max((1 + drop / share) / 2, 1e-12), 1 - 1e-12)  # of those
@@ -114,7 +115,7 @@ def _tail(statistic: float, pictures: int, drop: float, share: float) -> float:
 
 
 def _log_binomial(hits: np.ndarray, trials: np.ndarray | int, share: float):
-    """Logarithm of the probability of so many hits."""
+    """The logarithm of the probability of exactly `hits` hits."""
     logs = _log_factorials(int(np.max(trials)))
     ways = logs[trials] - logs[hits] - logs[trials - hits]
     return ways + hits * math.log(share) + (trials - hits) * math.log1p(-share)

@@ -33,8 +33,8 @@ class Calibration:
         best: The most accurate point.
         main: The point without exits.
         curve: The Pareto front of multiply-adds and accuracy, from cheap to accurate,
-            thinned to at most 100 points. With a tested drop rather that of
-            multiply-adds and the estimated bound.
+            thinned to at most 100 points. With a `confidence_level` for an allowed
+            drop, the front of multiply-adds and the estimated bound instead.
         exit_accuracy: Each output's accuracy on all pictures.
         overthought: Share of the pictures that main gets wrong and some exit right.
         temperatures: Of the exits on the curve; empty where temperatures save nothing.

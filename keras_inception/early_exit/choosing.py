@@ -12,7 +12,7 @@ from keras_inception.early_exit.points import Judge, OperatingPoint, PointTest
 from keras_inception.outputs import MAIN
 
 CURVE_POINTS = 100  # at most, of a calibration's curve
-_TRIED = 20  # drops, at most, that halves of the pictures judge
+_TRIED = 20  # drops, at most, to try on halves of the pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Choice(NamedTuple):
 def choose(answers: Answers, confidence: str, cost: search.Cost, goal: Goal) -> Choice:
     """Chooses thresholds for a goal.
 
-    An allowed drop is one on other pictures, which `_confirmed` estimates. One that is
-    to hold with some probability is tested: the first half of the pictures orders
-    candidates from harmless to cheap, the second half tests one after the other, and
-    the last one before the first that fails is chosen. So the risk is that of a single
-    test, however many candidates there are: fixed-sequence testing in Angelopoulos et
-    al. 2021, Learn then Test, arXiv 2110.01052.
+    An allowed drop means the drop on other pictures, which `_confirmed` estimates. If
+    it is to hold with a given probability it is tested: the first half of the pictures
+    orders candidates from harmless to cheap, the second half tests one after the other,
+    and the last one before the first that fails is chosen. So the risk is that of a
+    single test, however many candidates there are: fixed-sequence testing in
+    Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052.
 
     Raises:
         ValueError: If no thresholds are within the cost.
@@ -84,10 +84,10 @@ def main_alone(answers: Answers, cost: search.Cost) -> OperatingPoint:
 
 @dataclasses.dataclass
 class _Front:
-    """The Pareto front on some pictures.
+    """The Pareto front on some pictures, from cheap to accurate.
 
-    From cheap to accurate; for a test, rather from cheap to harmless: then its
-    `largest_drop` is estimated for as many pictures as these.
+    For a test it leads from cheap to harmless instead, and the `largest_drop` of its
+    points is estimated for as many pictures as these.
     """
 
     answers: Answers
@@ -156,8 +156,8 @@ def _confirmed(front: _Front) -> tuple[OperatingPoint, float]:
     The cheapest of very many points owes something to luck: on other pictures it loses
     more than on those that chose it. So several drops, from the allowed one to the
     least, are tried on halves of the pictures: one half chooses, the other judges, and
-    both ways count. The first that does not lose more than is allowed chooses among all
-    pictures. If none does, there are no exits.
+    both ways count. The first drop whose choices lose no more than is allowed is used
+    with all pictures. If there is none, there are no exits.
     """
     allowed = front.goal.max_accuracy_drop
     assert allowed is not None

@@ -24,7 +24,7 @@ from keras_inception.outputs import MAIN
 
 
 class Settings(TypedDict):
-    """What a file of exits holds, beside the calibration."""
+    """The fields of a file of exits, besides its dtype and the calibration."""
 
     confidence: str
     thresholds: dict[str, float]
@@ -108,10 +108,10 @@ class EarlyExit:
     ) -> "EarlyExit":
         """Finds the thresholds with the least computation for an allowed drop.
 
-        Or, with `max_cost`, the most accurate ones for an allowed computation. Every
-        combination of thresholds on a grid is evaluated; multiply-adds count, those of
-        the heads included. Each exit gets a temperature if that makes the choice
-        better. Exits that save nothing are left out.
+        With `max_cost` it finds the most accurate ones for an allowed computation
+        instead. Every combination of thresholds on a grid is evaluated; multiply-adds
+        count, those of the heads included. Each exit gets a temperature if that makes
+        the choice better. Exits that save nothing are left out.
 
         Args:
             model: A trained model with heads.
@@ -259,7 +259,7 @@ class EarlyExit:
                 calibrated in another dtype.
         """
         content = _read(path)
-        # without one it is from an earlier version, which knew no other
+        # A file without a dtype is from an earlier version, which knew only float32.
         checks.check_dtype(model, content.get("dtype", "float32"), path)
         early_exit = cls(model, **{name: content[name] for name in SETTINGS})
         found = content.get("calibration")

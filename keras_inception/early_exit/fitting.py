@@ -1,7 +1,7 @@
 """Exits for a finished classifier: heads are attached, and trained while it is frozen.
 
-What the frozen trunk gives the heads is computed once. The heads then train on that,
-in a model of their own, which holds none of the trunk's layers.
+The tensors that the heads read from the frozen trunk are computed once. The heads then
+train on those, in a model of their own, which holds none of the trunk's layers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -59,13 +59,13 @@ def fit(
     choose where exits save most. Small heads there learn from the others; what the
     frozen network computes for them is kept in temporary files. The network itself
     does not change, its batch statistics included, and it shares its layers with
-    the result. Heads that it has are left out.
+    the result. Heads that it already has are left out.
 
     Args:
         model: A trained functional classifier with one input.
-        train: Pictures for the heads, such as the model learned from, without
-            augmentation: batches of `(images, labels)`, or one such pair of arrays;
-            labels are class indices or one-hot. It is read several times.
+        train: Pictures for the heads, without augmentation, such as those that the
+            model learned from: batches of `(images, labels)`, or one such pair of
+            arrays; labels are class indices or one-hot. It is read several times.
         held_out: Likewise, other pictures, to calibrate on. Neither the model nor
             the heads learn from them.
         max_exits: The largest number of exits, at least 1. Defaults to 3.
@@ -145,7 +145,7 @@ def train_heads(
 
 
 def _input_of(model: keras.Model, head: AuxiliaryHead) -> keras.KerasTensor:
-    """What a head's first trainable layer reads: a pool, where there is one."""
+    """The input of a head's first trainable layer: the pool's output, if any."""
     names = {layer.name for layer in model.layers}
     convolution = f"{head.name}_conv"
     first = convolution if convolution in names else f"{head.name}_fc"

@@ -27,10 +27,10 @@ from keras_inception.supervision import AuxiliaryHead, attach_auxiliary
 
 LIKELY = 8  # endpoints whose subsets are all tried
 _BATCH_SIZE = 128
-_CHOOSING = 8  # one picture in so many chooses the endpoints
+_CHOOSING = 8  # one picture in eight helps to choose the endpoints
 _HEAD_SHARE = 0.03  # of main's multiply-adds that a head may cost
-# Of main's million, for the work between segments, which the costs do not show: another
-# exit must save more.
+# In millionths of main's cost: the work between segments, which the costs leave out. A
+# further exit must save more than this.
 _EXIT_COST = 10_000
 _LEAST_WIDTH = 1 / 16  # of a head: 16 units
 
@@ -44,7 +44,7 @@ class Pictures:
     Args:
         model: The classifier.
         dataset: As in `EarlyExit.fit`.
-        labels: Whether its labels are read; main's answers take their place otherwise.
+        labels: Whether its labels are read; if not, main's answers take their place.
         part: `"choosing"`, `"training"` or, by default, `"all"`.
     """
 
@@ -100,7 +100,7 @@ class Pictures:
 
 
 def _unlabeled(dataset: Iterable, batch_size: int = 256) -> Iterator:
-    """Batches of images alone; labels, if there are any, are not looked at."""
+    """Batches of images alone; labels, if there are any, are ignored."""
     if isinstance(dataset, tuple) and len(dataset) == 2:
         dataset = dataset[0]
     if isinstance(dataset, np.ndarray):

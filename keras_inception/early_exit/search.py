@@ -29,8 +29,8 @@ class Grid:
     levels: list[np.ndarray]  # the thresholds of each exit; the last one is NEVER
     shares: list[np.ndarray]  # of the pictures each output answers; main is last
     accuracy: np.ndarray
-    discordant: np.ndarray  # share of the pictures that one of both, main or the
-    # exits, gets right and the other wrong
+    # Share of the pictures that only main, or only the exits, get right.
+    discordant: np.ndarray
     cost: np.ndarray  # mean per picture
 
     def thresholds(self, cell: int) -> list[float]:
@@ -89,13 +89,13 @@ def evaluate_grid(
 
 
 def _between(values: np.ndarray, count: int) -> np.ndarray:
-    """Up to `count` thresholds: the least value, and points halfway between two.
+    """Up to `count` thresholds: the least value, and points halfway between neighbors.
 
     Confidences computed in another batch size differ by rounding. A threshold close to
     one of them would let other pictures leave than those that were counted.
     """
-    sizes = np.linspace(0, 1, count)
-    chosen = np.unique(np.quantile(values, sizes, method="nearest"))
+    fractions = np.linspace(0, 1, count)
+    chosen = np.unique(np.quantile(values, fractions, method="nearest"))
     known = np.unique(values).astype("float64")
     above = np.searchsorted(known, chosen.astype("float64"))
     return (known[above] + known[np.maximum(above - 1, 0)]) / 2

@@ -84,8 +84,8 @@ class BatchQueue:
     """The pictures before a segment.
 
     Few pictures of a batch reach the later segments. On so few a segment would spend
-    its time on starting operations, so they wait for more. A picture is its row in the
-    answer, and a row of each tensor that later segments need.
+    its time on starting operations, so they wait for more. A picture is kept as the
+    index of its row in the answer, and a row of each tensor that later segments need.
     """
 
     def __init__(self) -> None:

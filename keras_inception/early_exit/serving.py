@@ -31,7 +31,7 @@ def serving_function(early_exit: EarlyExit) -> Callable[[Any, Any], dict[str, An
         if segment.name == MAIN:
             return probabilities, exits
         confidences = early_exit.confidences(segment.name, probabilities)
-        # NaN never is as large as a threshold
+        # not `<`, so that pictures whose confidence is NaN remain as well
         remaining = tf.where(~(confidences >= thresholds[:, index]))
 
         def continue_with_the_rest() -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Seconds per picture with early exits, beside the main output alone."""
+"""Seconds per picture with early exits, compared with the main output alone."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ _REQUESTS = 50  # at least, for percentiles
 
 
 class Latency(NamedTuple):
-    """Seconds from a request to its answer: of half, 95 and 99 % at most."""
+    """Seconds from request to answer: the median, the 95th and the 99th percentile."""
 
     p50: float
     p95: float
@@ -32,7 +32,7 @@ class Timing:
     pictures: int
     main: float  # the main output alone, compiled the same way
     early_exit: float  # the exits at their thresholds
-    by_output: dict[str, float]  # if that output answered all, after the exits before
+    by_output: dict[str, float]  # if it answered all pictures, after the exits before
     main_latency: Latency  # of a request of `batch_size` pictures
     early_exit_latency: Latency
 
@@ -102,7 +102,7 @@ def time_alternately(
 def _latencies(
     calls: Mapping[str, Callable[[np.ndarray], object]], images: np.ndarray, size: int
 ) -> list[Latency]:
-    """Of main alone and of early exits, in requests of some size."""
+    """Times main alone and early exits, in requests of some size."""
     both = {name: calls[name] for name in (_ALONE, _EARLY)}
     repeated = np.resize(
         images, (max(len(images), _REQUESTS * size), *images.shape[1:])

@@ -28,7 +28,8 @@ def milliseconds_to(
     for turn in seconds:
         for index, forward in enumerate(passes):
             started = time.perf_counter()
-            ops.convert_to_numpy(forward([batch])[0])  # JAX computes when asked
+            # JAX returns before it has computed; reading the result waits for it.
+            ops.convert_to_numpy(forward([batch])[0])
             turn[index] = time.perf_counter() - started
     # The first turn traces and compiles.
     return (1e3 * np.median(seconds[1:], axis=0) / len(images)).tolist()

@@ -22,7 +22,7 @@ from keras_inception.outputs import MAIN
 from keras_inception.supervision import attach_auxiliary, detach_auxiliary
 from keras_inception.supervision.head_placement import Endpoint, endpoints_for_heads
 
-TIMED = 32  # pictures of a forward pass, at most
+TIMED = 32  # pictures in a timed forward pass, at most
 HELD_BACK = 0.2  # of the training pictures, to choose the penalties
 
 
@@ -173,7 +173,7 @@ class JudgedProbes:
     labels: np.ndarray
 
     def share_leaving(self, index: int, max_drop: float = 0.005) -> float:
-        """The largest share of pictures, surest first, that a probe may answer."""
+        """The largest share of pictures, surest first, to answer within a drop."""
         surest_first = np.argsort(-self.margins[index], kind="stable")
         lost = self.main_correct.astype(int) - self.correct[index]
         drops = np.cumsum(lost[surest_first]) / len(lost)

@@ -74,9 +74,8 @@ def draw_pictures(
         axes.axis("off")
     for picture, title, axes in zip(pictures, titles, grid.flat, strict=False):
         axes.imshow(picture, interpolation="nearest")
-        axes.set_title(
-            title, fontsize=9, parse_math=False
-        )  # "$5 and $10" is no formula
+        # "$5 and $10" is not a formula.
+        axes.set_title(title, fontsize=9, parse_math=False)
     if not pictures:
         figure.suptitle(none)
     _write(figure, path)

@@ -1,7 +1,7 @@
 """Finds the pictures whose label is probably wrong, from what the outputs say of them.
 
-A network learns wrong labels by heart, late, and first at its end. So the heads are
-asked as well: docs/data.md has measurements.
+A network memorizes wrong labels late in training, and first in its last layers. So the
+heads' outputs are used as well: docs/data.md has measurements.
 """
 
 import dataclasses
@@ -49,8 +49,8 @@ def find_suspects(
 
     In that mean a single output that finds the label improbable weighs more than one
     that has memorized it. It is compared with its average over the pictures of the same
-    label and split. So a class that is hard to tell is not suspected as a whole, nor is
-    a validation split beside training pictures, which the model knows.
+    label and split. So a class that is hard to recognize is not suspected as a whole,
+    nor is a validation split, whose pictures the model did not learn from.
 
     Args:
         probabilities: For each output, the probability of each class, `(pictures,

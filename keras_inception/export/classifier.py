@@ -20,8 +20,8 @@ from keras_inception.supervision import plain_classifier
 
 Ranking = list[tuple[str, float]]  # classes and scores, best first
 
-# An export decodes ten pictures of a batch at a time. Of photographs, which take a
-# hundred times their file's size when decoded, a batch must be smaller.
+# An export decodes ten pictures of a batch at a time. A decoded photograph takes a
+# hundred times its file's size, so a batch of photographs must be smaller.
 _MOST_BYTES = 4 * 2**20
 
 

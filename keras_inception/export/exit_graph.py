@@ -104,7 +104,7 @@ def _with_names(segment: Segment, names: Mapping[int, str]) -> keras.Model:
     made = keras.tree.flatten(segment.model(inputs))
     keys = [_ANSWER, *(names[key] for key in segment.output_ids)]
     model = keras.Model(inputs, dict(zip(keys, made, strict=True)), name=segment.name)
-    # else Keras does not export it
+    # Keras exports only a model that has been called.
     model([np.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in inputs])
     return model
 

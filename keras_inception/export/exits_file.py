@@ -49,8 +49,9 @@ def write_exits(
 ) -> EarlyExit:
     """Writes early exits, and compares the file with the model in its runtime.
 
-    With pictures for `calibration` in integers, whose thresholds are chosen anew on the
-    labeled pictures `held_out`. Returns the exits with the thresholds of the file.
+    With pictures for `calibration` the file computes in integers, and its thresholds
+    are chosen anew on the labeled pictures `held_out`. Returns the exits with the
+    thresholds of the file.
     """
     folded = inference_model(early_exit.model, normalization)
     segments = early_exit.on(folded)
@@ -89,7 +90,7 @@ class AnswersByExit:
     def at(
         self, name: str, images: np.ndarray, threshold: float = -np.inf
     ) -> dict[str, np.ndarray]:
-        """The answers where no exit but one has a threshold that can be reached."""
+        """The answers if only the exit `name` has a threshold that can be reached."""
         thresholds = [threshold if n == name else np.inf for n in self._names[:-1]]
         given = np.array(thresholds, "float32")
         return self._session.run({IMAGES: images, THRESHOLDS: given})
@@ -100,7 +101,7 @@ def _recalibrated(
 ) -> EarlyExit:
     """The exits with thresholds for other answers, for the goal they were chosen by.
 
-    An exit that is not used any more keeps its place in the file.
+    An exit that is no longer used keeps its index in the file.
     """
     names = [segment.name for segment in early_exit.segments]
     found = calibrate(
@@ -139,7 +140,8 @@ def _feeds(
 def _compare(early_exit: EarlyExit, path: Path, exact: bool) -> None:
     """Raises `AnswersDiffer` if a file does not answer as the model does.
 
-    Every exit answers all pictures in turn, and none of them above its threshold.
+    Each exit in turn has to answer all pictures, and, with a threshold above every
+    confidence, none.
     """
     shape = early_exit.model.inputs[0].shape[1:]
     images = np.random.default_rng(0).uniform(0, 255, (3, *shape)).astype("float32")

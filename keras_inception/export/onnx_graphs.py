@@ -42,14 +42,14 @@ class Builder:
         return name
 
     def filled(self, shape: str, value: int) -> str:
-        """A tensor of a shape that is filled with a whole number."""
+        """Adds a tensor of this shape that is filled with a whole number."""
         from onnx import numpy_helper
 
         tensor = numpy_helper.from_array(np.array([value], "int64"))
         return self.add("ConstantOfShape", [shape], value=tensor)
 
     def logarithms(self, probabilities: str) -> str:
-        """Logarithms of probabilities, of which none is below the smallest."""
+        """Adds the logarithms of probabilities; those below `SMALLEST` count as it."""
         bounded = self.add("Max", [probabilities, self.constant(SMALLEST)])
         return self.add("Log", [bounded])
 
@@ -67,8 +67,8 @@ class Builder:
 def keep_channels_first(parts: Sequence["onnx.GraphProto"], tensor: str) -> None:
     """Removes the transpositions of a tensor that goes from segment to segment.
 
-    The exporter gives every graph inputs and outputs with the channels last, which the
-    convolutions on both sides have first.
+    The exporter gives every graph inputs and outputs with the channels last, while the
+    convolutions on both sides have them first.
     """
     makers = [(p, node) for p in parts for node in p.node if tensor in node.output]
     takers = [(p, node) for p in parts for node in p.node if tensor in node.input]
@@ -90,7 +90,7 @@ def _permutation(node: "onnx.NodeProto") -> list[int] | None:
 
 
 def rename_edges(graph: "onnx.GraphProto", names: Mapping[str, str]) -> None:
-    """Renames inputs, outputs and what flows between nodes."""
+    """Renames inputs, outputs and the tensors between nodes."""
     from onnx import compose
 
     compose.add_prefix_graph(

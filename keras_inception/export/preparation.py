@@ -49,7 +49,7 @@ def classifier_and_names(
 def exits_of(
     model: keras.Model, early_exit: EarlyExit | str | Path | None
 ) -> EarlyExit | None:
-    """Exits of this model, read from their file unless they are given as such."""
+    """Exits of this model; a path is that of their file, which is read."""
     if early_exit is None:
         return None
     if not isinstance(early_exit, EarlyExit):

@@ -12,7 +12,7 @@ import numpy as np
 from keras_inception.files import plain_path
 
 IMAGES, THRESHOLDS, EXIT = "images", "thresholds", "exit"
-EXITS = "exits"  # the note in a file on its exits and their thresholds
+EXITS = "exits"  # the metadata entry of a file that holds its exits' thresholds
 
 Arrays = dict[str, np.ndarray]
 Tensors = dict[str, tuple[str, list[int | None]]]  # type and shape by name
@@ -40,9 +40,9 @@ def open_session(path: str | Path, *, concurrent: bool = False) -> Session:
 
     Args:
         path: The file.
-        concurrent: Whether OpenVINO computes calls of several threads on a core each,
-            rather than one call after the other. A single one then takes a little
-            longer.
+        concurrent: Whether OpenVINO computes calls of several threads at once, on a
+            core each, instead of one after the other. A single call then takes a little
+            longer. Defaults to False.
 
     Raises:
         ModuleNotFoundError: If the runtime is not installed.

@@ -69,7 +69,7 @@ def build_signatures(
     pixels = tf.TensorSpec((None, size, size, 3), tf.float32, "images")
     files = tf.TensorSpec((None,), tf.string, IMAGE_BYTES)
 
-    # Within the signatures tf.functions, so that the file holds the network once.
+    # A tf.function that the signatures call, so that the file holds the network once.
     @tf.function(input_signature=[pixels])
     @_allow_empty_batch
     def probabilities(images: tf.Tensor) -> tf.Tensor:

@@ -25,7 +25,8 @@ def versions(directory: str | Path) -> list[int]:
     directory = Path(directory)
     if not directory.is_dir():
         return []
-    return sorted({int(entry.name) for entry in directory.iterdir() if _is_one(entry)})
+    entries = filter(_is_version, directory.iterdir())
+    return sorted({int(entry.name) for entry in entries})
 
 
 def path_of(directory: str | Path, version: int) -> Path:
@@ -190,7 +191,7 @@ def _check_number(directory: Path, number: int, given: Iterable[int]) -> None:
         raise FileExistsError(
             f"{directory} has, or had, a version {number}. A version is never "
             "overwritten, since TF Serving may be reading it, and a number is used "
-            "only once. Choose another, or none for the next."
+            "only once. Choose another, or leave it out for the next number."
         )
 
 
@@ -198,13 +199,13 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdecimal() and int(name) <= HIGHEST
 
 
-def _is_one(entry: Path) -> bool:
+def _is_version(entry: Path) -> bool:
     return _is_number(entry.name) and entry.is_dir()
 
 
 def _paths_of(directory: Path, version: int) -> list[Path]:
     """The directories with a version's number; TF Serving reads the first."""
-    entries = (entry for entry in directory.iterdir() if _is_one(entry))
+    entries = filter(_is_version, directory.iterdir())
     found = [entry for entry in entries if int(entry.name) == version]
     return sorted(found, key=lambda entry: (len(entry.name), entry.name))
 

@@ -88,7 +88,7 @@ def serialized_examples(given: "Input") -> np.ndarray:
     if not examples:
         raise ValueError("Input is empty.")
     with_context = kind == "example_list_with_context"
-    # protobuf: messages that follow each other are one, with the fields of both
+    # protobuf: concatenated messages parse as one message with the fields of both
     context = getattr(given, kind).context.SerializeToString() if with_context else b""
     contents = [context + example.SerializeToString() for example in examples]
     return np.array(contents, object)

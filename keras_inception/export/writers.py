@@ -40,7 +40,8 @@ def write_main(
     # is not in a dict.
     images = keras.Input(classifier.input.shape[1:], name=IMAGES)
     named = keras.Model(images, {MAIN: main_of(made(images))}, name=classifier.name)
-    named(np.zeros((1, *images.shape[1:]), "float32"))  # else Keras does not export it
+    # Keras exports only a model that has been called.
+    named(np.zeros((1, *images.shape[1:]), "float32"))
     if calibration is not None:
         feeds = ({IMAGES: np.asarray(batch, "float32")} for batch in calibration)
         save(exported(named, feeds, normalizations(made)), path)
@@ -55,7 +56,7 @@ def check_alike(
 ) -> None:
     """Raises `AnswersDiffer` if a file's probabilities are not the model's.
 
-    Integers differ by design; only labeled pictures show whether too much.
+    Integers differ by design; only labeled pictures show whether by too much.
     """
     worst = float(np.abs(answers - expected).max())
     if not worst < (TOLERANCE if exact else 1):
@@ -100,7 +101,7 @@ def save(
         return
     import openvino
 
-    # OpenVINO takes an input with a default for a constant.
+    # OpenVINO would treat an input that has a default as a constant.
     for default in [c for c in model.graph.initializer if c.name == THRESHOLDS]:
         model.graph.initializer.remove(default)
     with tempfile.TemporaryDirectory() as folder:

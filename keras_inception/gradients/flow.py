@@ -152,7 +152,7 @@ class Probe:
         return trainable, others, images, labels
 
     def _compute_numbers(self, weights: Any, *inputs: Any) -> tuple[Any, Any]:
-        """`_numbers` by loss, `total` last, and stage; the weights' square norms."""
+        """`_numbers` by loss (`total` last) and stage; the weights' square norms."""
         trainable = inputs[0]
         numbers: list = []
         main: list = []
@@ -208,8 +208,8 @@ class Probe:
                 norm = np.sqrt(square)
                 both = norm > 0 and main_norm > 0
                 cosine = float(product / norm / main_norm) if both else None
-                shares = float(norm / weights_norm), float(zeros / entries)
-                rows.append(GradientRow(stage, loss, float(norm), *shares, cosine))
+                ratios = float(norm / weights_norm), float(zeros / entries)
+                rows.append(GradientRow(stage, loss, float(norm), *ratios, cosine))
         return rows
 
 

@@ -39,7 +39,7 @@ def losses_by_output(model: keras.Model) -> dict[str, OutputLoss]:
 
 
 def distillation_of(model: keras.Model) -> Distillation | None:
-    """What the heads learn beside their labels, `None` for nothing."""
+    """The distillation that the heads train with, or `None`."""
     if not isinstance(model, DeeplySupervised) or not model.compiled:
         return None
     return model.distillation if model.distillation.weight else None

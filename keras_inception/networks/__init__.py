@@ -1,4 +1,4 @@
-"""Networks of others as classifiers of raw pixels, to which heads can be attached.
+"""Other people's networks as classifiers of raw pixels, for heads to be attached to.
 
 applications  the classifiers of `keras.applications`, by name
 adapted       a model from a file, for other classes and for raw pixels

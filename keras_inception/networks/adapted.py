@@ -17,11 +17,12 @@ def adapted(
     input_size: int | None,
     class_names: Sequence[str] | None = None,
 ) -> keras.Model:
-    """Returns a classifier for so many classes on the trunk of another one.
+    """Returns a classifier for `classes` classes on the trunk of another classifier.
 
-    Its heads are left out. All layers are trainable, whichever were frozen. A task of
-    KerasHub, whose own `fit` and `predict` prepare the pixels, gets the scale and
-    offset of its preprocessor as a layer; any other model must take raw pixels 0..255.
+    The other's heads are left out. All layers are trainable, even if they were frozen.
+    A KerasHub task, whose own `fit` and `predict` prepare the pixels, gets the scale
+    and offset of its preprocessor as a layer; any other model must take raw pixels
+    0..255.
 
     Args:
         model: A functional classifier of pictures. It keeps its weights, which the
@@ -45,9 +46,9 @@ def adapted(
 
 
 def with_classes(model: keras.Model, classes: int, keep: bool = True) -> keras.Model:
-    """Replaces a classifier's last layer with weights by a new one, if it has to.
+    """Replaces a classifier's last layer with weights by a new one, if necessary.
 
-    Unless `keep`, it has to also where the number of classes is the same.
+    It is necessary if the number of classes differs, or if `keep` is false.
 
     Raises:
         ValueError: If that layer is not a dense or convolutional layer with as many

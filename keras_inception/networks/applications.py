@@ -61,7 +61,7 @@ def default_size(name: str | None, picture_size: int = SMALL) -> int:
     """Returns the input size in pixels for pictures of a size.
 
     It is the size that the network was trained at; for pictures below 112 pixels it is
-    64, or the smallest that the network takes. `None` is a network not known here.
+    64, or the smallest that the network takes. `None` stands for any other network.
     """
     name = known_name(name) if name else ""
     if picture_size < SMALL:
@@ -112,10 +112,10 @@ def application(
             model = _built(build, name, shape, weights=weights)
     except ValueError:
         raise
-    except Exception as error:  # Keras's type for errors of the network
+    except Exception as error:  # Keras raises this type if a download fails
         raise OSError(
             f"The ImageNet weights of {name} can't be downloaded ({error}). On a "
-            f"machine with a network run keras.applications.{build.__name__}() once, "
+            f"machine that is online, run keras.applications.{build.__name__}() once, "
             "and copy ~/.keras/models from there."
         ) from None
     return with_classes(model, classes)
@@ -131,7 +131,7 @@ def _built(
     pixels = keras.Input(shape, name="images")
     try:
         with warnings.catch_warnings(), names_of_a_new_process():
-            # that weights for 224 pixels are taken for another size
+            # Keras warns if it loads weights for 224 pixels at another input size.
             warnings.simplefilter("ignore", UserWarning)
             model = build(
                 input_tensor=_preprocessed(pixels, build),
@@ -143,7 +143,7 @@ def _built(
             f"{name} can't be built for pictures of {shape[0]}x{shape[1]} pixels: "
             f"{error}"
         ) from None
-    # Keras makes a model that takes a list of pixels.
+    # The model that Keras makes takes a list with one input.
     return keras.Model(pixels, model.output, name=model.name)
 
 
@@ -171,8 +171,9 @@ def _preprocessed(
 ) -> keras.KerasTensor:
     """Adds the layers that do what the network's `preprocess_input` does.
 
-    It is a scale and an offset for each channel, after the order of the channels is
-    reversed for the networks that were trained in Caffe. They are measured.
+    That is a scale and an offset for each channel, after the order of the channels is
+    reversed for the networks that were trained in Caffe. Both are measured on black,
+    white and red pixels.
     """
     family = getattr(keras.applications, build.__module__.rpartition(".")[2])
     black = np.zeros((1, 1, 1, 3))

@@ -6,7 +6,7 @@ one works with the other. From the model to the sockets:
 
     limits          limits on a request, how requests are batched, the error for clients
     pictures        refuses bad or too large pictures by their headers
-    graph_ops       tells whether a graph decodes pictures or parses examples
+    graph_ops       finds out whether a graph decodes pictures or parses examples
     batch_queue     combines the rows of concurrent calls
     saved_models    loads a SavedModel as TF Serving does
     runtime_files   loads what `export --format` wrote

@@ -10,7 +10,7 @@ Certificate = tuple[str | Path, str | Path]  # files in PEM form: chain and priv
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address, with IPv4 beside IPv6 where it is ::."""
+    """A socket that listens at an address; `::` accepts IPv4 as well as IPv6."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         # localhost is 127.0.0.1 before it is ::1

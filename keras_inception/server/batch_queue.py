@@ -56,7 +56,7 @@ class BatchQueue:
         return {name: a[start : start + rows] for name, a in batch.outputs.items()}
 
     def _in_parts(self, inputs: Arrays, rows: int) -> Arrays:
-        """Bounds the memory of a large request: one batch after the other, in time."""
+        """Runs a large request batch by batch, to bound its memory and its time."""
         parts = []
         for start in range(0, rows, self._batching.rows):
             check_time()

@@ -12,9 +12,9 @@ from keras_inception.server import json_text
 from keras_inception.server.limits import Limits, ServingError
 from keras_inception.server.workers import check_time
 
-_BODIES = 8  # of the largest size, which are held at once
+_BODIES = 8  # of the largest size, that may be held at once
 _MANY_VALUES = 100_000
-_HEAVY = 2  # requests with many values, which are answered at once
+_HEAVY = 2  # requests with many values, that may be answered at once
 
 
 class Bodies:
@@ -32,7 +32,7 @@ class Bodies:
     async def read(self, request: Request) -> bytes:
         """The body, unless it is too large (413) or too slow (408).
 
-        It counts until it is released.
+        Its bytes count as held until `release`.
         """
         limits, body = self._limits, bytearray()
         announced = request.headers.get("content-length", "0")
@@ -53,7 +53,7 @@ class Bodies:
         return bytes(body)
 
     def release(self, count: int) -> None:
-        """Counts the bytes of a body no longer, since nothing refers to it any more."""
+        """Stops counting the bytes of a body to which nothing refers any longer."""
         self._held -= count
 
     def _hold(self, body: bytearray, chunk: bytes) -> None:
@@ -70,8 +70,8 @@ class Bodies:
     def plain(self, body: bytes, encoding: str) -> Iterator[bytes]:
         """Yields a body uncompressed; the block parses and answers it.
 
-        A list of numbers takes 20 times its text when it is parsed, so only two bodies
-        of many values are answered at once.
+        A parsed list of numbers takes 20 times the memory of its text, so only two
+        bodies of many values are answered at once.
         """
         if "gzip" in encoding:  # NeedUncompressGzipContent of evhttp_request.cc
             body = self._uncompressed(body)

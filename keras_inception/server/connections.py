@@ -1,4 +1,4 @@
-"""Closes connections that stay open, requests without an end, answers not read."""
+"""Closes connections that are idle, whose request never ends or answer is not read."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ _MOST_BYTES = 64 * 1024  # of a head, or between two parts of a body, or of a tr
 
 
 class Protocol(HttpToolsProtocol):
-    """Closes a connection that has stopped, or whose request does not get on.
+    """Closes a connection that is idle, or whose request or answer is stuck.
 
     The next head must arrive, and part of the answer must be read, within uvicorn's
     `timeout_keep_alive`. uvicorn itself uses it only until the first byte after an

@@ -26,12 +26,12 @@ from keras_inception.server.batch_queue import Arrays
 from keras_inception.server.saved_models import Function
 
 LEVELS = 8  # the most of them
-# Shares of the longest queue: up to the first answers are level 0, from the second on
-# they are of the highest one.
+# Shares of the longest queue: up to FEW, answers are at level 0; from MANY on, they are
+# at the highest level.
 FEW, MANY = 0.25, 0.75
 
-# The signatures at the exported thresholds, and by which signature a request of each
-# one that can be answered earlier is answered at others.
+# The signatures that use the exported thresholds; and, for each signature that can be
+# answered earlier, the one that answers it at other thresholds.
 AS_EXPORTED = (EARLY_EXIT, ON_FILES[EARLY_EXIT])
 _AT = {
     **dict.fromkeys((DEFAULT, EARLY_EXIT), EARLY_EXIT_AT),
@@ -55,7 +55,7 @@ class Depth:
         self._load = load
 
     def level(self, highest: int) -> int:
-        """The level at the present load, from 0 to `highest`."""
+        """The level at the current load, from 0 to `highest`."""
         share = (self._load() - FEW) / (MANY - FEW)
         return min(max(math.ceil(share * highest), 0), highest)
 
@@ -124,8 +124,8 @@ def by_load(
             (rows,) = (array.shape[:1] for array in arrays.values())
             level = depth.level(len(levels)) if rows else 0
             if level == 0:
-                # Parts of one request may have several levels: alike, they can be put
-                # together.
+                # Parts of a request may have several levels; they can be joined if all
+                # have the same outputs.
                 outputs = {EXIT: np.full(rows, MAIN.encode()), **as_asked(arrays)}
             else:
                 thresholds = np.tile(levels[level - 1], (*rows, 1))

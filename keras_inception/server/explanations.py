@@ -37,7 +37,7 @@ class Explanations:
         self._names = getattr(model, "output_class_names", {})
         self._picture_pixels = picture_pixels
         self._turn = threading.Lock()
-        self._places = threading.Semaphore(_WAITING)
+        self._slots = threading.Semaphore(_WAITING)
 
     def explain(self, contents: bytes) -> str:
         """Answers a picture file by JSON: for each output a class and a picture.
@@ -49,7 +49,7 @@ class Explanations:
             ServingError: If it is not a picture, too large, or too many wait (503).
         """
         check_picture(contents, self._picture_pixels)
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             raise ServingError(f"{_WAITING} explanations are in progress", 503)
         try:
             with self._turn:
@@ -58,7 +58,7 @@ class Explanations:
             message = str(error).split("\n")[0]
             raise ServingError(f"The picture can't be explained: {message}") from None
         finally:
-            self._places.release()
+            self._slots.release()
 
     def _explain(self, contents: bytes) -> list[dict[str, Any]]:
         images = self._classifier.decode([as_decodable_bytes(contents)])

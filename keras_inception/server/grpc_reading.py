@@ -11,15 +11,15 @@ from google.protobuf.message import DecodeError, Message
 
 from keras_inception.server.limits import Limits, ServingError
 
-_MESSAGES = 8  # of the largest size, which are held at once
+_MESSAGES = 8  # of the largest size, that may be held at once
 _held: ContextVar[contextlib.ExitStack] = ContextVar("held")  # by this task's request
 
 
 def hold_on() -> Callable[[], None]:
-    """Makes the message of this task's request count until the function is called.
+    """Keeps counting the message of this task's request until the result is called.
 
-    Otherwise it counts until the request is answered. A thread may use it longer, after
-    DEADLINE_EXCEEDED or when the client has left.
+    Otherwise it counts as held until the request is answered. A thread may use it
+    longer, after DEADLINE_EXCEEDED or when the client has left.
     """
     return _held.get().pop_all().close
 

@@ -1,7 +1,7 @@
 """TF Serving's gRPC services: predictions, model status, health.
 
-As in prediction_service_impl.cc. Requests run in the same workers, limits and batches
-as REST's.
+As in prediction_service_impl.cc. Requests share the workers, limits and batches of
+REST's.
 """
 
 import asyncio

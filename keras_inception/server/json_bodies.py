@@ -178,7 +178,7 @@ def _serialized(features: Mapping[str, list]) -> bytes:
 
 
 def check_size(outputs: Iterable[np.ndarray], most: int) -> None:
-    """Raises a `ServingError` (413) for outputs of more values than that.
+    """Raises a `ServingError` (413) for outputs of more than `most` values.
 
     As JSON each takes up to 100 bytes, and a picture of 40 bytes is answered by a
     thousand classes and scores.

@@ -130,8 +130,8 @@ def to_bytes(value: Any) -> bytes:
 def _from_base64(encoded: str) -> bytes:
     """Decodes base64 as absl::Base64Unescape does.
 
-    White space is passed over. Padding, by `=` or `.`, may be missing; if it is there,
-    it must be complete.
+    White space is ignored. Padding, by `=` or `.`, may be missing; if it is there, it
+    must be complete.
     """
     try:
         text = b"".join(encoded.encode("ascii").split())

@@ -22,7 +22,7 @@ from keras_inception.server.version_policy import ModelConfig, versions_in
 
 
 class ModelSpec(NamedTuple):
-    """The model a request is for: its highest version if it names no other."""
+    """The model a request is for; its highest version unless a version is given."""
 
     name: str
     version: int | None = None
@@ -129,7 +129,7 @@ class Manager:
     def status(self, spec: ModelSpec) -> list[dict]:
         """The state of one version, or of all that were seen, highest first.
 
-        A label in place of a number is passed over, as in TF Serving
+        A label in place of a number is ignored, as in TF Serving
         (get_model_status_impl.cc): the answer is that for all versions.
 
         Raises:
@@ -162,7 +162,7 @@ class Manager:
             return {n: v.error for n, v in self._versions.items() if v.error}
 
     def unassigned_labels(self) -> dict[str, int]:
-        """The labels that are not at their version, since that is not served."""
+        """The labels that do not point to their version, since it is not served."""
         with self._changed:
             labels = self.config.labels.items()
             return {k: number for k, number in labels if self._labels.get(k) != number}

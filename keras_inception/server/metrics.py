@@ -15,13 +15,13 @@ from prometheus_client.registry import Collector
 from keras_inception.server.models import Models
 from keras_inception.server.workers import Workers
 
-# What TF Serving names without a suffix, and prometheus_client with one
+# Metrics that TF Serving names without a suffix, and prometheus_client with one
 _SUFFIX = re.compile(rb"^((?:# \w+ )?:tensorflow:serving:\w+)_total\b", re.M)
 _CREATED = re.compile(rb"^(?:# \w+ )?:tensorflow:serving:\w+_created\b.*\n", re.M)
 
 
 class _Exits(Collector):
-    """What the exits of the versions that are served have answered."""
+    """Counts of the rows that the exits of the served versions have answered."""
 
     def __init__(self, models: Models):
         self._models = models

@@ -13,7 +13,7 @@ from keras_inception.server.version_policy import ModelConfig
 
 
 class Load(Protocol):
-    """Loads the version at a path, in a runtime or the one its files are for."""
+    """Loads the version at a path in a runtime, by default the one of its files."""
 
     def __call__(self, path: Path, *, runtime: str | None) -> Servable: ...
 

@@ -70,14 +70,14 @@ def build_app(
     lifespan: Callable[[Starlette], Any] | None = None,
     explanations: Explanations | None = None,
 ) -> Starlette:
-    """Builds the ASGI application for models, whose requests may cost `limits`.
+    """Builds the ASGI application that serves models over REST.
 
     Args:
         models: The models to serve.
-        limits: What a request may cost.
-        workers: Threads for the requests, shared with other doors.
-        metrics: Counts of the requests, shared with other doors.
-        metrics_path: The path of the metrics beside `/metrics`.
+        limits: The limits on a request.
+        workers: Threads for the requests, shared with gRPC.
+        metrics: Counts of the requests, shared with gRPC.
+        metrics_path: A second path of the metrics, besides `/metrics`.
         origins: Origins whose pages may send requests (CORS), or `"*"` for all.
         lifespan: A context in which the application runs.
         explanations: Answers `POST /explain`, and gives the page a switch for it.
@@ -195,7 +195,7 @@ class _Api:
     ) -> tuple[str, int]:
         """Answers a predict, classify or regress request, at a level of `depth`.
 
-        Runs as long as the model.
+        Takes as long as the model computes, so it runs in a worker's thread.
         """
         with self._bodies.plain(sent, encoding) as body:
             request = json_bodies.parse(body, self._most_values)
@@ -252,7 +252,7 @@ def _parse_path(verb: str, path: str) -> tuple[ModelSpec, str]:
 
 
 def _preflight(origin: str) -> str:
-    """Answers a browser's question whether it may ask; the headers say what (CORS)."""
+    """Answers a browser's CORS preflight; the headers say what is allowed."""
     if not re.search("https?://", origin):
         raise ServingError("Origin header is missing in CORS preflight")
     return ""

@@ -2,7 +2,7 @@
 
 They get the signatures that clients know from a SavedModel: `serving_default`, and
 `serving_bytes`, whose pictures TensorFlow decodes as in a SavedModel. A file with early
-exits also gets those with `early_exit` in their names; in the others no picture leaves.
+exits also gets those with `early_exit` in their names; the others answer by main alone.
 """
 
 import functools
@@ -128,7 +128,7 @@ def _answers(
             )
         if len(images) == 0:
             return early({IMAGES: images, THRESHOLDS: calibrated})
-        # The file takes one row; in practice a request has the same for all pictures.
+        # The file takes one row of thresholds for all pictures; requests usually do so.
         levels, which = np.unique(given, axis=0, return_inverse=True)
         groups = [np.flatnonzero(which.ravel() == i) for i in range(len(levels))]
         answers = [

@@ -1,7 +1,7 @@
 """Loads a SavedModel as TF Serving does it, in a session of TensorFlow 1.
 
 Closing a session returns its memory and threads. `tf.saved_model.load` keeps both: 40
-MiB for each small GoogLeNet that came and went.
+MiB for each small GoogLeNet that was loaded and unloaded.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from keras_inception.server.graph_ops import GraphOps
 
 Function = Callable[[Arrays], Arrays]
 
-# What an export of this package takes and returns, row by row
+# Inputs and outputs of the signatures that this package exports, all row by row
 _OURS = (
     ({"images"}, {MAIN}),
     ({"images"}, {MAIN, "exit"}),
@@ -61,7 +61,8 @@ def load_saved_model(path: Path) -> Loaded:
     """Loads the meta graph that is tagged `serve`.
 
     Raises:
-        tf.errors.OpError, OSError, RuntimeError, ValueError: If TensorFlow can't.
+        tf.errors.OpError, OSError, RuntimeError, ValueError: If TensorFlow can't load
+            it.
     """
     session = tf.compat.v1.Session(graph=tf.Graph())
     try:
@@ -117,7 +118,7 @@ def _array(value: np.ndarray | bytes) -> np.ndarray:
 
 @contextlib.contextmanager
 def _without_deprecation() -> Iterator[None]:
-    """Keeps TensorFlow from announcing that its loader will go."""
+    """Hides TensorFlow's warning that its loader is deprecated."""
     logger, level = tf.get_logger(), tf.get_logger().level
     logger.setLevel(logging.ERROR)
     try:

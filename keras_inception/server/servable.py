@@ -64,7 +64,7 @@ class Servable:
         depth: Depth | None = None,
     ):
         loaded = load(path, runtime)
-        self.close = loaded.close  # to be called when no request uses it any more
+        self.close = loaded.close  # to be called once no request uses the version
         self.definitions = loaded.definitions
         self.exits: Counter[str] = Counter()
         self.exits_as_exported: Counter[str] = Counter()
@@ -160,7 +160,7 @@ class Servable:
         return name
 
     def _unfit(self, name: str, inputs: Arrays) -> str:
-        """Which inputs have another shape than the signature's."""
+        """Names the inputs that have another shape than the signature's."""
         return ", ".join(
             f"{key} has shape {list(inputs[key].shape)}; the signature takes "
             f"{spec.shape}"

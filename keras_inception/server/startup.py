@@ -1,4 +1,4 @@
-"""Serves models: loads them, listens at both doors, and stops on signals."""
+"""Serves models: loads them, listens for REST and gRPC, and stops on signals."""
 
 import contextlib
 import logging
@@ -61,7 +61,8 @@ def serve(
     """Serves models until SIGTERM or SIGINT, then finishes the requests in progress.
 
     Args:
-        directory: `saved_models/NAME`. Its first version is waited for.
+        directory: `saved_models/NAME`. It may still be empty: the server waits for the
+            first version.
         model_config_file: In place of a directory, a file of TF Serving's that lists
             models.
         host: The address to listen on. Defaults to this machine only.
@@ -73,21 +74,21 @@ def serve(
         labels: Names for versions, which are served as well.
         runtime: `"tensorflow"`, `"onnx"` or `"openvino"`. Defaults to the one that a
             version's files are for.
-        limits: What a request may cost. Defaults to `Limits()`.
+        limits: The limits on a request. Defaults to `Limits()`.
         batching: How concurrent requests are combined; `None` for no batching.
         poll_seconds: Seconds between checks for new versions.
         config_poll_seconds: Seconds between checks of the configuration file; 0 reads
             it once.
-        metrics_path: The path of the metrics beside `/metrics`.
+        metrics_path: A second path of the metrics, besides `/metrics`.
         certificate: Files in PEM form with the certificate and its private key, for TLS
-            at both doors. Defaults to no TLS.
+            with REST and gRPC. Defaults to no TLS.
         origins: Origins whose pages may send requests (CORS), or `"*"` for all.
         access_log: Whether every request is printed.
         explained: The model behind the served version, with its heads. The page then
             has a switch that shows where each output looks.
         earlier_under_load: Whether the exits of a version answer the earlier the more
             requests wait, also where a request asks for main alone. The answer's header
-            `Early-Exit-Level` tells.
+            `Early-Exit-Level` then has the level.
         started: Called with REST's address, the models and gRPC's address (`""` without
             gRPC) when requests are accepted.
 

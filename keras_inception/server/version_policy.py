@@ -34,12 +34,12 @@ class ModelConfig:
     runtime: str | None = None
 
     def retire(self) -> "ModelConfig":
-        """The configuration of a model that is not to be served any more."""
+        """The configuration of a model that is no longer to be served."""
         return ModelConfig(self.name, self.directory, latest=0, runtime=self.runtime)
 
     @property
     def retired(self) -> bool:
-        """Whether no version is to be served any more."""
+        """Whether no version is to be served."""
         return not (self.every or self.latest or self.numbers)
 
     def select(self, present: Iterable[int]) -> list[int]:
@@ -54,7 +54,7 @@ def versions_in(directory: Path) -> dict[int, Path]:
     """The versions in a directory: their paths by number.
 
     The rules of file_system_storage_path_source.cc: `-1` and `007` are numbers, those
-    beyond int64 are passed over, and of `007` and `7` the last in order counts.
+    beyond int64 are ignored, and of `007` and `7` the last in order counts.
     """
     found: dict[int, Path] = {}
     if not directory.is_dir():

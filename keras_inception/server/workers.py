@@ -1,4 +1,4 @@
-"""Threads that answer the requests of all doors within limits."""
+"""Threads that answer the requests of REST and gRPC within limits."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from typing import TypeVar
 from keras_inception.server.limits import Limits, ServingError
 
 Answer = TypeVar("Answer")
-_thread = threading.local()  # until: when nobody waits for its answer any more
+_thread = threading.local()  # `until`: the time after which nobody waits for its answer
 
 
 def check_time() -> None:
@@ -61,7 +61,7 @@ class Workers:
                 running.exception()  # else asyncio warns that it was never retrieved
 
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        # It counts until it is done, even if nobody waits for it any more.
+        # It counts until it is done, even if nobody still waits for it.
         running.add_done_callback(finished)
         try:
             return await asyncio.wait_for(asyncio.shield(running), self._limits.seconds)

@@ -9,7 +9,7 @@ The files, each standing on those above it:
     model           `DeeplySupervised`: one label and one weight for all heads
     head_placement  endpoints that divide the computation evenly
     attach          attaching heads to a graph, and detaching them
-    features        what a trunk makes of a dataset, kept in temporary files
+    features        a trunk's outputs for a dataset, kept in temporary files
     frozen_trunk    a model in two parts, where its frozen layers end
 """
 

@@ -203,7 +203,8 @@ def _check_endpoint(head: AuxiliaryHead, model: keras.Model, flat: Unfolded) -> 
         if rank == 4 and keras.config.image_data_format() == "channels_first":
             raise ValueError(
                 "Heads read maps of shape (height, width, channels), but Keras is set "
-                "to channels_first: keras.config.set_image_data_format('channels_last')"
+                "to channels_first. First call "
+                "keras.config.set_image_data_format('channels_last')."
             )
         return
     name, whole = head.at.rpartition("/")[2], unfold(model)

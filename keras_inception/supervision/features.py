@@ -1,4 +1,4 @@
-"""Features of a dataset: what a trunk makes of it, kept in temporary files."""
+"""Features of a dataset: a trunk's outputs for it, kept in temporary files."""
 
 import contextlib
 import operator
@@ -18,9 +18,9 @@ class Features(NamedTuple):
     """Features and labels of a dataset, in its order.
 
     Attributes:
-        arrays: One array `(examples, ...)` for each output of the trunk. They lie in
-            temporary files that end with the process: they need room on the disk, and
-            of the memory only what is free.
+        arrays: One array `(examples, ...)` for each output of the trunk. They are in
+            temporary files that disappear with the process: they need disk space, and
+            only use memory that is free.
         labels: The labels, or `None` if the dataset has none.
     """
 
@@ -85,7 +85,7 @@ def check_room(need: int) -> None:
         )
 
 
-_CURE = "Free some, or set the environment variable TMPDIR to another directory."
+_CURE = "Free space, or set the environment variable TMPDIR to another directory."
 
 
 def _images_and_labels(batch: Any) -> tuple[Any, Any]:

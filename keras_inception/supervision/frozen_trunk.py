@@ -184,7 +184,7 @@ def _frontier(steps: Sequence[Step], fixed: set[int]) -> Tensors:
 
 
 def _smallest(frontier: Tensors) -> Tensors:
-    """Replaces features by what they are made of where that is less to keep.
+    """Replaces features by the tensors they are computed from where those are smaller.
 
     A module's branches read its input and, for the fourth, a pool of it, which is as
     large: only the input is kept. Steps with weights are never moved.
@@ -204,6 +204,6 @@ def _bytes_of(tensor: keras.KerasTensor) -> float:
     """The size of one example's part of a tensor; infinite if it is not known."""
     if None in tensor.shape[1:]:
         return math.inf
-    # Of bfloat16, TensorFlow makes no array without dimensions.
+    # TensorFlow can't convert a bfloat16 tensor without dimensions to an array.
     number = ops.convert_to_numpy(ops.zeros(1, tensor.dtype))
     return math.prod(tensor.shape[1:]) * number.itemsize

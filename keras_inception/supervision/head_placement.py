@@ -8,7 +8,7 @@ import keras
 from keras_inception.costs import multiply_adds_of
 from keras_inception.graph import layer_of, narrow_endpoints, steps_to, unfold
 
-# Layers that only move, pool or drop values; a head had better read their input.
+# Layers that only move, pool or drop values; a head should read their input instead.
 _NOT_FOR_HEADS = (
     keras.layers.InputLayer,
     keras.layers.Dropout,

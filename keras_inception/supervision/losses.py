@@ -13,7 +13,7 @@ from keras_inception.supervision.arguments import checked_weight
 
 
 class StepVariables(keras.metrics.Metric):
-    """Variables that a compiled training step reads or changes, beside the weights.
+    """Variables that a compiled training step reads or changes, besides the weights.
 
     It is a metric only in form. Keras carries the variables of metrics through a
     compiled training step on every backend (JAX compiles other variables in as
@@ -97,14 +97,15 @@ class MeanOfLosses(keras.losses.Loss):
 
 
 class Distillation:
-    """Losses by which heads learn main's answers beside the labels.
+    """Losses by which heads learn main's answers besides the labels.
 
     Each head's is `weight` times the squared temperature times the divergence
     KL(main || head), with the logits of both divided by the temperature (Hinton et al.,
     arXiv 1503.02531). The gradient does not reach main's logits: main teaches, and
-    learns from the labels alone. That heads learn so from the deepest classifier while
-    all train is from "Be Your Own Teacher" (Zhang et al., arXiv 1905.08094). Heads of
-    superclasses have other classes than main, and learn from labels alone.
+    learns from the labels alone. Heads that learn from the deepest classifier while all
+    of them train are the idea of "Be Your Own Teacher" (Zhang et al., arXiv
+    1905.08094). Heads of superclasses have other classes than main, and learn from
+    labels alone.
 
     Args:
         outputs: The model's, by name.

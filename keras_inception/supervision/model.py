@@ -102,9 +102,9 @@ class DeeplySupervised(keras.Model):
             metrics: A list for every output, or a dict by output. Defaults to accuracy.
             weighted_metrics: Likewise; they respect `sample_weight`. Defaults to none.
             distillation: The weight with which each head also learns main's softened
-                answers, beside its loss on the labels. Defaults to 0.
-            temperature: What main's and the heads' logits are divided by for that; see
-                `supervision.losses.Distillation`. Defaults to 3.
+                answers, besides its loss on the labels. Defaults to 0.
+            temperature: The number that main's and the heads' logits are divided by in
+                distillation; see `supervision.losses.Distillation`. Defaults to 3.
 
         Raises:
             ValueError: If a dict has an unknown output or lacks a required one, a
@@ -193,7 +193,7 @@ class DeeplySupervised(keras.Model):
     def get_compile_config(self) -> dict | None:
         if not self.compiled:
             return None
-        # Keras can't serialize variables, so their present values are saved.
+        # Keras can't serialize variables, so their current values are saved.
         config = compile_arguments(self)
         weights = self.auxiliary_weights.items()
         values = {n: float(keras.ops.convert_to_numpy(weight)) for n, weight in weights}

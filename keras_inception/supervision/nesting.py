@@ -43,7 +43,7 @@ class Nesting:
         return cls(plain, list(endpoints), heads)
 
     def build(self, kind: type[keras.Model], **arguments: Any) -> Any:
-        """Builds a model of this class with all outputs by name, its graph flat."""
+        """Builds a model of class `kind` with all outputs by name, its graph flat."""
         flat = unfold_around(self.plain, self.endpoints)
         read = [flat.endpoints[path] for path in self.endpoints]
         made = unfold(self.heads, read).outputs
@@ -55,7 +55,7 @@ class Nesting:
         return model
 
     def keep_in(self, model: Any) -> None:
-        """Stores it in a model of its graph."""
+        """Stores these parts in the model that has the flat graph."""
         model.nesting = self
         inside = {id(weight) for weight in model.weights}
         # Layers whose weights are not in the graph: only an attribute saves them.
@@ -78,7 +78,7 @@ class Nesting:
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict | None) -> Self:
         """Makes it from `config()`."""
-        config = copy.deepcopy(config)  # models change theirs
+        config = copy.deepcopy(config)  # building a model changes its config
         return cls(
             keras.saving.deserialize_keras_object(config["plain"], custom_objects),
             config["endpoints"],

@@ -29,8 +29,8 @@ class AuxiliarySchedule(keras.callbacks.Callback):
             training begins; a resumed run gives those of its first start.
 
     Raises:
-        ValueError: If a schedule is unknown; or an output, which is found at once if
-            `start` is given, else when training begins.
+        ValueError: If a schedule or an output is unknown. Outputs are checked at once
+            if `start` is given, otherwise when training begins.
 
     Example:
     >>> model = GoogLeNet((64, 64, 3), classes=3, auxiliary=("inception_4a",))

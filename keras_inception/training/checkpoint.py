@@ -28,7 +28,7 @@ class BestState(TypedDict):
 
 
 class AlarmsState(TypedDict):
-    """As in `Alarms`."""
+    """The `state` of `Alarms`."""
 
     told: NotRequired[list[str]]
     at_chance: NotRequired[dict[str, Count]]
@@ -36,7 +36,7 @@ class AlarmsState(TypedDict):
 
 
 class RunState(TypedDict):
-    """How far a run is, in its checkpoint."""
+    """The progress of a run, in its checkpoint."""
 
     epochs: Count
     history: list[dict[str, float]]

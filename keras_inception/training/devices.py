@@ -49,7 +49,7 @@ class Devices:
     """
 
     def __init__(self, count: int | str | None = None):
-        self.worker, self.workers = _place_among_workers()
+        self.worker, self.workers = _index_among_workers()
         self._strategy: Any = None
         if self.workers > 1:
             if count is not None:
@@ -170,7 +170,7 @@ class AveragedStatistics(keras.callbacks.Callback):
             variable.assign(self._strategy.reduce("MEAN", values, axis=None))
 
 
-def _place_among_workers() -> tuple[int, int]:
+def _index_among_workers() -> tuple[int, int]:
     """This process's index among the workers of `TF_CONFIG`, and their number."""
     text = os.environ.get("TF_CONFIG")
     if not text or keras.backend.backend() != "tensorflow":

@@ -41,9 +41,9 @@ def multi_worker_strategy() -> Any:
     if keras.__version__ not in TESTED_VERSIONS:
         raise RuntimeError(
             f"The patch for several machines was tested with Keras "
-            f"{', '.join(TESTED_VERSIONS)}; this is {keras.__version__}. Keras may not "
-            "need it any more: try tf.distribute.MultiWorkerMirroredStrategy(), or pip "
-            f"install keras=={TESTED_VERSIONS[-1]}"
+            f"{', '.join(TESTED_VERSIONS)}; this is {keras.__version__}. Keras may no "
+            "longer need it: try tf.distribute.MultiWorkerMirroredStrategy(), or run: "
+            f"pip install keras=={TESTED_VERSIONS[-1]}"
         )
     import tensorflow as tf
 

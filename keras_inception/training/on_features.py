@@ -71,7 +71,7 @@ class ForWhole(keras.callbacks.Callback):
     Args:
         whole: The compiled model that was split.
         callbacks: The callbacks.
-        batches: The training data, which is told the epochs.
+        batches: The training data; its `start` is called in each epoch.
     """
 
     def __init__(

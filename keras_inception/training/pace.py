@@ -58,14 +58,14 @@ class Pace(keras.callbacks.Callback):
 
     @property
     def rest(self) -> float:
-        """Seconds of an epoch beside its steps: validation, saving."""
+        """Seconds of an epoch besides its steps: validation, saving."""
         if len(self._between) > 1:  # the first includes the validation's tracing
             return statistics.median(self._between[1:])
         return self.validation_steps * self.step * _VALIDATION_STEP + _SAVING
 
     @property
     def first(self) -> float:
-        """Seconds that the first epochs take beside that, if they are still to come."""
+        """Seconds that the first epochs take in addition; 0 once they are over."""
         return 0.0 if self._between else _FIRST
 
 

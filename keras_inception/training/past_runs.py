@@ -83,7 +83,7 @@ class PastRun(NamedTuple):
 
 
 def read_run(path: str | Path) -> PastRun:
-    """Reads a run's directory; an error if there is no run or a file is damaged."""
+    """Reads a run's directory; raises if there is no run or a file is damaged."""
     run = RunDirectory.open(path)
     config, result = run.read_config(), run.read_result()
     if result is not None:

@@ -42,8 +42,8 @@ def make_plan(
         weights: Whether the training starts from weights that are given.
         frozen: Whether a part of the network is frozen; the rest, which is new, then
             learns at the rate of a new network.
-        can_fetch_weights: Whether the ImageNet weights can be had. Called only if they
-            would help.
+        can_fetch_weights: Returns whether the ImageNet weights are available. Called
+            only if they would help.
 
     Example:
     >>> plan = make_plan(1_437, 8)

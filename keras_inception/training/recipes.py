@@ -25,7 +25,7 @@ class Polynomial(NamedTuple):
 class Cosine(NamedTuple):
     """Decays the rate to 0 along half a cosine.
 
-    Before that it rises along a line from 0 for `warmup` of the steps, a fraction.
+    Before that it rises linearly from 0, for `warmup`, a fraction, of the steps.
     """
 
     warmup: float = 0.0

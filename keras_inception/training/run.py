@@ -116,7 +116,7 @@ def train(
         alarms = Alarms(state=state["alarms"])
         started = time.perf_counter() - state["seconds"]
 
-        def present_state(epoch: int) -> dict:
+        def current_state(epoch: int) -> dict:
             return {
                 "epochs": epoch + 1,
                 "history": history.rows,
@@ -136,7 +136,7 @@ def train(
             best,
             stopping,
             # last, so that the files its state refers to have been written
-            KeepLatest(run.latest, present_state),
+            KeepLatest(run.latest, current_state),
         ]
         if rest is not None:
             every_callback = [ForWhole(model, every_callback, train_data)]
@@ -185,7 +185,7 @@ def make_variables(model: DeeplySupervised, batch: Sequence) -> None:
 
     TensorFlow traces a step that creates variables a second time, and tracing a
     GoogLeNet takes seconds. On other backends and under a distribution strategy Keras
-    does this itself. Of the batch only the form of the labels counts.
+    does this itself. Of the batch only the form of the labels matters.
     """
     if keras.backend.backend() != "tensorflow" or is_distributed(model):
         return

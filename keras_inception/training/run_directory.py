@@ -151,7 +151,7 @@ class RunDirectory:
         if self.path.is_dir():
             entries = (entry.name for entry in self.path.iterdir())
             if all(n == self.lock.name or n.startswith(".partial-") for n in entries):
-                return  # empty, or of a start that was killed
+                return  # empty, or left by a start that was killed
             try:
                 is_run = self.config.is_file() and self.read_config()
             except ValueError as error:
@@ -268,6 +268,6 @@ class RunDirectory:
         if free < need:
             raise OSError(
                 f"{self.path} has {free / 1e6:,.0f} MB free; this run needs about "
-                f"{need / 1e6:,.0f} MB for its models. Free some, or choose another "
+                f"{need / 1e6:,.0f} MB for its models. Free space, or choose another "
                 "--runs directory."
             )

@@ -15,7 +15,7 @@ PATIENCE, TIME_LIMIT, INTERRUPTED = "patience", "time limit", "interrupted"
 
 
 class Stopping(keras.callbacks.Callback):
-    """Stops training after an epoch for the first reason that there is.
+    """Stops training after an epoch for the first reason that applies.
 
     Args:
         best: The run's; it comes before this callback.

@@ -4,7 +4,7 @@ Each loader reads a file without running code from it, assigns every tensor exac
 once, and returns a `DeeplySupervised` model that takes raw RGB pixels: the order of
 colors and the means that the weights were trained with are inside the model. A missing
 or unexpected tensor, or one of another shape, is an error that names it. What training
-keeps beside the weights is left out, and logged.
+keeps besides the weights is left out, and logged.
 
     torchvision, caffe, slim   a loader each, with the names of the source
     torch_file                 reads .pth and .safetensors files without torch

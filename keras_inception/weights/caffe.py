@@ -54,8 +54,8 @@ def load_caffe(
         auxiliary: The heads to load, by endpoint or output; `()` for none. Defaults to
             those that the file has (`loss1/*`, `loss2/*`); BVLC's has both.
         classifier: The layer that is the classifier of `main`, or a dict from output to
-            layer, where it can't be found. Defaults to BVLC's name, else the
-            inner product that reads the place of BVLC's.
+            layer, where it can't be found. Defaults to BVLC's name, else the inner
+            product that reads the same layers as BVLC's.
         ignore: Names of tensors to leave out, or patterns (`"loss3/color*"`). Defaults
             to none.
 

@@ -109,7 +109,7 @@ def imagenet_weights() -> Path:
                 keras.utils.get_file(
                     downloaded.name, IMAGENET_URL, cache_subdir="models", cache_dir=home
                 )
-        except Exception as error:  # Keras's type for errors of the network
+        except Exception as error:  # Keras raises this type if a download fails
             raise OSError(
                 f"The ImageNet weights can't be downloaded ({error}). On a machine "
                 f"with a network, fetch {IMAGENET_URL} and put it at {downloaded}."

@@ -137,7 +137,7 @@ def _find(
             )
         logger.info("%s: %r is the classifier of %s", source, candidates[0], output)
         return candidates[0]
-    same = [layer for layer in layers if _same_place(layer, named)]
+    same = [layer for layer in layers if _is_same_layer(layer, named)]
     found = named if named in same or len(same) != 1 else same[0]
     if found not in same:
         raise ValueError(
@@ -199,7 +199,7 @@ def check_classes(kernels: Mapping[str, np.ndarray | None], source: str) -> None
         )
 
 
-def _same_place(layer: str, named: str) -> bool:
+def _is_same_layer(layer: str, named: str) -> bool:
     """Whether one of two names is the end of the other, below its wrappers."""
     one, other = (f"/{name.replace('.', '/')}" for name in (layer, named))
     return one.endswith(other) or other.endswith(one)

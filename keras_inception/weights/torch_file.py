@@ -121,7 +121,7 @@ def _rebuild_tensor(storage, offset, shape, strides, *_) -> Any:
     return _View(storage, int(offset), tuple(shape), tuple(strides))
 
 
-# What the pickle of a dictionary of tensors asks for.
+# The classes and functions that the pickle of a dictionary of tensors names.
 MADE: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): tuple,
