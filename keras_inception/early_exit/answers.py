@@ -44,9 +44,9 @@ class Answers:
         answers = self.probabilities.items()
         return Answers({n: given[rows] for n, given in answers}, self.labels[rows])
 
-    def halves(self) -> tuple["Answers", "Answers"]:
+    def halves(self, seed: int = 0) -> tuple["Answers", "Answers"]:
         """The answers to two halves of the pictures, see `stratified_halves`."""
-        first, second = stratified_halves(self.labels, seed=0)
+        first, second = stratified_halves(self.labels, seed)
         return self.take(first), self.take(second)
 
     def confidences(

@@ -1,6 +1,8 @@
 """The choice of thresholds: the cheapest for a drop, the most accurate for a cost."""
 
 import dataclasses
+import functools
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,8 @@ from keras_inception.early_exit.points import Judge, OperatingPoint, PointTest
 from keras_inception.outputs import MAIN
 
 CURVE_POINTS = 100  # at most, of a calibration's curve
-_TRIED = 20  # drops, at most, to try on halves of the pictures
+_MARGINS = np.linspace(0, 3, 13)  # in standard errors, that halves of the pictures try
+_DIVISIONS = 4  # into halves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,9 @@ def choose(answers: Answers, confidence: str, cost: search.Cost, goal: Goal) -> 
         elif level is None:
             point, expected = _confirmed(front)
         else:
-            point, expected = front.cheapest_within(goal.max_accuracy_drop), None
+            margin = NormalDist().inv_cdf(level)
+            point = front.cheapest_within(goal.max_accuracy_drop, margin)
+            expected = None
         kept = np.unique(
             np.linspace(0, len(front.points) - 1, CURVE_POINTS).astype(int)
         )
@@ -86,8 +91,7 @@ def main_alone(answers: Answers, cost: search.Cost) -> OperatingPoint:
 class _Front:
     """The Pareto front on some pictures, from cheap to accurate.
 
-    For a test it leads from cheap to harmless instead, and the `largest_drop` of its
-    points is estimated for as many pictures as these.
+    For a test it leads from cheap to harmless instead: to the least estimated bound.
     """
 
     answers: Answers
@@ -97,43 +101,46 @@ class _Front:
     goal: Goal
 
     def __post_init__(self) -> None:
-        answers, goal = self.answers, self.goal
+        answers = self.answers
         exits = answers.exits if self.tempered else ()
         self.temperatures = {
             name: fit_temperature(answers.probabilities[name], answers.labels)
             for name in exits
         }
         confidences = answers.confidences(self.confidence, self.temperatures)
-        correct, names = list(answers.correct.values()), list(answers.probabilities)
-        grid = search.evaluate_grid(list(confidences.values()), correct, self.cost)
+        correct = list(answers.correct.values())
         self.main = main_alone(answers, self.cost)
-        if goal.confidence_level is None or goal.max_accuracy_drop is None:
-            cells = grid.pareto_front()
-            self.points = [_point(grid, names, cell) for cell in cells]
-            return
-        drop = self.main.accuracy - grid.accuracy
-        bound = bounds.estimated_bound(
-            drop, grid.discordant, len(answers.labels), goal.confidence_level
+        self._grid = search.evaluate_grid(
+            list(confidences.values()), correct, self.cost
         )
-        self.points = [
-            _point(grid, names, cell, float(bound.ravel()[cell]))
-            for cell in grid.pareto_front(-bound)
-        ]
+        self._drop = self.main.accuracy - self._grid.accuracy
+
+    @functools.cached_property
+    def points(self) -> list[OperatingPoint]:
+        """All points of the front."""
+        goal, merit = self.goal, None
+        if goal.confidence_level is not None and goal.max_accuracy_drop is not None:
+            pictures, share = len(self.answers.labels), self._grid.discordant
+            merit = -bounds.estimated_bound(
+                self._drop, share, pictures, goal.confidence_level
+            )
+        return [self._point(cell) for cell in self._grid.pareto_front(merit)]
 
     def of(self, answers: Answers) -> "_Front":
         """The front on other pictures."""
         return dataclasses.replace(self, answers=answers)
 
-    def drop(self, point: OperatingPoint) -> float:
-        """How much less accurate than main a point is, or may be."""
-        if point.largest_drop is not None:
-            return point.largest_drop
-        return self.main.accuracy - point.accuracy
+    def cheapest_within(self, drop: float, errors: float) -> OperatingPoint:
+        """The cheapest point that stays below a drop by so many standard errors.
 
-    def cheapest_within(self, drop: float) -> OperatingPoint:
-        """The cheapest point within a drop, or the last one."""
-        within = (point for point in self.points if self.drop(point) <= drop + 1e-9)
-        return next(within, self.points[-1])
+        The error is that of a drop counted on these pictures: it comes from those that
+        exits and main answer differently.
+        """
+        spread = np.sqrt(self._grid.discordant / len(self.answers.labels))
+        within = self._drop + errors * spread <= drop + 1e-9
+        cost = np.where(within, self._grid.cost, np.inf).ravel()
+        cells = np.flatnonzero(cost == cost.min())
+        return self._point(cells[self._drop.ravel()[cells].argmin()])
 
     def most_accurate_within_cost(self) -> OperatingPoint:
         """The last point within the goal's cost."""
@@ -149,58 +156,57 @@ class _Front:
             )
         return within[-1]
 
+    def _point(self, cell: int) -> OperatingPoint:
+        names, grid = list(self.answers.probabilities), self._grid
+        shares = {
+            name: float(share.ravel()[cell])
+            for name, share in zip(names, grid.shares, strict=True)
+        }
+        thresholds = dict(zip(names[:-1], grid.thresholds(cell), strict=True))
+        return OperatingPoint(
+            # An exit where no picture leaves is not computed.
+            {name: level for name, level in thresholds.items() if shares[name]},
+            float(grid.accuracy.ravel()[cell]),
+            float(grid.cost.ravel()[cell]),
+            {name: share for name, share in shares.items() if share},
+        )
+
 
 def _confirmed(front: _Front) -> tuple[OperatingPoint, float]:
     """The cheapest point within the allowed drop on other pictures; that drop.
 
     The cheapest of very many points owes something to luck: on other pictures it loses
-    more than on those that chose it. So several drops, from the allowed one to the
-    least, are tried on halves of the pictures: one half chooses, the other judges, and
-    both ways count. The first drop whose choices lose no more than is allowed is used
-    with all pictures. If there is none, there are no exits.
+    more than on those that chose it. So a point must stay below the allowed drop by a
+    margin, in standard errors. Growing margins are tried on halves of the pictures: one
+    half chooses, the other judges, and both ways count, for several divisions. The
+    first margin whose choices lose no more than is allowed is used with all pictures.
+    If there is none, there are no exits.
     """
     allowed = front.goal.max_accuracy_drop
     assert allowed is not None
-    halves = front.answers.halves()
     judged = []
-    for chooses, judges in (halves, halves[::-1]):
-        fitted = front.of(chooses)
-        judged.append((fitted, Judge(judges, front.confidence, fitted.temperatures)))
+    for seed in range(_DIVISIONS):
+        halves = front.answers.halves(seed)
+        for chooses, judges in (halves, halves[::-1]):
+            fitted = front.of(chooses)
+            judge = Judge(judges, front.confidence, fitted.temperatures)
+            judged.append((fitted, judge))
 
-    def drop_elsewhere(tried: float) -> float:
+    def drop_elsewhere(margin: float) -> float:
         lost = 0
         for fitted, judge in judged:
-            point = fitted.cheapest_within(tried)
+            point = fitted.cheapest_within(allowed, margin)
             losses, gains = judge.losses_and_gains(point.thresholds)
             lost += losses - gains
-        return lost / len(front.answers.labels)
+        return lost / (_DIVISIONS * len(front.answers.labels))
 
-    least = min(allowed, front.drop(front.points[-1]))
-    for tried in np.unique(np.linspace(least, allowed, _TRIED))[::-1]:
-        expected = drop_elsewhere(tried)
+    for margin in _MARGINS:
+        expected = drop_elsewhere(margin)
         if expected <= allowed + 1e-9:
-            return front.cheapest_within(tried), expected
+            return front.cheapest_within(allowed, margin), expected
     return front.main, 0.0
 
 
 def _rank(point: OperatingPoint, goal: Goal) -> float:
     """Smaller is better."""
     return point.multiply_adds if goal.max_cost is None else -point.accuracy
-
-
-def _point(
-    grid: search.Grid, names: list[str], cell: int, largest_drop: float | None = None
-) -> OperatingPoint:
-    shares = {
-        name: float(share.ravel()[cell])
-        for name, share in zip(names, grid.shares, strict=True)
-    }
-    thresholds = dict(zip(names[:-1], grid.thresholds(cell), strict=True))
-    return OperatingPoint(
-        # An exit where no picture leaves is not computed.
-        {name: level for name, level in thresholds.items() if shares[name]},
-        float(grid.accuracy.ravel()[cell]),
-        float(grid.cost.ravel()[cell]),
-        {name: share for name, share in shares.items() if share},
-        largest_drop,
-    )
