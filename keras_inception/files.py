@@ -23,7 +23,13 @@ _DAY = 24 * 60 * 60  # seconds
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write(partial)` for a file beside `path`, then renames it to `path`."""
+    """Calls `write(partial)` for a file beside `path`, then renames it to `path`.
+
+    A device or a pipe, such as `/dev/stdout`, is written to itself.
+    """
+    if path.exists() and not path.is_file():
+        write(path)
+        return
     try:
         # The suffix is kept, since Keras chooses the format by it.
         with partial_path(path.parent, path.suffix[:16]) as partial:
@@ -38,17 +44,38 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    write_whole(path, lambda partial: partial.write_bytes(content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a text file, in UTF-8, whole or not at all."""
+    write_bytes(path, content.encode())
+
+
 def write_json(path: Path, content: dict) -> None:
     """Writes a JSON file whole or not at all."""
-    text = json.dumps(content, indent=2) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text))
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Writes a CSV file whole or not at all; its first line is `columns`."""
+def write_csv(
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[Sequence],
+    errors: str | None = None,
+) -> None:
+    """Writes a CSV file whole or not at all.
+
+    Args:
+        path: The file.
+        columns: Its first line.
+        rows: The others.
+        errors: What `open` does with text that is not UTF-8. Defaults to an error.
+    """
 
     def write(partial: Path) -> None:
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with partial.open("w", newline="", encoding="utf-8", errors=errors) as file:
             csv.writer(file).writerows([columns, *rows])
 
     write_whole(path, write)

@@ -6,7 +6,6 @@ it: once as in validation, then as in several epochs of training.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +59,7 @@ def run(options: argparse.Namespace) -> None:
     with console.quiet_start():
         from keras_inception import data
         from keras_inception.defaults import default_architecture, default_input_size
+        from keras_inception.files import write_json
 
     # Any number of bad files is listed first; only then the limit is checked.
     source = data_options.find_data(options, max_bad_fraction=1.0)
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"input size: {input_size}x{input_size}, augmentation: {augmentation}")
     print(f"wrote {sheet}")
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(options.json, figures)
     source.bad.check(options.max_bad_fraction)
 
 

@@ -51,15 +51,6 @@ def add_data_arguments(
     )
 
 
-def add_seed_argument(parser: argparse._ActionsContainer) -> None:
-    """Declares `--seed` for commands that need a run's validation split."""
-    parser.add_argument(
-        "--seed",
-        type=int,
-        help="seed of the validation split (default: that of MODEL's run, else 0)",
-    )
-
-
 def add_augmentation_arguments(parser: argparse._ActionsContainer) -> None:
     """Declares the augmentation options, for the commands that show or train."""
     parser.add_argument(

@@ -7,7 +7,6 @@ the main output, from the mean of the probabilities over all crops and MODELs.
 """
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -51,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     common.check_output_folder(options)
     with console.quiet_start():
         from keras_inception import DeeplySupervised
+        from keras_inception.files import write_json
 
     models = {path: common.load_model(path) for path in options.models}
     for path, model in models.items():
@@ -81,11 +81,10 @@ def run(options: argparse.Namespace) -> None:
     figures |= {"split": judged.name.strip() or "all", "pictures": pictures}
     if options.crops or options.output or len(models) > 1:
         figures |= _evaluate_main(list(models.values()), judged, options, outputs)
-    text = json.dumps(figures, indent=2) + "\n"
     if options.json:
-        options.json.write_text(text)
+        write_json(options.json, figures)
     if options.output:
-        (options.output / "evaluation.json").write_text(text)
+        write_json(options.output / "evaluation.json", figures)
         print(f"wrote {options.output}")
 
 
@@ -197,7 +196,7 @@ def _draw_maps(models, mistakes, path: Path) -> list[str]:
 
     from keras_inception import evaluation, html_report
     from keras_inception.activation_maps import Explainer, NoFeatureMap
-    from keras_inception.files import write_whole
+    from keras_inception.files import write_bytes
 
     mistakes = mistakes[:EXPLAINED]
     path.unlink(missing_ok=True)
@@ -213,7 +212,7 @@ def _draw_maps(models, mistakes, path: Path) -> list[str]:
     true = [names["main"][x.label] if names["main"] else x.label for x in mistakes]
     titles = [f"true class\n{name}" for name in true]
     figure = evaluation.draw_maps(pictures, found, names, titles)
-    write_whole(path, lambda partial: partial.write_bytes(html_report.png(figure)))
+    write_bytes(path, html_report.png(figure))
     return [path.name]
 
 

@@ -56,7 +56,7 @@ class Explanations:
         """Writes the maps of an answered picture, and adds their file to the answer."""
         from keras_inception import html_report
         from keras_inception.evaluation import draw_maps
-        from keras_inception.files import write_whole
+        from keras_inception.files import write_bytes
 
         images = self._classifier.decode([contents])
         try:
@@ -66,7 +66,7 @@ class Explanations:
         figure = draw_maps(images, found, self._names, [_title(answer.picture)])
         self._directory.mkdir(parents=True, exist_ok=True)
         path = self._directory / self._file_name(answer.picture)
-        write_whole(path, lambda partial: partial.write_bytes(html_report.png(figure)))
+        write_bytes(path, html_report.png(figure))
         return answer._replace(maps=str(path))
 
     def _file_name(self, picture: str) -> str:

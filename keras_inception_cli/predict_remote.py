@@ -54,8 +54,6 @@ class Server:
     With `early_exit` its exits answer, if it was exported with any.
     """
 
-    batch_size = 1  # pictures per request: the server forms batches
-    workers = 8  # requests at once
     classes = None  # their number is not known
 
     def __init__(self, url: str, early_exit: bool = False):

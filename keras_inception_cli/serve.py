@@ -254,8 +254,8 @@ def _check_sources(options: argparse.Namespace) -> None:
         ):
             if getattr(options, name) != unset:
                 raise ValueError(
-                    f"--{name} belongs to a DIRECTORY; with --model-config-file, the "
-                    "file says it for each model"
+                    f"--{name} belongs to a DIRECTORY. Leave it out with "
+                    "--model-config-file, in which each model has its own settings."
                 )
     elif not options.directory.is_dir():
         raise FileNotFoundError(f"There is no directory {options.directory}")

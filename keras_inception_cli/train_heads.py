@@ -7,21 +7,18 @@ from keras_inception_cli.train_config import TrainConfig
 
 
 def build_heads(
-    config: TrainConfig, class_names: list[str], batch_norm: bool | None = None
+    config: TrainConfig, class_names: list[str], batch_norm: bool
 ) -> list[str | AuxiliaryHead]:
     """The heads for `GoogLeNet(auxiliary=...)`.
 
     Heads with default settings are passed as endpoints: `GoogLeNet` then gives them
-    batch normalization if the network has it. `batch_norm` says whether it has, if
-    it is not this config that decides.
+    batch normalization if the network has it, which `batch_norm` says.
     """
     superclasses = None
     if config.superclasses:
         superclasses = read_superclasses(config.superclasses, class_names)
     if config.head_batch_norm is not None:
         batch_norm = config.head_batch_norm
-    elif batch_norm is None:
-        batch_norm = config.batch_norm and not config.weights
     heads: list[str | AuxiliaryHead] = []
     for endpoint in config.heads:
         default = AuxiliaryHead(endpoint, batch_norm=batch_norm)

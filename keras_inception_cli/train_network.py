@@ -138,12 +138,18 @@ def _googlenet(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
     if config.weights:
         architecture = ki.GOOGLENET  # the default: the network is the file's
     size = config.image_size or default_input_size(architecture, source.picture_size)
-    if config.weights not in (None, "imagenet") and not config.image_size:
-        size = input_size_of(load_model(config.weights))
+    batch_norm = config.batch_norm
+    if config.weights:
+        published = config.weights == "imagenet"
+        file = ki.weights.imagenet_weights() if published else config.weights
+        trained = load_model(str(file), compiled=False)
+        batch_norm = has_batch_norm(trained)
+        if not published and not config.image_size:
+            size = input_size_of(trained)
     return ki.GoogLeNet(
         (size, size, 3),
         classes=len(source.class_names),
-        auxiliary=build_heads(config, source.class_names),
+        auxiliary=build_heads(config, source.class_names, batch_norm),
         architecture=architecture,
         width=config.width,
         batch_norm=config.batch_norm and not config.weights,

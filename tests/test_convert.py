@@ -124,6 +124,7 @@ def test_train_fine_tunes_in_two_phases(tmp_path, capsys):
     )
 
     decayed = ["--weights", tmp_path / "head/model.keras", "--layer-decay", 0.8]
+    decayed += ["--head-dropout", 0.5]  # the same weights, batch normalization's too
     assert command("train", *common, *decayed, "--name", "all") == 0
     assert "kept the trunk, main, aux_4a, aux_4d" in capsys.readouterr().out
     tuned = keras.saving.load_model(tmp_path / "all/model.keras")

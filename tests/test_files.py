@@ -5,9 +5,12 @@ import fcntl
 import io
 import json
 import os
+import re
+import stat
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 import pytest
@@ -68,6 +71,38 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         files.write_whole(path, fail)
     assert files.read_json(path) == {"kept": True}
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_planted_link_is_replaced_and_a_pipe_is_written_to(tmp_path):
+    victim, link = tmp_path / "victim", tmp_path / "page.html"
+    victim.write_text("mine")
+    link.symlink_to(victim)
+    files.write_text(link, "page")
+    assert (link.read_text(), victim.read_text()) == ("page", "mine")
+    assert not link.is_symlink()
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    read: list[str] = []
+    reader.start()
+    files.write_csv(pipe, ["name"], [["é"]])
+    reader.join(5)
+    assert read == ["name\né\n"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_no_module_writes_a_file_in_place():
+    """Whatever does follows links that others planted."""
+    fresh = {"model_card.py", "preparation.py"}  # of exports, renamed as a whole
+    root = Path(files.__file__).parents[1]
+    in_place = re.compile(r"\.write_(text|bytes)\(|savefig\(path")
+    found = {
+        path.name
+        for package in ("keras_inception", "keras_inception_cli", "tuning")
+        for path in (root / package).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if in_place.search(line) and "partial" not in line and ">>>" not in line
+    }
+    assert found == fresh
 
 
 def test_a_reader_keeps_nobody_out(tmp_path):

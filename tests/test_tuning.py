@@ -7,6 +7,7 @@ import os
 import re
 import time
 
+import keras
 import keras_tuner
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tuning import report, results, workers
 from tuning.crash_safe_oracles import oracle
 from tuning.hypermodel import HeadsHyperModel
 from tuning.settings import Setting, paper_setting, setting_of, values_of
-from tuning.space import Space, fitting_endpoints
+from tuning.space import Space, endpoints_of_network, fitting_endpoints
 from tuning.tuner import record_outcome, search_bar, show_progress
 
 ENDPOINTS = (
@@ -496,3 +497,14 @@ def test_a_widened_head():
     assert (head.filters, head.units, head.dropout) == (32, 256, 0.5)
     with pytest.raises(ValueError, match="above 0"):
         head.widened(0)
+
+
+def test_endpoints_of_any_network_come_in_network_order():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="one")(inputs)
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="two")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+    assert endpoints_of_network(model, ["two", "one"]) == ("one", "two")
+    with pytest.raises(ValueError, match="three"):
+        endpoints_of_network(model, ["three"])

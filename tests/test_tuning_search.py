@@ -173,13 +173,13 @@ def test_the_command_line_wins_over_what_was_found(tmp_path):
     taken = settled("--hyperparameters", file)
     for name, value in (found | {"heads": tuple(found["heads"])}).items():
         assert getattr(taken, name) == value
-    built = build_heads(taken, ["a", "b"])
+    built = build_heads(taken, ["a", "b"], False)
     assert [(head.at, head.units, head.filters) for head in built] == [
         ("inception_3b", 512, 64),
         ("inception_4c", 512, 64),
     ]
     assert {(head.dropout, head.batch_norm) for head in built} == {(0.25, False)}
-    assert build_heads(settled(), ["a", "b"]) == ENDPOINTS
+    assert build_heads(settled(), ["a", "b"], True) == ENDPOINTS
     assert "hyperparameters" not in taken.as_json()
     typed = settled("--hyperparameters", file, "--learning-rate", 0.1)
     assert (typed.learning_rate, typed.aux_weight) == (0.1, weights)

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from keras_inception import html_report
-from keras_inception.files import write_whole
+from keras_inception.files import write_bytes, write_text
 from tuning import results
 from tuning.results import Search, Trial, seeds_of
 from tuning.settings import short
@@ -104,8 +104,8 @@ def write(search: Search, directory: str | Path) -> Path:
         html_report.paragraphs(facts),
     )
     html = directory / "report.html"
-    write_whole(directory / "report.png", lambda file: file.write_bytes(picture))
-    write_whole(html, lambda file: file.write_text(text, encoding="utf-8"))
+    write_bytes(directory / "report.png", picture)
+    write_text(html, text)
     return html
 
 

@@ -14,6 +14,7 @@ import keras_tuner
 
 import keras_inception as ki
 from keras_inception.architecture import Architecture, Inception
+from keras_inception.graph import unfold
 from keras_inception.supervision import endpoints_for_heads, evenly_placed
 from keras_inception.training.auxiliary_schedule import SCHEDULES
 from tuning.settings import ENDPOINTS, Setting, paper_setting, short, values_of
@@ -150,5 +151,5 @@ def endpoints_of_network(
     if wanted is None:
         count = min(MOST_ENDPOINTS, len(endpoints_for_heads(model)))
         return tuple(evenly_placed(model, count))
-    ki.attach_auxiliary(model, wanted)
-    return tuple(wanted)
+    ki.attach_auxiliary(model, wanted)  # checks them
+    return tuple(sorted(wanted, key=list(unfold(model).endpoints).index))

@@ -8,7 +8,7 @@ from typing import Any
 from keras_inception import html_report
 from keras_inception.attribution.ledger import PENALTY
 from keras_inception.attribution.rows import AttributionRow
-from keras_inception.files import write_csv
+from keras_inception.files import write_bytes, write_csv
 from keras_inception.gradients.report import HEAD_COLORS, MAIN_COLOR
 from keras_inception.outputs import MAIN
 
@@ -21,7 +21,7 @@ def write_attribution(
     """Writes `attribution.csv` and `attribution.png`; returns their paths."""
     table, picture = directory / "attribution.csv", directory / "attribution.png"
     write_csv(table, AttributionRow._fields, rows)
-    picture.write_bytes(html_report.png(draw_attribution(rows, title)))
+    write_bytes(picture, html_report.png(draw_attribution(rows, title)))
     return [table, picture]
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_inception.data.decoding import fit_square
 from keras_inception.data.sources import Source
 from keras_inception.defaults import default_augmentation
+from keras_inception.files import write_whole
 
 _MOST_CLASSES = 8
 _VIEWS = 7
@@ -53,7 +54,7 @@ def draw_contact_sheet(
                     axes.set_title(f"{augmentation} {column}", fontsize=8)
             axes.axis("off")
             axes.imshow(view.numpy().round().astype("uint8"), interpolation="nearest")
-    figure.savefig(path, dpi=120, format="png")
+    write_whole(Path(path), lambda file: figure.savefig(file, format="png", dpi=120))
     return augmentation
 
 

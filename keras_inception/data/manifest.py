@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 from keras_inception.data.listing import LabeledPaths, Listing
 from keras_inception.data.sources import Source
+from keras_inception.files import write_csv
 from keras_inception.text import list_names
 
 UNUSED = ""  # in place of the split: a bad file, a copy left out, not a picture
@@ -80,10 +81,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Writes the list as a CSV file."""
-        with path.open(
-            "w", newline="", encoding="utf-8", errors="surrogateescape"
-        ) as file:
-            csv.writer(file).writerows([Row._fields, *self.rows])
+        write_csv(path, Row._fields, self.rows, errors="surrogateescape")
 
     @property
     def class_names(self) -> list[str]:

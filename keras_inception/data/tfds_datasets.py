@@ -59,7 +59,8 @@ def find_dataset(
         read_window=decode_window,
         sizes=train.measure(),
         test=splits.get("test"),
-        mirror=not any(part in info.name for part in _DIGITS_AND_LETTERS),
+        mirror=info.name == "fashion_mnist"
+        or not any(part in info.name for part in _DIGITS_AND_LETTERS),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from keras_inception.early_exit.calibration import Calibration
 from keras_inception.early_exit.points import OperatingPoint
 from keras_inception.early_exit.timing import Timing
+from keras_inception.files import write_whole
 from keras_inception.outputs import MAIN
 
 
@@ -65,4 +66,4 @@ def draw_trade_off(calibration: Calibration, timing: Timing, path: str | Path) -
         if chosen.thresholds
         else "Early exits: none saves computation within what is allowed"
     )
-    figure.savefig(path, dpi=150)
+    write_whole(Path(path), lambda file: figure.savefig(file, format="png", dpi=150))

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_inception.activation_maps import OutputMaps
 from keras_inception.evaluation.evaluate import Evaluation
-from keras_inception.files import write_whole
+from keras_inception.files import write_bytes
 from keras_inception.html_report import png
 
 if TYPE_CHECKING:
@@ -136,4 +136,4 @@ def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def _write(figure: "Figure", path: str | Path) -> None:
-    write_whole(Path(path), lambda partial: partial.write_bytes(png(figure)))
+    write_bytes(Path(path), png(figure))

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_inception import html_report as html
 from keras_inception.evaluation.evaluate import Evaluation
-from keras_inception.files import write_whole
+from keras_inception.files import write_text
 
 CAPTIONS = {
     "confusion.png": "True classes in rows, predicted ones in columns.",
@@ -51,7 +51,7 @@ def write_report(
         html.table(*_classes(result.class_names, result.per_class)),
     )
     path = directory / "report.html"
-    write_whole(path, lambda partial: partial.write_text(page, encoding="utf-8"))
+    write_text(path, page)
 
 
 def _classes(

@@ -126,7 +126,8 @@ def _explain_shares(shares: Mapping[str, float], heads: Sequence[str]) -> str:
     )
     if most != first:
         text += f"; the largest share is {100 * reached[most]:.0f} %, at {most}"
-    if beyond := [stage for stage, share in shares.items() if share == 0]:
+    stages = list(shares)
+    if beyond := stages[stages.index([*reached][-1]) + 1 :]:
         text += f". From {beyond[0]} on only the main loss counts"
     return text + "."
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_inception import html_report as html
-from keras_inception.files import write_csv
+from keras_inception.files import write_bytes, write_csv, write_text
 from keras_inception.gradients.comparison import TrainingCurve
 from keras_inception.gradients.explanation import (
     explain,
@@ -60,7 +60,7 @@ def write_report(
     files = [directory / "gradients.csv", directory / "gradients.png"]
     write_csv(files[0], GradientRow._fields, rows)
     picture = html.png(draw_flow(rows, f"{model} on {data}"))
-    files[1].write_bytes(picture)
+    write_bytes(files[1], picture)
     parts = [
         html.paragraphs([*explain(rows), *history]),
         html.figure(picture, "Stages from first to last, a line for each loss."),
@@ -82,7 +82,7 @@ def write_report(
     ]
     title = f"The gradient that each loss of {model} sends to its stages"
     page = directory / "report.html"
-    page.write_text(html.page(title, *parts))
+    write_text(page, html.page(title, *parts))
     return [*files, page]
 
 
@@ -120,7 +120,7 @@ def _write_comparison(
     steps = zip(*(curve.main_losses for curve in curves.values()), strict=True)
     numbered = [[step, *values] for step, values in enumerate(steps, start=1)]
     write_csv(losses, ["step", *curves], numbered)
-    picture.write_bytes(html.png(draw_comparison(curves)))
+    write_bytes(picture, html.png(draw_comparison(curves)))
     return files
 
 

@@ -71,7 +71,8 @@ def with_classes(model: keras.Model, classes: int, keep: bool = True) -> keras.M
         raise ValueError(
             f"The model answers {old} classes, not {classes}, and its classifier can't "
             "be replaced: its last layer with weights must be a Dense or Conv2D layer "
-            f"with {old} outputs. It is {path!r}, a {type(layer).__name__}."
+            f"with {old} outputs. "
+            + (f"It is {path!r}, a {type(layer).__name__}." if last else "It has none.")
         )
     flat = unfold_around(model, [path])
     now: dict[int, Any] = {}

@@ -24,7 +24,7 @@ def check_by_output(
     if isinstance(given, (list, tuple)):
         raise ValueError(
             f"{argument} takes a single value for all outputs or a dict by output "
-            f"({list_names(required)}). Received a {type(given).__name__} of "
+            f"({list_names(outputs)}). Received a {type(given).__name__} of "
             f"{len(given)}, which does not name the outputs."
         )
     if not isinstance(given, dict):

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_inception.activation_maps import Explainer
 from keras_inception.evaluation import draw_maps
+from keras_inception.files import write_whole
 from keras_inception.graph import layer_of
 from keras_inception.outputs import MAIN, Output
 from keras_inception.supervision import DeeplySupervised
@@ -108,7 +109,7 @@ def draw_runs(runs: Sequence[PastRun], path: str | Path) -> None:
             ncols=min(4, 2 * len(runs)),
             frameon=False,
         )
-    figure.savefig(path, format="png", dpi=120)
+    write_whole(Path(path), lambda file: figure.savefig(file, format="png", dpi=120))
 
 
 def _pixels(figure: "Figure") -> np.ndarray:
