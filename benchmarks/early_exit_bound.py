@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from benchmarks.early_exit import IMAGE_SIZE, last_epoch
+from benchmarks.early_exit import last_epoch
 from benchmarks.small_pictures import in_memory
 from benchmarks.tables import write
 from keras_inception import data
@@ -34,9 +34,9 @@ def bound(options: argparse.Namespace) -> None:
     Then once more with pictures drawn with replacement, where the drop on all of them
     is the true one.
     """
-    model = keras.saving.load_model(last_epoch(options.run))
+    model = keras.saving.load_model(options.model or last_epoch(options.run))
     source = data.find(options.folder)
-    pictures = in_memory(source, source.validation, IMAGE_SIZE)
+    pictures = in_memory(source, source.validation, model.inputs[0].shape[1])
     names = [*possible_exits(model), "main"]
     everyone = collect_answers(model, names, pictures)
     cost = answer_cost(model, names[:-1])
@@ -84,6 +84,7 @@ def main() -> None:
     )
     parser.add_argument("folder", help="with train/ and val/, a folder per class")
     parser.add_argument("--run", type=Path, default=Path("runs/early_exit"))
+    parser.add_argument("--model", help="(default: the run's)")
     parser.add_argument("--max-drop", type=float, default=0.005)
     parser.add_argument("--confidence-level", type=float, default=0.95)
     parser.add_argument("--times", type=int, default=1000)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 import keras_inception as ki
-from benchmarks.early_exit import IMAGE_SIZE, last_epoch, side_by_side
+from benchmarks.early_exit import last_epoch, side_by_side
 from benchmarks.small_pictures import in_memory
 from benchmarks.tables import environment, write
 from keras_inception import data
@@ -25,11 +25,12 @@ from keras_inception.export.sessions import open_session
 
 def files(options: argparse.Namespace) -> None:
     """Compares files that skip with Python, and times them beside main alone."""
-    model = keras.saving.load_model(last_epoch(options.run))
+    model = keras.saving.load_model(options.model or last_epoch(options.run))
     source = data.find(options.folder)
     early = ki.EarlyExit.load(options.run / "exits.json", model)
     _, rest = stratified_halves(source.validation.labels, options.seed)
-    images, labels = in_memory(source, source.validation.take(rest), IMAGE_SIZE)
+    image_size = model.inputs[0].shape[1]
+    images, labels = in_memory(source, source.validation.take(rest), image_size)
     images = images.astype("float32")
     rows, agreements = [], []
     for name in options.formats:
@@ -113,6 +114,7 @@ def main() -> None:
     add = parser.add_argument
     add("folder", help="with train/ and val/, a folder per class")
     add("--run", type=Path, default=Path("runs/early_exit"))
+    add("--model", help="(default: the run's)")
     add("--seed", type=int, default=0, help="of the halves")
     add("--formats", nargs="+", default=["onnx", "openvino"])
     add("--pictures", type=int, default=2500, help="to time")
