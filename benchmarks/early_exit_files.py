@@ -59,13 +59,16 @@ def files(options: argparse.Namespace) -> None:
             )
             rows.append(row | facts | environment())
             print(rows[-1], flush=True)
-        agreements += list(agreement(name, early, exits, images[:2000]))
+        agreements += agreement(name, early, exits, images[: options.compared])
     write(options.run / "early_exit_files.csv", rows)
-    write(options.run / "early_exit_agreement.csv", agreements)
+    if agreements:
+        write(options.run / "early_exit_agreement.csv", agreements)
 
 
 def agreement(name: str, early, run, images):
     """Yields how far a file's answers and exits are from those in Python."""
+    if not len(images):
+        return
     random = np.random.default_rng(0)
     names = [segment.name for segment in early.segments]
     alone = early.model.predict(images, batch_size=256, verbose=0)
@@ -118,6 +121,7 @@ def main() -> None:
     add("--seed", type=int, default=0, help="of the halves")
     add("--formats", nargs="+", default=["onnx", "openvino"])
     add("--pictures", type=int, default=2500, help="to time")
+    add("--compared", type=int, default=2000, help="pictures; 0: only time them")
     add("--rounds", type=int, default=25)
     files(parser.parse_args())
 
