@@ -38,11 +38,11 @@ def files(options: argparse.Namespace) -> None:
         export = functools.partial(ki.export.export_format, model, folder, name)
         main = open_session(export()).run
         exits = open_session(export(early_exit=early)).run
-        answers, left = exits({"images": images}).values()
+        answers, left = in_batches(exits, images).values()
         facts = {
             "count": len(labels),
             "main_accuracy": np.mean(
-                main({"images": images})["main"].argmax(-1) == labels
+                in_batches(main, images)["main"].argmax(-1) == labels
             ),
             "exits_accuracy": np.mean(answers.argmax(-1) == labels),
             **{f"share_{i}": np.mean(left == i) for i in range(len(early.segments))},
@@ -63,6 +63,15 @@ def files(options: argparse.Namespace) -> None:
     write(options.run / "early_exit_files.csv", rows)
     if agreements:
         write(options.run / "early_exit_agreement.csv", agreements)
+
+
+def in_batches(run, images, size: int = 100) -> dict[str, np.ndarray]:
+    """A file's answers: thousands of pictures at once need too much memory."""
+    parts = [
+        run({"images": images[start : start + size]})
+        for start in range(0, len(images), size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def agreement(name: str, early, run, images):

@@ -1,6 +1,6 @@
 """Classifies any number of picture files on one machine or several, with Ray Data.
 
-    pip install 'keras-inception[ray]'
+    pip install '.[ray]'
     python examples/score_with_ray.py saved_models/flowers pictures answers --workers 2
 
 MODEL is an export. Every picture below FOLDER gets a line in one of the CSV files in

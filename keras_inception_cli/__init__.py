@@ -19,6 +19,7 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
 """
 
 import argparse
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -71,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="keras-inception",
         description="GoogLeNet with its auxiliary classifiers, from data to a server.",
     )
+    parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(
         metavar="COMMAND", required=True, parser_class=_CommandParser
     )
@@ -83,6 +85,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with printed_log():
         return status_of("keras-inception", lambda: options.run(options))
+
+
+class _Version(argparse.Action):
+    """`--version`, read from the installed package: importing it takes seconds."""
+
+    def __init__(self, **options):
+        super().__init__(nargs=0, help="print the version and exit", **options)
+
+    def __call__(self, parser, *_):
+        print(importlib.metadata.version("keras-inception"))
+        parser.exit()
 
 
 class _CommandParser(argparse.ArgumentParser):

@@ -194,7 +194,7 @@ def _load(path: str) -> "Classifier":
     with console.quiet_start():
         from keras_inception import export
 
-    if os.path.isdir(path):
+    if os.path.isdir(path) or path.endswith((".onnx", ".xml", ".tflite")):
         return export.load_classifier(path)
     return export.ModelClassifier(common.load_model(path))
 

@@ -167,7 +167,7 @@ def run(options: argparse.Namespace) -> None:
         ):
             raise
         raise ValueError(
-            f"serve needs {error.name}: pip install 'keras-inception[serve]'"
+            f"serve needs {error.name}. Install the extra: pip install '.[serve]'"
         ) from None
     batching = server.Batching()
     given = (options.max_batch, options.batch_wait, options.batch_threads)

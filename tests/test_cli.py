@@ -18,6 +18,7 @@ import tensorflow as tf
 from conftest import colorful_folders, logged, small_supervised
 from PIL import Image
 
+import keras_inception as ki
 import keras_inception_cli
 from keras_inception import training
 from keras_inception_cli import train_options
@@ -687,3 +688,9 @@ def test_train_keeps_account_of_the_losses_and_resumes_it(
     assert "Of the way that conv1_3x3 went, " in page
     assert command(*words, "--name", "no", "--accumulate", 2) == 1
     assert "accumulated over several steps" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        keras_inception_cli.main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{ki.__version__}\n")

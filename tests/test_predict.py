@@ -325,6 +325,17 @@ def test_addresses_are_fetched_within_limits(place, address, answers, monkeypatc
     assert all(found[name] == found[file] for name in good)
 
 
+@pytest.mark.parametrize("file", ["model.onnx", "model.xml", "model.tflite"])
+def test_an_export_for_another_runtime_is_named(file, tmp_path, capsys):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / file).touch()
+    for model in (tmp_path, tmp_path / "1", tmp_path / "1" / file):
+        assert keras_inception_cli.main(["predict", str(model), "a.png"]) == 1
+        error = capsys.readouterr().err
+        assert f"{tmp_path / '1'}" in error
+        assert "is an export in the format" in error
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -13,6 +13,7 @@ from keras_inception.data.decoding import decode, fit_square
 from keras_inception.data.headers import DAMAGED
 from keras_inception.data.pictures import as_decodable_bytes
 from keras_inception.defaults import input_size_of
+from keras_inception.export.formats import FORMATS
 from keras_inception.export.signatures import IMAGE_BYTES
 from keras_inception.export.versioning import path_of, versions
 from keras_inception.files import plain_path
@@ -41,10 +42,11 @@ def load_classifier(path: str | Path) -> "ExportedClassifier":
         ValueError: If there is no exported model with a `serving_bytes` signature.
     """
     path = Path(path)
-    if not (path / "saved_model.pb").is_file():
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
         found = versions(path)
         path = path_of(path, found[-1]) if found else path
     if not (path / "saved_model.pb").is_file():
+        _check_is_no_other_format(path)
         raise ValueError(
             f"{path} has no exported model: neither saved_model.pb nor a numbered "
             "version with one, as keras-inception export writes."
@@ -57,6 +59,18 @@ def load_classifier(path: str | Path) -> "ExportedClassifier":
             f"has: {', '.join(loaded.signatures) or 'none'}"
         )
     return ExportedClassifier(loaded)
+
+
+def _check_is_no_other_format(path: Path) -> None:
+    """Raises a `ValueError` for a file of `export --format`, or its directory."""
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    for name, known in FORMATS.items():
+        if known.file in [file.name for file in files]:
+            raise ValueError(
+                f"{path} is an export in the format {name}. This takes a SavedModel, "
+                "which export writes without --format. keras-inception serve answers "
+                "from ONNX and OpenVINO files; in Python, export.open_file opens all."
+            )
 
 
 class Classifier:

@@ -172,8 +172,8 @@ def _check_format(format: str, integers: bool, exits: bool) -> None:
         by_onnx = not {"tf2onnx", "onnxruntime"}.isdisjoint(missing)
         extras = {format, "onnx"} if by_onnx else {format}
         raise RuntimeError(
-            f"The format {format} needs {' and '.join(missing)}, not installed here: "
-            f"pip install 'keras-inception[{','.join(sorted(extras))}]'"
+            f"The format {format} needs {' and '.join(missing)}, not installed here. "
+            f"Install the extra: pip install '.[{','.join(sorted(extras))}]'"
         )
     check_backend(f"The format {format}")
 

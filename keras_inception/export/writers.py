@@ -1,6 +1,7 @@
 """Writes a classifier, or a graph composed in ONNX, as a file for a runtime."""
 
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def write_main(
     elif format == "openvino":
         _write_openvino(named, path)
     else:
-        named.export(str(path), format=format, verbose=False)
+        _export(named, path, format)
 
 
 def check_alike(
@@ -77,9 +78,16 @@ def exported(
     if feeds is not None:
         return quantized(model, feeds, keep_floats)
     with tempfile.TemporaryDirectory() as folder:
-        file = f"{folder}/model.onnx"
-        model.export(file, format="onnx", verbose=False)
+        file = Path(folder, "model.onnx")
+        _export(model, file, "onnx")
         return onnx.load(file)
+
+
+def _export(model: keras.Model, path: Path, format: str) -> None:
+    with warnings.catch_warnings():
+        # tf2onnx, by way of keras, asks NumPy for a name that is gone.
+        warnings.filterwarnings("ignore", ".*np.object", FutureWarning)
+        model.export(str(path), format=format, verbose=False)
 
 
 def normalizations(model: keras.Model) -> list[str]:

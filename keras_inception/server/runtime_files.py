@@ -50,7 +50,8 @@ def load_file(file: Path, runtime: str) -> Loaded:
         session = open_session(file, concurrent=True)
     except ModuleNotFoundError as error:
         raise RuntimeError(
-            f"{runtime} needs {error.name}: pip install 'keras-inception[{runtime}]'"
+            f"{runtime} needs {error.name}. Install the extra: pip install "
+            f"'.[{runtime}]'"
         ) from None
     except Exception as error:  # each runtime raises its own types
         raise RuntimeError(f"{runtime} can't load {file}: {error}") from error
