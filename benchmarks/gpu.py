@@ -11,7 +11,8 @@ with tiny sizes, on a CPU too, and writes no table.
 step: imports, weights, compilation; in the part `keras-small-again` with what an
 earlier process compiled. `fit` trains from arrays in the host's memory. `step` is the
 compiled training step alone, on a batch that is on the card; `torch` is PyTorch's,
-channels-last. A step's operations are six times the network's multiply-adds.
+channels-last. A step's operations are six times the network's multiply-adds. `heads`
+trains with heads and without, and writes the table of `--studies`.
 """
 
 import argparse

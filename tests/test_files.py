@@ -80,6 +80,8 @@ def test_a_planted_link_is_replaced_and_a_pipe_is_written_to(tmp_path):
     files.write_text(link, "page")
     assert (link.read_text(), victim.read_text()) == ("page", "mine")
     assert not link.is_symlink()
+    with pytest.raises(OSError, match=r"could not be written \(Is a directory"):
+        files.write_text(tmp_path, "page")
     os.mkfifo(pipe := tmp_path / "pipe")
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     read: list[str] = []
