@@ -176,6 +176,32 @@ def torchvision(threads: int, compiled: bool = False, bfloat16: bool = False) ->
     return call
 
 
+def torchvision_int8(threads: int) -> Call:
+    """torchvision's quantized network, its ranges measured on eight pictures."""
+    torch, _ = _torchvision(threads, heads=False)
+    from torchvision.models.quantization import googlenet
+
+    network = googlenet(weights=None, init_weights=False, aux_logits=False).eval()
+    network.fuse_model()
+    torch.backends.quantized.engine = "x86"
+    network.qconfig = torch.ao.quantization.get_default_qconfig("x86")
+    torch.ao.quantization.prepare(network, inplace=True)
+    inputs = _Batches(
+        lambda batch: torch.from_numpy(pixels(batch, True)).to(
+            memory_format=torch.channels_last
+        )
+    )
+    with torch.inference_mode():
+        network(inputs[8])
+    torch.ao.quantization.convert(network, inplace=True)
+
+    def call(batch: int):
+        with torch.inference_mode():
+            return network(inputs[batch]).numpy()
+
+    return call
+
+
 def keras_training(
     threads: int,
     architecture: str = "googlenet",

@@ -5,9 +5,9 @@
 Ours: the exported SavedModel as TF Serving runs it, the exported ONNX and OpenVINO
 files in their runtimes, Keras's `predict`, and early exits with all pictures leaving at
 the first exit or all at main. Peers: torchvision's network eager in channels-last, with
-`torch.compile`, in ONNX Runtime and in OpenVINO; Keras's InceptionV3 as a plausibility
-check. `same network` is torchvision's architecture, built and exported by us: the
-paper's has larger kernels in its 5x5 branches, and response normalization.
+`torch.compile`, quantized, in ONNX Runtime and in OpenVINO; Keras's InceptionV3 as a
+plausibility check. `same network` is torchvision's architecture, built and exported by
+us: the paper's has larger kernels in its 5x5 branches, and response normalization.
 
 Random weights, 224 pixels, 1,000 classes, float32 unless the name says otherwise.
 Medians, quartiles and the medians of the rounds' ratios are written to
@@ -99,6 +99,7 @@ def compared(files: Path, threads: int) -> list[Candidate]:
             compiled=True,
             bfloat16=True,
         ),
+        candidate("torchvision, quantized, int8", "torchvision_int8"),
         candidate(
             PEER, "onnx_runtime", path=f"{files}/torchvision.onnx", channels_first=True
         ),

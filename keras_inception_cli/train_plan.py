@@ -15,6 +15,9 @@ from keras_inception_cli.head_names import NETWORK
 from keras_inception_cli.train_config import TrainConfig
 
 UNEVEN = 5  # times the pictures of the smallest class
+# Pixels from which 1,000 pictures of an epoch take a minute on two cores.
+SLOW_FROM = 48
+FEW = 50  # pictures of a class; docs/fine-tuning.md has measurements with 20
 
 
 def fit_to_pictures(
@@ -46,7 +49,20 @@ def fit_to_pictures(
     chosen = {name: v for name, v in plan.settings.items() if name not in given}
     words = (f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())
     print(f"{plan.reason}\nchosen: {' '.join(words)}")
+    if not trained and "weights" not in plan.settings:
+        _advise(source, given)
     return TrainConfig.resolve(options, plan.settings)
+
+
+def _advise(source: Source, given: dict[str, Any]) -> None:
+    """What makes a training from random weights better, or shorter."""
+    if len(source.train) < FEW * len(source.class_names):
+        print(
+            f"fewer than {FEW} pictures of a class teach a network with random weights "
+            "little: --weights FILE starts from a trained one"
+        )
+    if source.picture_size >= SLOW_FROM and "width" not in given:
+        print("for a first look, --width 0.25 is several times as fast")
 
 
 def fit_to_time(

@@ -203,6 +203,9 @@ def test_train_says_what_it_chose(
     printed = capsys.readouterr().out
     assert said in printed
     assert (f"--recipe {recipe}" in printed) == (recipe != "paper")
+    from_random = recipe == "small" and weights is None
+    assert ("fewer than 50 pictures of a class" in printed) == from_random
+    assert ("--width 0.25" in printed) == (from_random and "--width" not in words)
 
 
 def test_pace_measures_without_changing_the_model():
