@@ -68,10 +68,12 @@ def test_classes_may_be_called_like_splits(tmp_path):
     names = ("bus", "car", "train")
     classes(tmp_path / "a", names=names)
     classes(tmp_path / "b", names=("oven", "test_tube", "train_station"))
+    classes(tmp_path / "d", names=("ant/pictures", "bee/pictures/new"))
     classes(tmp_path / "c/train", names=("dev", "ops"))
     assert find(tmp_path / "a").class_names == list(names)
     assert find(tmp_path / "b").class_names == ["oven", "test_tube", "train_station"]
     assert find(tmp_path / "c").class_names == ["dev", "ops"]
+    assert find(tmp_path / "d").class_names == ["ant", "bee"]
 
 
 def build(root, *files):
@@ -121,6 +123,18 @@ REFUSED = {
         ["animal/cat/1.png", "animal/dog/1.png", "vehicle/bus/1.png"],
         r"not clear what the classes.*'animal', 'vehicle'.*animal: 'cat', 'dog'",
     ),
+    "archives in folders of their names": (  # Intel's pictures on Kaggle
+        ["x/x/a/1.png", "x/x/b/1.png", "y/y/a/1.png", "y/y/b/1.png", "z/z/1.png"],
+        r"not clear what the classes.*x/x: 'a', 'b'",
+    ),
+    "splits in longer names": (
+        ["seg_train/a/1.png", "seg_train/b/1.png", "seg_test/1.png", "x/1.png"],
+        "'seg_test', 'seg_train', whose names read as splits.*/train/CLASS",
+    ),
+    "splits in the names of classes": (
+        ["train-cat/1.png", "Cat_test/1.png", "dog_train/1.png"],
+        "'Cat_test', 'train-cat', whose names read as splits",
+    ),
     "an unknown class in a split": (
         ["train/a/1.png", "train/b/1.png", "val/A/1.png"],
         "unknown: 'A'.*'a', 'b'",
@@ -153,6 +167,9 @@ def test_what_is_no_picture_of_a_class_is_counted(tmp_path):
         "train/ant/@eaDir/0.png",
         "__MACOSX/train/ant/0.png",
         "train/bee/Thumbs.db",
+        "train/cat/#snapshot/daily/0.png",
+        "train/cat/~snapshot/0.png",
+        "RECYCLER/0.png",
     ]
     in_no_class = ["train/lost.png", "test/lost.png"]
     beside = ["README.txt", "cover.png", "annotations/a.xml"]

@@ -142,6 +142,7 @@ def _class_folders(folder: Path, names: Sequence[str] | None) -> dict[str, Path]
     if names is None:
         if len(present) < 2:
             raise ValueError(_too_few_classes(folder, present))
+        _check_not_splits(folder, present)
         _check_not_nested(folder, present)
     else:
         present = [x for x in present if _has_files(x)]
@@ -191,6 +192,32 @@ def _too_few_classes(folder: Path, present: list[Path]) -> str:
     return message
 
 
+def _check_not_splits(folder: Path, class_folders: list[Path]) -> None:
+    """Refuses folders whose names differ only in a split: `seg_train`, `seg_test`."""
+    alike: dict[tuple[str, ...], dict[Path, str]] = {}
+    for class_folder in class_folders:
+        words = re.findall(r"[^\W\d_]+", class_folder.name.lower())
+        for index, word in enumerate(words):
+            rest = (*words[:index], *words[index + 1 :])
+            if rest and (split := _SPLIT_BY_WORD.get(word)):
+                alike.setdefault(rest, {})[class_folder] = split
+    for found in alike.values():
+        if len(set(found.values())) > 1:
+            raise ValueError(
+                f"{folder} has {_listed(found)}, whose names read as splits, not as "
+                f"classes. Put splits on top, with a folder for each class: "
+                f"{folder.name}/train/CLASS and {folder.name}/test/CLASS; or list the "
+                "pictures in a CSV file with the columns path, label and split."
+            )
+
+
+def _innermost(folder: Path) -> Path:
+    """Follows folders that hold no picture and a single folder."""
+    while len(inside := _folders_with_files(folder)) == 1 and not _pictures_in(folder):
+        (folder,) = inside
+    return folder
+
+
 def _check_not_nested(folder: Path, class_folders: list[Path]) -> None:
     """Refuses folders whose classes may be one level further down."""
     inside = {x: [y.name for y in _folders_with_files(x)] for x in class_folders}
@@ -203,12 +230,15 @@ def _check_not_nested(folder: Path, class_folders: list[Path]) -> None:
             f"{folder.name}/train/CLASS, classes as {folder.name}/CLASS; or list the "
             "pictures in a CSV file with the columns path and label."
         )
-    deepest = max(inside, key=lambda x: len(inside[x]))
-    if len(inside[deepest]) > 1 and not any(map(_pictures_in, class_folders)):
+    # below folders that hold nothing but one folder, as unpacked archives do
+    further = {x: _folders_with_files(_innermost(x)) for x in class_folders}
+    deepest = max(further, key=lambda x: len(further[x]))
+    if len(further[deepest]) > 1 and not any(map(_pictures_in, class_folders)):
+        where = _innermost(deepest).relative_to(folder)
         raise ValueError(
             f"It is not clear what the classes in {folder} are: its folders "
             f"({_listed(class_folders)}) or the folders inside them "
-            f"({deepest.name}: {list_names(inside[deepest], 5)}), since no picture "
+            f"({where}: {_listed(further[deepest])}), since no picture "
             "lies in its folders directly. Move the class folders, or the pictures, "
             "one level up; or list the pictures in a CSV file with the columns path "
             "and label."

@@ -11,7 +11,9 @@ MACHINE_MADE = "made by a system or a program"
 # Names in lower case. Those that begin with a dot are hidden.
 _MACHINE_MADE_FOLDERS = {
     *("@eadir", "#recycle", "@recycle", "@recently-snapshot"),  # network storage
-    *("__macosx", "$recycle.bin", "system volume information", "lost+found"),
+    *("#snapshot", "~snapshot", "network trash folder", "temporary items"),
+    *("__macosx", "$recycle.bin", "recycler", "system volume information"),
+    "lost+found",
     *("__pycache__", "node_modules"),
 }
 _MACHINE_MADE_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
