@@ -17,7 +17,11 @@ from keras_inception.attribution import explain_attribution, write_attribution
 from keras_inception.defaults import input_size_of
 from keras_inception.training import Devices, RunConfig, RunDirectory
 from keras_inception_cli.console import quiet_start
-from keras_inception_cli.data_options import describe_data, find_data
+from keras_inception_cli.data_options import (
+    check_class_names,
+    describe_data,
+    find_data,
+)
 from keras_inception_cli.head_names import describe_heads
 from keras_inception_cli.splits import read_manifest
 from keras_inception_cli.train_config import TrainConfig
@@ -114,6 +118,7 @@ def prepare(
         checkpoint = run.checkpoint()
     if checkpoint:
         model, state = checkpoint
+        check_class_names(model, source)  # TFDS has no list of pictures to compare
     else:
         (model, config), state = build_model(config, source), None
     # features are computed from the first epoch on

@@ -1,11 +1,16 @@
 """The list of pictures that a run learned from, beside what is read later."""
 
 import shutil
+import unicodedata
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from conftest import tiny_googlenet
 from PIL import Image
 
 from keras_inception.data import Manifest, find, list_files
+from keras_inception_cli import train_session
 from tests.test_layouts import classes, counts, picture
 
 
@@ -86,6 +91,58 @@ def test_a_folder_may_move(folder, manifest, tmp_path):
         name: [path.replace(str(folder), str(moved)) for path in split]
         for name, split in first.items()
     }
+
+
+def test_a_folder_may_move_to_a_system_that_writes_names_in_another_way(tmp_path):
+    classes(tmp_path / "a", 5)
+    names = ("ez", "é0", "é1", "f", "è")  # é comes after f, but e and its accent before
+    for path in [*(tmp_path / "a").rglob("*.png")]:
+        path.rename(path.with_name(f"{names[int(path.stem)]}.png"))
+    first = find(tmp_path / "a")
+    manifest = Manifest.of(first)
+    for path in [*(tmp_path / "a").rglob("*.png")]:
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    source, lines = again(tmp_path / "a", manifest)
+    assert not lines
+    assert paths(source) == {
+        name: [unicodedata.normalize("NFD", path) for path in split]
+        for name, split in paths(first).items()
+    }
+
+
+def test_other_labels_in_a_table_are_reported_or_refused(tmp_path):
+    table = tmp_path / "labels.csv"
+    labels = {f"{name}/{n}.png": name for name in ("ant", "bee") for n in range(4)}
+
+    def write(labels):
+        rows = "".join(f"{path},{label}\n" for path, label in labels.items())
+        table.write_text(f"path,label\n{rows}")
+        return str(table)
+
+    classes(tmp_path, 4)
+    manifest = Manifest.of(find(write(labels)))
+    source, (line,) = again(write(labels | {"ant/0.png": "bee"}), manifest)
+    assert "1 with another label: 'ant/0.png'" in line
+    assert counts(source) == {"train": 6, "validation": 2}
+    shifted = dict(zip(labels, [*labels.values()][::-1], strict=True))
+    with pytest.raises(ValueError, match=r"most .* have other labels"):
+        again(write(shifted), manifest)
+
+
+def test_classes_are_compared_where_there_is_no_list(monkeypatch):
+    model = tiny_googlenet(classes=10)
+    run = SimpleNamespace(
+        check_resumable=lambda: None,
+        epochs_done=lambda: 1,
+        checkpoint=lambda: (model, {"epochs": 1}),
+    )
+    monkeypatch.setattr(train_session.RunDirectory, "open", lambda path: run)
+    options = SimpleNamespace(resume=True, runs=Path("runs"), name="x", data=None)
+    devices = SimpleNamespace(check_agreement=lambda *_: None)
+    source = find("digits")
+    model.class_names = source.class_names[::-1]
+    with pytest.raises(ValueError, match=r"classes .'9'.* differ from the data's .'0'"):
+        train_session.prepare(options, None, source, devices)
 
 
 def test_another_folder_is_refused(folder, manifest, tmp_path):

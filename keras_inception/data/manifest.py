@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from keras_inception.data.listing import LabeledPaths, Listing
+from keras_inception.data.listing import LabeledPaths, Listing, normal_form
 from keras_inception.data.sources import Source
 from keras_inception.files import write_csv
 from keras_inception.text import list_names
@@ -90,10 +90,11 @@ class Manifest:
 
     def matches(self, listing: Listing) -> bool:
         """Whether at least half of the pictures are in the listing, unchanged."""
-        files = {_relative(path, listing.root) for path, _ in listing.files}
         there = sum(
-            row.file in files and _size(listing.root / row.file) == row.bytes
-            for row in self.rows
+            not _is_resized(row, now)
+            and not _is_relabeled(row, now, listing.class_names)
+            for row, now in self._rows_now(listing)
+            if now
         )
         return there > 0 and 2 * there >= len(self.rows)
 
@@ -101,8 +102,8 @@ class Manifest:
         """Gives the pictures of a listing the splits that they had.
 
         Pictures that are new are left out; `log` is called with a line that says so,
-        and how many are missing or changed. Without any change the listing is returned
-        as it is.
+        and how many are missing or changed, or have another label now, which counts.
+        Without any change the listing is returned as it is.
 
         Raises:
             ValueError: If the classes differ, or most of the pictures are not there.
@@ -111,32 +112,37 @@ class Manifest:
         if not self.matches(listing):
             raise ValueError(
                 f"{listing.root} does not hold the pictures that the run learned from: "
-                f"of {len(self.rows)} most are missing or have changed. Name the "
-                "folder that they are in now, or start a new run."
+                f"of {len(self.rows)} most are missing, have changed or have other "
+                "labels. Name the folder that they are in now, or start a new run."
             )
-        found = {_relative(path, listing.root): (path, x) for path, x in listing.files}
-        known = {row.file for row in self.rows}
+        rows_now, names = self._rows_now(listing), listing.class_names
+        there = [(row, now) for row, now in rows_now if now]
+        known = {path for _, (path, _) in there}
         changes = {
-            "new, and left out": [file for file in found if file not in known],
-            "missing": [row.file for row in self.rows if row.file not in found],
-            "of another size": [
-                row.file
-                for row in self.rows
-                if row.file in found and _size(found[row.file][0]) != row.bytes
+            "new, and left out": [
+                _relative(path, listing.root)
+                for path, _ in listing.files
+                if path not in known
+            ],
+            "missing": [row.file for row, now in rows_now if not now],
+            "of another size": [r.file for r, now in there if _is_resized(r, now)],
+            "with another label": [
+                row.file for row, now in there if _is_relabeled(row, now, names)
             ],
         }
         changes = {change: files for change, files in changes.items() if files}
-        if not changes:
+        renamed = any(_relative(now[0], listing.root) != row.file for row, now in there)
+        if not changes and not renamed:
             return listing
         described = "; ".join(
             f"{len(files)} {change}: {list_names(files, 3)}"
             for change, files in changes.items()
         )
-        log(f"the pictures have changed since the run began: {described}")
+        if changes:
+            log(f"the pictures have changed since the run began: {described}")
 
         def files_of(split: str) -> LabeledPaths:
-            rows = (row for row in self.rows if row.split == split)
-            return [found[row.file] for row in rows if row.file in found]
+            return [now for row, now in there if row.split == split]
 
         return dataclasses.replace(
             listing,
@@ -144,6 +150,18 @@ class Manifest:
             validation=files_of("validation"),
             test=files_of("test") or None,
         )
+
+    def _rows_now(self, listing: Listing) -> list[tuple[Row, tuple[Path, int] | None]]:
+        """Each row with its path and label in the listing, `None` if it is not there.
+
+        A copy of the folder on another file system may write é in another way.
+        """
+        found = {_relative(path, listing.root): (path, x) for path, x in listing.files}
+        by_form = {normal_form(file): now for file, now in found.items()}
+        return [
+            (row, found.get(row.file) or by_form.get(normal_form(row.file)))
+            for row in self.rows
+        ]
 
     def _check_classes(self, listing: Listing) -> None:
         then, now = self.class_names, listing.class_names
@@ -162,6 +180,14 @@ class Manifest:
             f"{'; '.join(changes)}. Give the folders their names back, or start a new "
             "run."
         )
+
+
+def _is_resized(row: Row, now: tuple[Path, int]) -> bool:
+    return _size(now[0]) != row.bytes
+
+
+def _is_relabeled(row: Row, now: tuple[Path, int], class_names: list[str]) -> bool:
+    return row.split != UNUSED and class_names[now[1]] != row.label
 
 
 def _relative(path: str | Path, root: Path) -> str:
