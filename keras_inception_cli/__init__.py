@@ -139,7 +139,7 @@ def _status_of(program: str, run: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("KERAS_INCEPTION_DEBUG"):
             raise
         message = " ".join(str(error).split())

@@ -233,6 +233,13 @@ def test_an_error_is_one_escaped_line(capsys):
     assert keras_inception_cli.status_of("program", fail) == 1
     assert capsys.readouterr().err == "program: error: no layer \\x1b[2J 猫\n"
 
+    def fail_to_import():
+        import no_such_package  # noqa: F401
+
+    assert keras_inception_cli.status_of("program", fail_to_import) == 1
+    error = capsys.readouterr().err
+    assert error == "program: error: No module named 'no_such_package'\n"
+
 
 def test_windows_is_refused_in_one_line(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "fcntl", None)

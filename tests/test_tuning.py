@@ -11,10 +11,12 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_inception as ki
 from keras_inception.files import write_json
-from tuning import report, results, workers
+from tuning import options as command_line
+from tuning import plan, report, results, workers
 from tuning.crash_safe_oracles import oracle
 from tuning.hypermodel import HeadsHyperModel
 from tuning.settings import Setting, paper_setting, setting_of, values_of
@@ -300,6 +302,36 @@ def test_three_failures_in_a_row_end_a_search(tmp_path):
         made.end_trial(trial)
     assert made.create_trial("tuner0").status == "STOPPED"
     assert {trial.status for trial in made.trials.values()} == {"FAILED"}
+
+
+def test_a_search_is_not_resumed_on_other_pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    for name in ("ant", "bee"):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            picture = Image.new("RGB", (32, 32), (40 * number, 0, 0))
+            picture.save(folder / name / f"{number}.png")
+    words = [str(folder), "--width", "0.1", "--endpoints", "inception_4a"]
+
+    def begin():
+        choices = plan.make_plan(command_line.parse(words, "")).choices
+        with plan.hold_directory(tmp_path / "search", choices, overwrite=False):
+            pass
+
+    begin()
+    begin()
+    (folder / "ant").rename(folder / "wasp")  # which turns the order
+    with pytest.raises(ValueError, match=r"class_names was \['ant', 'bee'\], is"):
+        begin()
+    (folder / "wasp").rename(folder / "ant")
+    Image.new("RGB", (99, 98)).save(folder / "ant/0.png")
+    with pytest.raises(ValueError, match="choices: the pictures, their labels or"):
+        begin()
+    # the file of an earlier version does not know its pictures
+    file = tmp_path / "search/search.json"
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps({k: known[k] for k in known.keys() - plan.NEW_CHOICES}))
+    begin()
 
 
 CHOICES = {

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,7 @@ OPTION_CHOICES = (
     *("recipe", "width", "mirror", "tune_learning_rate", "most_heads"),
     *("tuner", "trials", "executions", "seed", "network", "weights"),
 )
+NEW_CHOICES = {"class_names", "pictures"}  # not in the files of earlier searches
 
 
 class Plan(NamedTuple):
@@ -109,6 +111,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
         "train": len(source.train),
         "validation": len(source.validation),
         "classes": len(source.class_names),
+        "class_names": source.class_names,
+        "pictures": _digest(source),
         "architecture": name,
         "image_size": image_size,
         "augment": pictures().augmentation,
@@ -131,6 +135,16 @@ def make_plan(options: argparse.Namespace) -> Plan:
     if space.paper is None:
         lines.append("skipped: the paper's setting, which is not in this space")
     return Plan(choices, "\n".join(lines), make_tuner)
+
+
+def _digest(source: data.Source) -> str | None:
+    """A number for the pictures with their labels, splits and sizes in bytes."""
+    manifest = data.Manifest.of(source)
+    if manifest is None:
+        return None
+    return hashlib.sha256(
+        repr(sorted(manifest.rows)).encode(errors="surrogateescape")
+    ).hexdigest()
 
 
 def _network(options: argparse.Namespace, source: data.Source) -> keras.Model:
@@ -166,10 +180,13 @@ def hold_directory(
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         now = json.loads(json.dumps(choices))
         before = read_json(file, Mapping[str, Any]) if file.is_file() else now
+        free = {"trials"} | (NEW_CHOICES - before.keys())
         differences = [
             f"{name} was {before.get(name)!r}, is {value!r}"
+            if name != "pictures"
+            else "the pictures, their labels or their splits have changed"
             for name, value in now.items()
-            if name != "trials" and before.get(name) != value
+            if name not in free and before.get(name) != value
         ]
         if differences:
             raise ValueError(

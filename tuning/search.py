@@ -7,6 +7,7 @@ report.html, report.png, and trials/ (for tensorboard --logdir).
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,10 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         if status == 0:
             _conclude(options)
         return status
+    if importlib.util.find_spec("keras_tuner") is None:
+        raise RuntimeError(
+            "The search needs keras_tuner. Install the extra: pip install '.[tuning]'"
+        )
     with quiet_start():
         import tensorflow as tf
 
