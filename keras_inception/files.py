@@ -177,10 +177,15 @@ def plain_path(path: Path) -> Iterator[Path]:
     TensorFlow reads `[`, `]`, `*`, `?` and backslashes as patterns, and accepts only
     UTF-8.
     """
-    if not re.search(r"[][*?\\\udc80-\udcff]", str(path)):
+    if is_plain(path):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         link = Path(folder, "link")
         link.symlink_to(path.absolute())
         yield link
+
+
+def is_plain(path: Path) -> bool:
+    """Whether TensorFlow takes a path as it is; see `plain_path`."""
+    return not re.search(r"[][*?\\\udc80-\udcff]", str(path))

@@ -328,6 +328,22 @@ def test_a_checkpoint_is_found_however_it_is_pointed_at(tmp_path):
         slim_file.read_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["model.ckpt", "model[1].ckpt"])
+def test_a_path_is_not_a_pattern(tmp_path, name):
+    """TensorFlow's own reader takes brackets as a pattern, and then finds nothing."""
+    variables = {"InceptionV1/x": np.arange(3.0), "layer": np.ones(2)}
+    write(variables, tmp_path / "run" / "model.ckpt")
+    folder = (tmp_path / "run").rename(tmp_path / "run [1]*")
+    for file in folder.glob("model.ckpt.*"):
+        file.rename(folder / file.name.replace("model.ckpt", name))
+    (folder / f"{name}-2.index").write_bytes(b"of another")
+    found = slim_file.read_checkpoint(folder / name)
+    assert found["InceptionV1/x"].tolist() == [0, 1, 2]
+    (folder / f"{name}-2.index").unlink()
+    if name == "model.ckpt":
+        assert set(slim_file.read_checkpoint(folder)) >= set(variables)
+
+
 def test_checkpoints_of_objects_have_the_same_names(tmp_path):
     """`tf.train.Checkpoint` escapes names and adds to them."""
     name = "InceptionV1/Conv2d_1a_7x7/weights"

@@ -1,13 +1,17 @@
 """Reads the tensors of a TensorFlow checkpoint, however it is pointed at."""
 
+import contextlib
 import glob
 import os
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_inception.files import is_plain, plain_path
 from keras_inception.text import list_names
 
 # one of the files of a checkpoint
@@ -24,19 +28,34 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     prefix, tf = _prefix(Path(path)), _tensorflow()
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        types = reader.get_variable_to_dtype_map()
-        return {
-            _variable(name): reader.get_tensor(name)
-            for name, dtype in types.items()
-            if dtype != tf.string
-        }
+        with _plain_prefix(prefix) as plain:
+            reader = tf.train.load_checkpoint(str(plain))
+            types = reader.get_variable_to_dtype_map()
+            return {
+                _variable(name): reader.get_tensor(name)
+                for name, dtype in types.items()
+                if dtype != tf.string
+            }
     # The types that TensorFlow's reader raises are not documented.
     except Exception as error:
         raise ValueError(
             f"{path} can't be read as a TensorFlow checkpoint: it is truncated or "
             f"another kind of file ({type(error).__name__})."
         ) from None
+
+
+@contextlib.contextmanager
+def _plain_prefix(prefix: Path) -> Iterator[Path]:
+    """Yields another prefix of the same files if TensorFlow can't take this one."""
+    if is_plain(prefix):
+        yield prefix
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for file in prefix.parent.iterdir():
+            if PART.sub("", file.name) == prefix.name:
+                suffix = file.name.removeprefix(prefix.name)
+                Path(folder, f"weights{suffix}").symlink_to(file.absolute())
+        yield Path(folder, "weights")
 
 
 def _variable(name: str) -> str:
@@ -89,7 +108,8 @@ def _prefix(path: Path) -> Path:
 
 def _last(directory: Path) -> Path:
     """Finds the last checkpoint of a training, also if its directory was moved."""
-    state = _tensorflow().train.get_checkpoint_state(str(directory))
+    with plain_path(directory) as plain:
+        state = _tensorflow().train.get_checkpoint_state(str(plain))
     prefixes = _prefixes(directory)
     if state is not None:
         name = Path(state.model_checkpoint_path).name
