@@ -1,11 +1,15 @@
 """Records of TensorFlow Datasets: a folder's cache, and prepared datasets."""
 
+import dataclasses
 import os
 import socket
+import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -158,6 +162,28 @@ def test_a_prepared_dataset_is_read_without_a_network(prepared, no_network, spec
         assert images.shape[1:] == (16, 16, 3)
         assert ((images.numpy().mean((1, 2, 3)) > 125) == (labels.numpy() == 1)).all()
     assert len(data.source.train.labels) == 32
+
+
+def test_large_metadata_do_not_keep_a_dataset_from_being_measured(prepared):
+    """Pillow refuses 2 MB of color profile, which TensorFlow does not read."""
+    split = find("tfds:gray_things", data_dir=prepared).train
+    contents = next(iter(split.examples()))[1].numpy()
+    profile = b"x\0\0" + zlib.compress(bytes(2_500_000))
+    chunk = b"iCCP" + profile
+    chunk = struct.pack(">I", len(profile)) + chunk
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    large = contents[:33] + chunk + contents[33:]
+
+    def parse(number, record):
+        return number, tf.constant(large), tf.constant(0)
+
+    assert dataclasses.replace(split, parse=parse).measure(3).tolist() == [[20, 20]] * 3
+
+    def parse_other(number, record):
+        return number, tf.constant(b"something else"), tf.constant(0)
+
+    with pytest.raises(ValueError, match=r"None of the first 3 records .* is a JPEG"):
+        dataclasses.replace(split, parse=parse_other).measure(3)
 
 
 def test_the_highest_version_is_taken(prepared, monkeypatch):
