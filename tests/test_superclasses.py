@@ -1,5 +1,7 @@
 """Superclasses: read from a file, kept in saved models, carried through a search."""
 
+import unicodedata
+
 import keras
 import numpy as np
 import pytest
@@ -38,6 +40,25 @@ def test_faults_of_the_file_are_named(tmp_path, lines, message):
     path.write_text(lines)
     with pytest.raises(ValueError, match=message):
         ki.read_superclasses(path, NAMES)
+
+
+def test_a_name_is_the_same_in_either_form_of_unicode(tmp_path):
+    composed, decomposed = (unicodedata.normalize(f, "café") for f in ("NFC", "NFD"))
+    path = tmp_path / "superclasses.csv"
+    for in_file, of_class in ((composed, decomposed), (decomposed, composed)):
+        path.write_text(f"class,superclass\nbar,a\n{in_file},b\n", encoding="utf-8")
+        assert ki.read_superclasses(path, ["bar", of_class]) == ["a", "b"]
+
+
+def test_superclasses_can_be_a_dict_by_class():
+    """`tuple` of a dict would be the classes themselves, without a word."""
+    head = ki.AuxiliaryHead("inception_4a", superclasses={2: "b", 0: "a", 1: "a"})
+    assert head.superclasses == ("a", "a", "b")
+    for wrong in ({1: "a", 2: "b"}, {"ant": "a", "bee": "b"}):
+        with pytest.raises(ValueError, match="numbers of the classes as keys"):
+            ki.AuxiliaryHead("inception_4a", superclasses=wrong)
+    with pytest.raises(ValueError, match="at least two different ones"):
+        ki.AuxiliaryHead("inception_4a", superclasses="ab")
 
 
 def test_outputs_know_what_their_columns_mean(tmp_path):

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,8 +38,9 @@ class AuxiliaryHead:
         batch_norm: Whether batch normalization follows the convolution. Defaults to
             False.
         superclasses: The superclass of each class, in label order (all names or all
-            numbers), for a head that predicts superclasses; `None` (default) for a
-            head that predicts the classes.
+            numbers), or a dict from each class's number to its superclass, for a head
+            that predicts superclasses; `None` (default) for a head that predicts the
+            classes.
 
     Raises:
         ValueError: If a number is out of its range, or `superclasses` names fewer than
@@ -68,7 +70,8 @@ class AuxiliaryHead:
                 "own output, and '/' is not allowed. Choose another `name`."
             )
         if self.superclasses is not None:
-            object.__setattr__(self, "superclasses", tuple(self.superclasses))
+            in_order = _in_label_order(self.superclasses, self.name)
+            object.__setattr__(self, "superclasses", in_order)
         names, fault = self.superclasses, None
         if self.filters < 1:
             fault = f"`filters` must be at least 1. Received: {self.filters}"
@@ -103,6 +106,23 @@ class AuxiliaryHead:
             )
         filters, units = scaled(self.filters, factor), scaled(self.units, factor)
         return dataclasses.replace(self, filters=filters, units=units)
+
+
+def _in_label_order(superclasses: Any, head: str) -> tuple[str | int, ...]:
+    """The superclasses as a tuple; `tuple(...)` of a dict would be its classes."""
+    if isinstance(superclasses, str):
+        superclasses = [superclasses]
+    if not isinstance(superclasses, Mapping):
+        return tuple(superclasses)
+    numbers = range(len(superclasses))
+    if any(isinstance(key, str) or key not in numbers for key in superclasses):
+        raise ValueError(
+            f"Head {head!r}: as a dict, `superclasses` has the numbers of the classes "
+            f"as keys, 0 to the last one. Received the keys: "
+            f"{list_names(superclasses)}. For names of classes, give a list: "
+            "[superclass_of[name] for name in class_names]"
+        )
+    return tuple(superclasses[number] for number in numbers)
 
 
 def head_logits(
@@ -230,11 +250,12 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
             raise ValueError(
                 f"{path}: each line is a class and its superclass. Received: {line!r}"
             )
-        if row[0] in superclasses:
+        if _composed(row[0]) in superclasses:
             raise ValueError(f"{path} names the class {row[0]!r} twice.")
-        superclasses[row[0]] = row[1]
-    missing = [name for name in class_names if name not in superclasses]
-    unknown = [name for name in superclasses if name not in class_names]
+        superclasses[_composed(row[0])] = row[1]
+    names = list(map(_composed, class_names))
+    missing = [name for name in names if name not in superclasses]
+    unknown = [name for name in superclasses if name not in names]
     if missing or unknown:
         faults = [f"has no line for {list_names(missing)}"] if missing else []
         faults += [f"names unknown classes: {list_names(unknown)}"] if unknown else []
@@ -242,4 +263,9 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
             f"{path} {', and '.join(faults)}. It must name each of these once: "
             f"{list_names(class_names)}"
         )
-    return [superclasses[name] for name in class_names]
+    return [superclasses[name] for name in names]
+
+
+def _composed(name: str) -> str:
+    """A class's name in Unicode's form NFC: file systems differ in how they write é."""
+    return unicodedata.normalize("NFC", name)
