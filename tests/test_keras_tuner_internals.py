@@ -99,12 +99,17 @@ def test_a_new_trial_is_written_before_the_oracle_and_only_by_rename(
     assert files == {"trial.json", "oracle.json"} == set(written)
 
 
-def test_running_trials_are_the_first_to_be_handed_out_after_a_reload(tmp_path):
-    before = made("random", tmp_path)
+@pytest.mark.parametrize("name", ["search1", "search[1]"])
+def test_running_trials_are_the_first_to_be_handed_out_after_a_reload(tmp_path, name):
+    (tmp_path / name).mkdir()
+    before = made("random", tmp_path / name)
     trials = [before.create_trial(f"tuner{index}").trial_id for index in range(3)]
-    after = made("random", tmp_path)
+    if name == "search[1]":  # a pattern that another search's path fits
+        finish((other := made("random", tmp_path / "search1")), other.create_trial("x"))
+    after = made("random", tmp_path / name)
     assert after._retry_queue == []
     after.reload()
+    assert {trial.status for trial in after.trials.values()} == {"RUNNING"}
     assert [after.create_trial(f"new{index}").trial_id for index in range(3)] == trials
     assert after.create_trial("new3").trial_id not in trials
 

@@ -69,7 +69,13 @@ class CrashSafeOracle(keras_tuner.Oracle):
 
     def reload(self) -> None:
         """Reads the oracle's file and the trials that it lists."""
+        # KerasTuner takes brackets in the path as a pattern, so it finds no trials, or
+        # those of another search. It needs these before and overwrites some.
+        files = Path(self._project_dir).glob("trial_*/trial.json")
+        own = {trial.trial_id: trial for trial in map(Trial.load, map(str, files))}
+        self.trials.update(own)
         super().reload()
+        self.trials = own
         for trial_id in set(self.trials) - set(self.start_order):
             # Killed between writing the trial and the oracle: it will be drawn again.
             shutil.rmtree(self._get_trial_dir(trial_id))
