@@ -244,6 +244,17 @@ def test_halves_hold_half_of_every_class():
     assert not np.array_equal(checks, stratified_halves(labels, seed=1)[1])
 
 
+def test_one_picture_of_each_class_calibrates(model, images):
+    labels = np.array([0, 1, 2])
+    for level in (None, 0.9):
+        early = ki.EarlyExit.calibrate(
+            model, (images[:3], labels), confidence_level=level
+        )
+        assert early.calibration.examples == 3
+    with pytest.raises(ValueError, match="at least 2 are needed"):
+        ki.EarlyExit.calibrate(model, (images[:1], labels[:1]))
+
+
 @pytest.mark.parametrize("measure", list(MEASURES))
 def test_confidence_of_arrays_and_of_tensors_is_the_same(measure):
     logits = np.random.default_rng(0).normal(0, 9, (500, 10)).astype("float32")

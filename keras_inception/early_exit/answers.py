@@ -45,8 +45,20 @@ class Answers:
         return Answers({n: given[rows] for n, given in answers}, self.labels[rows])
 
     def halves(self, seed: int = 0) -> tuple["Answers", "Answers"]:
-        """The answers to two halves of the pictures, see `stratified_halves`."""
+        """The answers to two halves of the pictures, see `stratified_halves`.
+
+        Raises:
+            ValueError: If there is only one picture.
+        """
+        if len(self.labels) < 2:
+            raise ValueError(
+                "One half of the pictures chooses thresholds and the other judges "
+                f"them: at least 2 are needed. Received: {len(self.labels)}"
+            )
         first, second = stratified_halves(self.labels, seed)
+        if not len(second):  # no class has two pictures
+            shuffled = np.random.default_rng(seed).permutation(len(self.labels))
+            first, second = np.array_split(shuffled, 2)
         return self.take(first), self.take(second)
 
     def confidences(
