@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import CLASSES, SIDE, tiny_googlenet
+from conftest import CLASSES, SIDE, short_googlenet
 
 import keras_inception as ki
 from keras_inception.gradients import (
@@ -88,7 +88,7 @@ def test_a_head_reaches_what_lies_before_it_alone(model, pictures):
 
 
 def test_nothing_of_the_model_changes(pictures):
-    model = tiny_googlenet(batch_norm=True)
+    model = short_googlenet(batch_norm=True)
     model.compile("sgd")
     before = [np.array(v) for v in model.variables]
     one = gradient_flow(model, *pictures, training=True)
@@ -134,7 +134,7 @@ def test_other_models_with_one_output(pictures):
 def test_coarse_and_one_hot_labels(pictures):
     images, labels = pictures
     head = ki.AuxiliaryHead("inception_4a", superclasses=["x", "x", "y"])
-    model = tiny_googlenet(auxiliary=(head,))
+    model = short_googlenet(auxiliary=(head,))
     sparse = gradient_flow(model, images, labels)
     hot = gradient_flow(model, images, np.eye(CLASSES, dtype="float32")[labels])
     for one, other in zip(sparse, hot, strict=True):

@@ -316,7 +316,9 @@ def test_other_runtimes_answer_as_a_saved_model_does(exported, runtime):
     servable.close()
 
 
-@pytest.mark.parametrize("kind", ["saved_model", "onnx", "openvino"])
+@pytest.mark.parametrize(
+    "kind", ["saved_model", "onnx", pytest.param("openvino", marks=pytest.mark.slow)]
+)
 def test_an_unloaded_version_returns_its_threads(exported, kind):
     images, _ = small_pictures(12)
 

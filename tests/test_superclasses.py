@@ -5,7 +5,7 @@ import unicodedata
 import keras
 import numpy as np
 import pytest
-from conftest import small_pictures, small_supervised, tiny_googlenet
+from conftest import short_googlenet, small_pictures, small_supervised
 
 import keras_inception as ki
 
@@ -63,7 +63,7 @@ def test_superclasses_can_be_a_dict_by_class():
 
 def test_outputs_know_what_their_columns_mean(tmp_path):
     head = ki.AuxiliaryHead("inception_4a", superclasses=["insect", "insect", "mammal"])
-    model = tiny_googlenet(auxiliary=(head, "inception_4d"))
+    model = short_googlenet(auxiliary=(head, "inception_4d"))
     assert model.output_class_names == {
         "main": None,
         "aux_4a": ["insect", "mammal"],

@@ -67,6 +67,7 @@ def killed_and_resumed(tmp_path_factory, colors):
     return directory
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_with_the_trials_it_would_have_had(
     killed_and_resumed, tmp_path
 ):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from comparing import torchvision_state
-from conftest import CLASSES, SIDE, tiny_googlenet
+from conftest import CLASSES, SIDE, short_googlenet
 
 import keras_inception as ki
 from keras_inception.weights import pretrained
@@ -18,7 +18,7 @@ from keras_inception.weights import pretrained
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("trained") / "trained.keras"
-    model = tiny_googlenet()
+    model = short_googlenet()
     model.class_names = ["a", "b", "c"]
     model.save(path)
     return path, model
@@ -47,11 +47,11 @@ def test_the_same_classes_keep_everything(trained, pictures, log):
 def test_new_classes_keep_the_trunk_and_say_so(trained, log):
     path, model = trained
     new = ki.GoogLeNet(
-        (96, 96, 3), 5, auxiliary=("inception_3b",), weights=path, name="flowers"
+        (96, 96, 3), 5, auxiliary=("inception_5b",), weights=path, name="flowers"
     )
     assert {name: output.shape for name, output in new.output.items()} == {
         "main": (None, 5),
-        "aux_3b": (None, 5),
+        "aux_5b": (None, 5),
     }
     layer = "inception_5b_3x3"
     np.testing.assert_array_equal(
@@ -59,7 +59,7 @@ def test_new_classes_keep_the_trunk_and_say_so(trained, log):
     )
     assert new.class_names is None
     assert log.messages == [
-        "weights of trained.keras: kept the trunk; new main, aux_3b"
+        "weights of trained.keras: kept the trunk; new main, aux_5b"
     ]
 
 
@@ -68,7 +68,7 @@ def test_heads_whose_names_begin_alike_are_kept_apart(trained, tmp_path, log):
     shape = (SIDE, SIDE, 3)
     early = ki.AuxiliaryHead("inception_4a", name="aux", units=8)
     late = ki.AuxiliaryHead("inception_4d", name="aux_2", units=8)
-    model = tiny_googlenet(auxiliary=(early, late))
+    model = short_googlenet(auxiliary=(early, late))
     model.save(tmp_path / "heads.keras")
     wider = ki.AuxiliaryHead("inception_4d", name="aux_2", units=9)
     new = ki.GoogLeNet(
@@ -81,7 +81,7 @@ def test_heads_whose_names_begin_alike_are_kept_apart(trained, tmp_path, log):
         "weights of heads.keras: kept the trunk, main, aux; new aux_2"
     )
     # the early head is not in the file, the late one is
-    model = tiny_googlenet(auxiliary=(late,))
+    model = short_googlenet(auxiliary=(late,))
     model.save(tmp_path / "late.keras")
     new = ki.GoogLeNet(
         shape, CLASSES, auxiliary=(early, late), weights=tmp_path / "late.keras"
