@@ -1,6 +1,7 @@
 """Checks that the parts of an attribution add up to the displacement of the weights.
 
     python -m benchmarks.attribution_sums tinyimagenet20 OUT.csv
+    python -m benchmarks.attribution_sums digits OUT.csv
 
 Trains a small GoogLeNet with two heads and dropout on pictures, once for each way to
 use SGD, and compares in every stage the sum of the losses' displacements with the
@@ -75,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="with train/ and val/")
+    parser.add_argument("folder", help="with train/ and val/; or digits")
     parser.add_argument("out", type=Path, help="the CSV file of the rows")
     help_text = "training pictures (default: 80)"
     parser.add_argument("--regime", choices=REGIMES, default="He")

@@ -26,9 +26,9 @@ class Pictures(NamedTuple):
 
 
 def read_pictures(
-    folder: Path, training_per_class: int = TRAINING_PER_CLASS, held_out: int = 3000
+    folder: str | Path, training_per_class: int = TRAINING_PER_CLASS, held_out: int = 3000
 ) -> Pictures:
-    """Reads a dataset; which pictures are drawn does not depend on any seed.
+    """Reads a folder or `digits`; which pictures are drawn does not depend on any seed.
 
     The held-out pictures are those of `val/`; if these are too few, also pictures of
     `train/` that are not among the drawn ones.
@@ -39,7 +39,7 @@ def read_pictures(
     source = data.find(folder)
     splits = source.train, source.validation
     labels = [split.labels for split in splits]
-    superclasses = read_superclasses(folder, source.class_names)
+    superclasses = read_superclasses(Path(folder), source.class_names)
 
     def read_part(part: int, rows: np.ndarray) -> Part:
         return in_memory(source, splits[part].take(rows), IMAGE_SIZE)
