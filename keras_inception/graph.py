@@ -35,6 +35,12 @@ def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return list(model._flatten_layers(include_self=False))
 
 
+def has_batch_norm(model: keras.Model) -> bool:
+    """Whether a model has batch normalization, in sub-models too."""
+    norm = keras.layers.BatchNormalization
+    return any(isinstance(layer, norm) for layer in all_layers(model))
+
+
 def mask_of(tensor: keras.KerasTensor) -> keras.KerasTensor | None:
     """Returns the mask that Keras keeps beside a tensor of a graph, or `None`."""
     return getattr(tensor, "_keras_mask", None)

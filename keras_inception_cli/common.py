@@ -1,8 +1,6 @@
 """Loading a model, and checking options, for several commands."""
 
 import argparse
-import os
-import zipfile
 from typing import Any
 
 
@@ -40,25 +38,8 @@ def check_output_folder(options: argparse.Namespace, name: str = "output") -> No
         )
 
 
-def load_model(path: str, *, compiled: bool = True) -> Any:
-    """Loads a `.keras` file, compiled as it was when saved, or not compiled.
+def load_model(path: str) -> Any:
+    """`networks.load_model`, imported only when called, since that takes seconds."""
+    from keras_inception import networks
 
-    Raises:
-        FileNotFoundError, ValueError: If there is no such file, or it is not a model,
-            or damaged.
-    """
-    import keras
-
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"There is no model {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} is not a .keras model file, as model.save() and keras-inception "
-            "train write."
-        )
-    try:
-        return keras.saving.load_model(path, compile=compiled)
-    except Exception as error:  # Keras, h5py and zipfile raise their own types
-        raise ValueError(
-            f"{path} can't be loaded ({type(error).__name__}): {str(error)[:400]}"
-        ) from error
+    return networks.load_model(path)

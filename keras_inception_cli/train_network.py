@@ -15,11 +15,10 @@ from keras_inception.defaults import (
     default_input_size,
     input_size_of,
 )
-from keras_inception.graph import all_layers, unfold
+from keras_inception.graph import has_batch_norm, unfold
 from keras_inception.outputs import MAIN, main_of, may_have_classes, outputs_by_name
 from keras_inception.supervision import SmoothedCrossentropy, evenly_placed
 from keras_inception.weights.pretrained import copy_output
-from keras_inception_cli.common import load_model
 from keras_inception_cli.head_names import number_in
 from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_heads import build_heads
@@ -32,7 +31,7 @@ def settle_weights(options: argparse.Namespace, config: TrainConfig) -> TrainCon
     """
     if not config.network or "weights" in TrainConfig.given(options):
         return config
-    options.weights = published_weights(config.network) or "none"
+    options.weights = networks.published_weights(config.network, print) or "none"
     return TrainConfig.resolve(options)
 
 
@@ -48,18 +47,6 @@ def _endpoints(heads: Sequence[str], plain: keras.Model) -> tuple[str, ...]:
     )
 
 
-def published_weights(network: str) -> str | None:
-    """`"imagenet"` if a network's weights are available; otherwise prints why not."""
-    if network.endswith(".keras"):
-        return None
-    try:
-        networks.application(network, networks.default_size(network), 1000, "imagenet")
-    except OSError as error:
-        print(f"{error} {network} starts from random weights.")
-        return None
-    return "imagenet"
-
-
 def build_model(
     config: TrainConfig, source: Source
 ) -> tuple[ki.DeeplySupervised, TrainConfig]:
@@ -68,8 +55,12 @@ def build_model(
     Returns it and the config, in which heads given by number have their endpoints.
     """
     if config.network:
-        plain, trained = plain_network(
-            config.network, source, config.image_size, config.weights
+        plain, trained = networks.plain_network(
+            config.network,
+            source.class_names,
+            source.picture_size,
+            config.image_size,
+            config.weights,
         )
         config = dataclasses.replace(config, heads=_endpoints(config.heads, plain))
         heads = build_heads(config, source.class_names, has_batch_norm(plain))
@@ -82,36 +73,6 @@ def build_model(
         ki.optimizers.freeze_through(model, config.freeze)
     model.class_names = source.class_names
     return model, config
-
-
-def plain_network(
-    network: str,
-    source: Source,
-    image_size: int | None = None,
-    weights: str | None = None,
-) -> tuple[keras.Model, keras.Model | None]:
-    """Builds the network of `--network` without heads, for the pictures' classes.
-
-    Returns it and the model in the file if it is from one.
-    """
-    classes = len(source.class_names)
-    if not network.endswith(".keras"):
-        size = image_size or networks.default_size(network, source.picture_size)
-        return networks.application(network, size, classes, weights), None
-    model = load_model(network, compiled=False)
-    if image_size is None and None in model.inputs[0].shape[1:3]:
-        image_size = networks.default_size(None, source.picture_size)
-    try:
-        names = source.class_names
-        return networks.adapted(model, classes, image_size, names), model
-    except ValueError as error:
-        raise ValueError(f"{network} is not a network to train: {error}") from None
-
-
-def has_batch_norm(model: keras.Model) -> bool:
-    """Whether a model has batch normalization, in sub-models too."""
-    norm = keras.layers.BatchNormalization
-    return any(isinstance(layer, norm) for layer in all_layers(model))
 
 
 def _keep_heads(
@@ -142,7 +103,7 @@ def _googlenet(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
     if config.weights:
         published = config.weights == "imagenet"
         file = ki.weights.imagenet_weights() if published else config.weights
-        trained = load_model(str(file), compiled=False)
+        trained = networks.load_model(str(file), compiled=False)
         batch_norm = has_batch_norm(trained)
         if not published and not config.image_size:
             size = input_size_of(trained)

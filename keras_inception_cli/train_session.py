@@ -15,6 +15,7 @@ import keras_inception as ki
 from keras_inception import data, training
 from keras_inception.attribution import explain_attribution, write_attribution
 from keras_inception.defaults import input_size_of
+from keras_inception.graph import has_batch_norm
 from keras_inception.training import Devices, RunConfig, RunDirectory
 from keras_inception_cli.console import quiet_start
 from keras_inception_cli.data_options import (
@@ -31,7 +32,6 @@ from keras_inception_cli.train_job import Job
 from keras_inception_cli.train_network import (
     build_model,
     compile_model,
-    has_batch_norm,
     settle_weights,
 )
 from keras_inception_cli.train_options import run_path

@@ -174,6 +174,32 @@ def test_models_that_are_no_network_for_pictures(model, size, message):
         networks.adapted(model(), 5, size)
 
 
+def test_a_plain_network_has_the_size_and_classes_of_the_pictures(tmp_path):
+    file = str(tmp_path / "own.keras")
+    classifier(*dense_end(), shape=(None, None, 3)).save(file)
+    plain, model = networks.plain_network(file, list("abc"), picture_size=40)
+    assert (plain.input_shape[1], plain.output_shape) == (64, (None, 3))
+    assert model.output_shape == (None, 4)
+    plain, model = networks.plain_network("mobilenet_v3_small", list("abc"), 40)
+    assert (plain.input_shape[1], plain.output_shape, model) == (64, (None, 3), None)
+    vector = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    vector.save(file)
+    with pytest.raises(ValueError, match="is not a network to train: A net"):
+        networks.plain_network(file, list("abc"), 40, 32)
+
+
+def test_weights_that_cannot_be_downloaded_are_reported_and_left_out(monkeypatch):
+    def offline(*arguments):
+        raise OSError("no network")
+
+    monkeypatch.setattr(networks.starting, "application", offline)
+    lines = []
+    assert networks.published_weights("xception", lines.append) is None
+    assert lines == ["no network xception starts from random weights."]
+    assert networks.published_weights("own.keras", lines.append) is None
+    assert len(lines) == 1
+
+
 @pytest.mark.slow
 def test_published_weights_are_loaded_and_the_classifier_replaced(
     tmp_path, monkeypatch

@@ -219,6 +219,18 @@ def test_commands_and_tuning_stand_on_the_library():
             assert "tuning" not in tops, name
 
 
+def test_tuning_takes_helpers_of_the_command_line_alone():
+    helpers = {"", ".common", ".console", ".data_options"}
+    for name in FILES:
+        if name.split(".")[0] == "tuning":
+            taken = {
+                target.removeprefix("keras_inception_cli")
+                for target in imports_of(name)
+                if target.startswith("keras_inception_cli")
+            }
+            assert taken <= helpers, name
+
+
 def module_level(tree):
     """The statements that run when a module is imported."""
     waiting = list(tree.body)

@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 import keras
 from tqdm import tqdm
 
-from keras_inception import ARCHITECTURES, data
+from keras_inception import ARCHITECTURES, data, networks
 from keras_inception.defaults import (
     default_architecture,
     default_input_size,
     input_size_of,
 )
 from keras_inception.files import read_json, write_json
+from keras_inception.graph import has_batch_norm
 from keras_inception.locks import locked
 from keras_inception_cli.data_options import describe_data, find_data
-from keras_inception_cli.train_network import has_batch_norm, plain_network
 from tuning import options as command_line
 from tuning.crash_safe_oracles import oracle
 from tuning.hypermodel import HeadsHyperModel
@@ -150,7 +150,13 @@ def _digest(source: data.Source) -> str | None:
 def _network(options: argparse.Namespace, source: data.Source) -> keras.Model:
     """Builds the network of `--network` without heads."""
     weights = None if options.weights == "none" else options.weights
-    return plain_network(options.network, source, options.image_size, weights)[0]
+    return networks.plain_network(
+        options.network,
+        source.class_names,
+        source.picture_size,
+        options.image_size,
+        weights,
+    )[0]
 
 
 @contextlib.contextmanager

@@ -47,12 +47,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     with quiet_start():
         import tensorflow as tf
 
-        from keras_inception_cli.train_network import published_weights
+        from keras_inception import networks
         from tuning.plan import hold_directory, make_plan
 
     tf.config.experimental.enable_op_determinism()
     if options.network and options.weights is None:
-        options.weights = published_weights(options.network) or "none"
+        options.weights = networks.published_weights(options.network, print) or "none"
         options.given.append("weights")
     plan = make_plan(options)
     if role == "worker":

@@ -2,6 +2,7 @@
 
 applications  the classifiers of `keras.applications`, by name
 adapted       a model from a file, for other classes and for raw pixels
+starting      either of them, as a training or a search starts from it
 """
 
 from keras_inception.networks.adapted import adapted
@@ -11,5 +12,19 @@ from keras_inception.networks.applications import (
     default_size,
     known_name,
 )
+from keras_inception.networks.starting import (
+    load_model,
+    plain_network,
+    published_weights,
+)
 
-__all__ = ["adapted", "application", "application_names", "default_size", "known_name"]
+__all__ = [
+    "adapted",
+    "application",
+    "application_names",
+    "default_size",
+    "known_name",
+    "load_model",
+    "plain_network",
+    "published_weights",
+]

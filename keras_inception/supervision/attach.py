@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
-from keras_inception.graph import Unfolded, all_layers, unfold
+from keras_inception.graph import Unfolded, all_layers, has_batch_norm, unfold
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.head_placement import evenly_placed
 from keras_inception.supervision.heads import AuxiliaryHead, as_head, head_logits
@@ -61,8 +61,7 @@ def attach_auxiliary(
         raise ValueError(f"heads is a list of endpoints or a number, not {heads!r}.")
     if isinstance(heads, int):
         heads = evenly_placed(model, heads)
-    normalization = keras.layers.BatchNormalization
-    batch_norm = any(isinstance(layer, normalization) for layer in all_layers(model))
+    batch_norm = has_batch_norm(model)
     described = [as_head(head, batch_norm=batch_norm) for head in heads]
     flat = unfold_around(model, [head.at for head in described])
     for head in described:

@@ -17,6 +17,7 @@ from keras_inception.architecture import (
     stages_in,
 )
 from keras_inception.files import write_whole
+from keras_inception.graph import has_batch_norm
 from keras_inception.keras_behavior import impatient_downloads
 from keras_inception.network import CLASSIFIER, build_network
 from keras_inception.outputs import MAIN, Output, may_have_classes
@@ -68,8 +69,7 @@ def load_pretrained(
         layer.trainable = True
     logits = keras.layers.Dense(classes, name=CLASSIFIER)(new_trunk.output)
     layers = {layer.name: layer for layer in new_trunk.layers}
-    normalization = keras.layers.BatchNormalization
-    batch_norm = any(isinstance(layer, normalization) for layer in layers.values())
+    batch_norm = has_batch_norm(new_trunk)
     table = ARCHITECTURES.get(source.name)
     model = supervise(
         inputs,
