@@ -14,6 +14,7 @@ seconds. Each command's module declares its options (`add_arguments`) and runs i
     train_plan.py                       settings that fit the pictures and the time
     train_network.py, train_heads.py    the network that a training starts from
     train_session.py, train_job.py, train_frozen.py, train_contexts.py   the training
+    train_settings.py                   the settings that a run keeps
     data_options.py                     DATA and its options, for all commands
     console.py, common.py               progress and tables; checks and loading
 """

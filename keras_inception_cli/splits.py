@@ -62,15 +62,16 @@ def find_judged(
     runs = filter(None, map(RunDirectory.of_model, models))
     run = next((run for run in runs if _learned_from(run, options.data, listing)), None)
     name = getattr(options, "split", None) or ("validation" if run else "all")
-    manifest = None
-    if run and listing and options.seed is None and name != "all":
-        manifest = read_manifest(run)
+    dataset = manifest = None
+    if run and name != "all":
+        dataset = read_dataset(run)
+        manifest = read_manifest(run) if listing and options.seed is None else None
     if run and options.seed is None:
         options.seed = run.read_config().seed
     # Without a choice of validation pictures a class may have a single picture.
     share = {} if run or name == "validation" else {"validation_share": 0.0}
     source = find_data(
-        options, listing, whole=name == "all", manifest=manifest, **share
+        options, listing or dataset, whole=name == "all", manifest=manifest, **share
     )
     for model in models.values():
         check_class_names(model, source)
@@ -114,9 +115,19 @@ def read_manifest(run: "RunDirectory") -> "Manifest | None":
     return Manifest.read(run.pictures) if run.pictures.is_file() else None
 
 
+def read_dataset(run: "RunDirectory") -> str | None:
+    """DATA of a run that learned from a dataset of TFDS, in the version of then.
+
+    `None` for other DATA, and for runs of earlier versions, which do not know it.
+    """
+    return run.read_config().settings.get("dataset")
+
+
 def _learned_from(run: "RunDirectory", spec: str, listing: "Listing | None") -> bool:
     manifest = read_manifest(run)
     if manifest is not None and listing is not None:
         return manifest.matches(listing)
     learned = run.read_config().data
-    return spec == learned or Path(spec).resolve() == Path(learned).resolve()
+    if spec in (learned, read_dataset(run)):
+        return True
+    return Path(spec).resolve() == Path(learned).resolve()

@@ -4,7 +4,6 @@ Imports Keras and TensorFlow, which takes seconds; `train.py` does not.
 """
 
 import argparse
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +14,7 @@ import keras_inception as ki
 from keras_inception import data, training
 from keras_inception.attribution import explain_attribution, write_attribution
 from keras_inception.defaults import input_size_of
-from keras_inception.graph import has_batch_norm
-from keras_inception.training import Devices, RunConfig, RunDirectory
+from keras_inception.training import Devices, RunDirectory
 from keras_inception_cli.console import quiet_start
 from keras_inception_cli.data_options import (
     check_class_names,
@@ -24,7 +22,7 @@ from keras_inception_cli.data_options import (
     find_data,
 )
 from keras_inception_cli.head_names import describe_heads
-from keras_inception_cli.splits import read_manifest
+from keras_inception_cli.splits import read_dataset, read_manifest
 from keras_inception_cli.train_config import TrainConfig
 from keras_inception_cli.train_contexts import reproducible, scratch_run
 from keras_inception_cli.train_frozen import on_features
@@ -36,13 +34,7 @@ from keras_inception_cli.train_network import (
 )
 from keras_inception_cli.train_options import run_path
 from keras_inception_cli.train_plan import fit_to_pictures, fit_to_time
-
-# The settings by which TensorBoard's HParams tab compares runs.
-HPARAMS = (
-    *("recipe", "architecture", "image_size", "width", "batch_norm"),
-    *("heads", "aux_weight", "aux_schedule", "head_dropout", "head_width"),
-    *("learning_rate", "batch_size", "epochs", "augment", "seed"),
-)
+from keras_inception_cli.train_settings import final_run_config, hparams
 
 
 def run(options: argparse.Namespace) -> None:
@@ -62,11 +54,12 @@ def run(options: argparse.Namespace) -> None:
             "--accumulate, or train on one device. Received: --accumulate "
             f"{config.accumulate} on {devices.replicas} devices"
         )
-    manifest = None
+    manifest = dataset = None
     if options.resume:
-        manifest = read_manifest(RunDirectory.open(run_path(options)))
+        run = RunDirectory.open(run_path(options))
+        manifest, dataset = read_manifest(run), read_dataset(run)
     try:
-        source = find_data(config, manifest=manifest)
+        source = find_data(config, dataset, manifest=manifest)
     except FileNotFoundError as error:
         if manifest is None:
             raise
@@ -267,37 +260,3 @@ def train_job(
         for sentence in explain_attribution(attribution.rows):
             print(sentence)
     return result
-
-
-def final_run_config(config: TrainConfig, job: Job, devices: Devices) -> RunConfig:
-    """The configuration with everything that the data and the network decided."""
-    import tensorflow as tf
-
-    settings = config.as_json() | {
-        "architecture": job.model.name,
-        "image_size": input_size_of(job.model),
-        "augment": job.pictures.augmentation,
-        "class_names": job.pictures.class_names,
-        "devices": devices.replicas,
-        "workers": devices.workers,
-        "feature_copies": config.freeze and (len(job.train.passes) if job.rest else 0),
-        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
-    }
-    if config.weights or config.network:  # the file or the network decided these
-        settings["batch_norm"] = has_batch_norm(job.model)
-        settings["width"] = None
-    if config.network:  # so that --config does not look for weights again
-        settings["weights"] = config.weights or "none"
-    named = {f.name for f in dataclasses.fields(RunConfig)} & settings.keys()
-    return RunConfig(**{name: settings.pop(name) for name in named}, settings=settings)
-
-
-def hparams(config: dict[str, Any]) -> dict[str, Any]:
-    """The columns of TensorBoard's HParams tab."""
-    values = {name: config[name] for name in HPARAMS}
-    values["heads"] = " ".join(values["heads"]) or "none"
-    for name in ("aux_weight", "aux_schedule"):
-        if isinstance(values[name], dict):
-            pairs = values[name].items()
-            values[name] = ",".join(f"{output}={value}" for output, value in pairs)
-    return values

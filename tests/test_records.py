@@ -1,20 +1,28 @@
 """Records of TensorFlow Datasets: a folder's cache, and prepared datasets."""
 
+import argparse
 import dataclasses
 import os
 import socket
 import struct
 import time
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from conftest import tiny_googlenet
 from PIL import Image
 
 import keras_inception as ki
 from keras_inception.data import find
+from keras_inception.training import RunConfig, RunDirectory
+from keras_inception_cli import train_options, train_session, train_settings
+from keras_inception_cli.splits import find_judged
+from keras_inception_cli.train_config import TrainConfig
+from keras_inception_cli.train_job import Job
 
 
 @pytest.fixture
@@ -194,8 +202,76 @@ def test_the_highest_version_is_taken(prepared, monkeypatch):
         "builder_from_directory",
         lambda path: opened.append(path) or original(path),
     )
-    find("tfds:gray_things", data_dir=prepared)
+    source = find("tfds:gray_things", data_dir=prepared)
     assert opened[0].name == "1.10.0"
+    assert source.dataset == "tfds:gray_things:1.10.0"
+    again = find(source.dataset, data_dir=prepared)
+    assert again.dataset == source.dataset
+
+
+@pytest.fixture
+def run_of(prepared, tmp_path):
+    """Makes a run of the dataset that knows some version, or none."""
+
+    def make(name, **dataset):
+        run = RunDirectory.create(tmp_path / name)
+        settings = {"data_dir": str(prepared), **dataset}
+        run.begin(RunConfig("tfds:gray_things", 2, (), settings=settings))
+        return run
+
+    return make
+
+
+THEN = "tfds:gray_things:1.0.0"
+
+
+def test_a_resumed_run_reads_the_version_that_it_learned_from(run_of, monkeypatch):
+    class Found(Exception):
+        pass
+
+    def found(options, config, source, devices):
+        raise Found(source.dataset)
+
+    monkeypatch.setattr(train_session, "prepare", found)
+    parser = argparse.ArgumentParser()
+    train_options.add_arguments(parser)
+    # a run of an earlier version does not know the dataset's
+    for known, dataset in (({"dataset": THEN}, THEN), ({}, f"{THEN[:-5]}1.10.0")):
+        run = run_of(f"run{len(known)}", **known)
+        words = ["--resume", "--runs", str(run.path.parent), "--name", run.path.name]
+        with pytest.raises(Found, match=dataset):
+            train_session.run(parser.parse_args(words))
+
+
+def test_a_run_keeps_the_version_that_it_learns_from(run_of, prepared):
+    config = TrainConfig.resolve(
+        argparse.Namespace(resume=False, config=run_of("run").config, hyperparameters=0)
+    )
+    model = tiny_googlenet(classes=2)
+    pictures = ki.data.load(THEN, 32, data_dir=prepared)
+    job = Job(config, model, pictures, None, None, None, None)
+    devices = SimpleNamespace(replicas=1, workers=1)
+    kept = train_settings.final_run_config(config, job, devices)
+    assert (kept.data, kept.settings["dataset"]) == ("tfds:gray_things", THEN)
+
+
+def test_a_model_is_judged_on_the_version_that_it_learned_from(run_of, prepared):
+    run, old = run_of("run", dataset=THEN).model, run_of("old").model
+    model = tiny_googlenet(classes=2)
+
+    def judged(file, data, split=None):
+        options = argparse.Namespace(data=data, split=split, data_dir=prepared)
+        vars(options).update(max_bad_fraction=0, cache=False, seed=None)
+        options.drop_duplicates = False
+        found = find_judged(options, {str(file): model})
+        return found.name, found.source.dataset
+
+    newest = f"{THEN[:-5]}1.10.0"
+    assert judged(run, "tfds:gray_things") == ("validation ", THEN)
+    assert judged(run, THEN) == ("validation ", THEN)
+    assert judged(run, newest) == ("", newest)
+    assert judged(run, "tfds:gray_things", "all") == ("", newest)
+    assert judged(old, "tfds:gray_things") == ("validation ", newest)
 
 
 def test_a_missing_dataset_without_a_network_is_an_error_at_once(prepared, monkeypatch):

@@ -38,7 +38,8 @@ OPTION_CHOICES = (
     *("recipe", "width", "mirror", "tune_learning_rate", "most_heads"),
     *("tuner", "trials", "executions", "seed", "network", "weights"),
 )
-NEW_CHOICES = {"class_names", "pictures"}  # not in the files of earlier searches
+# not in the files of earlier searches
+NEW_CHOICES = {"class_names", "pictures", "dataset"}
 
 
 class Plan(NamedTuple):
@@ -113,6 +114,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         "classes": len(source.class_names),
         "class_names": source.class_names,
         "pictures": _digest(source),
+        "dataset": source.dataset,
         "architecture": name,
         "image_size": image_size,
         "augment": pictures().augmentation,

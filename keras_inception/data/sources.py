@@ -35,6 +35,8 @@ class Source:
         mirror: Whether a mirrored picture still shows its class; false for digits.
         shift: How far `basic` augmentation may shift, as a fraction of the side.
         listing: The files that it was made from, `None` for digits and TFDS.
+        dataset: The dataset of TFDS and its version, `tfds:NAME:VERSION` or
+            `tfds:NAME/CONFIG:VERSION`; `None` for others.
         bad: The files that were skipped because they can't be decoded.
         passed_over: The files that were left out on purpose, such as other documents.
         duplicates: The files that occur more than once, byte for byte.
@@ -52,6 +54,7 @@ class Source:
     shift: float = SHIFT
     test: AnySplit | None = None
     listing: Listing | None = None
+    dataset: str | None = None
     bad: BadPictures = dataclasses.field(default_factory=BadPictures)
     passed_over: PassedOver = dataclasses.field(default_factory=PassedOver)
     duplicates: Duplicates = dataclasses.field(default_factory=Duplicates)

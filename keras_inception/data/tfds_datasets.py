@@ -61,6 +61,7 @@ def find_dataset(
         test=splits.get("test"),
         mirror=info.name == "fashion_mnist"
         or not any(part in info.name for part in _DIGITS_AND_LETTERS),
+        dataset="tfds:{}:{}".format(*info.full_name.rsplit("/", 1)),
     )
 
 
@@ -134,8 +135,13 @@ def _download(spec: str, root: Path) -> Path:
         )
     try:
         builder = tfds.builder(spec, data_dir=root)
-    except tfds.core.DatasetNotFoundError:
-        raise ValueError(f"TensorFlow Datasets has no dataset {spec!r}.") from None
+    except (tfds.core.DatasetNotFoundError, AssertionError) as error:
+        # TFDS asserts that it has the version, and names those that it has.
+        known = f" {error}" if isinstance(error, AssertionError) else ""
+        raise ValueError(
+            f"There is no dataset {spec!r} in {root}, and TensorFlow Datasets can't "
+            f"prepare it.{known}"
+        ) from None
     builder.download_and_prepare()
     return Path(builder.data_dir)
 
