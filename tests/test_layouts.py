@@ -74,6 +74,16 @@ def test_classes_may_be_called_like_splits(tmp_path):
     assert find(tmp_path / "b").class_names == ["oven", "test_tube", "train_station"]
     assert find(tmp_path / "c").class_names == ["dev", "ops"]
     assert find(tmp_path / "d").class_names == ["ant", "bee"]
+    known = list_files(tmp_path / "c/train", ["dev", "ops", "test"])
+    assert known.class_names == ["dev", "ops", "test"]
+
+
+def test_a_class_with_folders_inside_may_stand_beside_one_without(tmp_path):
+    build(tmp_path, "dog/poodle/1.png", "dog/beagle/1.png", "cat/1.png", "cat/2.png")
+    assert find(tmp_path).class_names == ["cat", "dog"]
+    build(tmp_path / "bottles", *(f"{n}/1.png" for n in ("labeled", "unlabeled")))
+    build(tmp_path / "bottles", *(f"{n}/2.png" for n in ("labeled", "unlabeled")))
+    assert find(tmp_path / "bottles").class_names == ["labeled", "unlabeled"]
 
 
 def build(root, *files):
@@ -98,6 +108,18 @@ REFUSED = {
     "classes beside train": (
         ["train/a/1.png", "train/b/1.png", "car/1.png"],
         "beside them 'car' with pictures",
+    ),
+    "a flat test split beside classes": (
+        ["ant/1.png", "bee/1.png", "Test Set/1.png"],
+        "beside them, 'Test Set', which reads as test split, .*Move it away",
+    ),
+    "a flat validation split beside classes": (
+        ["ant/1.png", "bee/1.png", "val/1.png"],
+        "beside them, 'val', which reads as validation split, .*Move it away",
+    ),
+    "pictures without labels beside classes": (
+        ["labeled/a/1.png", "labeled/b/1.png", "unlabeled/1.png"],
+        r"not clear what the classes.*'labeled', 'unlabeled'.*labeled: 'a', 'b'",
     ),
     "a flat validation split": (
         ["train/a/1.png", "train/b/1.png", "val/1.png"],

@@ -60,8 +60,8 @@ def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing
             "for the embedded handwritten digits, or 'tfds:NAME' for a dataset of "
             "TensorFlow Datasets."
         )
-    splits = _find_splits(root)
     names = None if class_names is None else [normal_form(x) for x in class_names]
+    splits = _find_splits(root, names or ())
     passed_over = [
         (path, reason or (BESIDE_SPLITS if splits else IN_NO_CLASS))
         for path, reason in walk(root, splits.values() if splits else folders_in(root))
@@ -91,14 +91,18 @@ def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing
     )
 
 
-def _find_splits(root: Path) -> dict[str, Path]:
-    """The folder of each split, training first; none if `root` holds classes."""
+def _find_splits(root: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The folder of each split, training first; none if `root` holds classes.
+
+    `names` are the classes that are known.
+    """
     split_by_folder = {
         folder: split for folder in folders_in(root) if (split := split_of(folder.name))
     }
     with_classes = [x for x in split_by_folder if _folders_with_files(x)]
     if not any(split_by_folder[folder] == "train" for folder in with_classes):
-        # One class may be called "train" or "test"; two such names are splits.
+        # One class may be called "train", which is also a railway's; two such names
+        # are splits.
         if with_classes or len(set(split_by_folder.values())) > 1:
             seen = with_classes or list(split_by_folder)
             raise ValueError(
@@ -107,6 +111,18 @@ def _find_splits(root: Path) -> dict[str, Path]:
                 "the pictures into train/CLASS/, or list them in a CSV file with the "
                 "columns path, label and split; to evaluate on one split, name its own "
                 "folder."
+            )
+        flat = [
+            folder
+            for folder, split in split_by_folder.items()
+            if split != "train" and normal_form(folder.name) not in names
+        ]
+        if flat and len(folders_in(root)) > 1:
+            raise ValueError(
+                f"{root} has class folders and, beside them, {_listed(flat)}, which "
+                f"{_reads_as(flat)}, without class folders inside. Move it away, or "
+                f"sort the pictures into train/CLASS/ and {flat[0].name}/CLASS/. If it "
+                f"is a class, move all class folders into {root.name}/train."
             )
         return {}
     found: dict[str, Path] = {}
@@ -233,15 +249,16 @@ def _check_not_nested(folder: Path, class_folders: list[Path]) -> None:
     # below folders that hold nothing but one folder, as unpacked archives do
     further = {x: _folders_with_files(_innermost(x)) for x in class_folders}
     deepest = max(further, key=lambda x: len(further[x]))
-    if len(further[deepest]) > 1 and not any(map(_pictures_in, class_folders)):
+    # Pictures in "unlabeled" lie in no class folder, however deep those are.
+    labeled = [x for x in class_folders if "unlabel" not in x.name.lower()]
+    if len(further[deepest]) > 1 and not any(map(_pictures_in, labeled)):
         where = _innermost(deepest).relative_to(folder)
         raise ValueError(
             f"It is not clear what the classes in {folder} are: its folders "
             f"({_listed(class_folders)}) or the folders inside them "
-            f"({where}: {_listed(further[deepest])}), since no picture "
-            "lies in its folders directly. Move the class folders, or the pictures, "
-            "one level up; or list the pictures in a CSV file with the columns path "
-            "and label."
+            f"({where}: {_listed(further[deepest])}). Move the class folders, or the "
+            "pictures, one level up; or list the pictures in a CSV file with the "
+            "columns path and label."
         )
 
 
