@@ -19,6 +19,7 @@ from conftest import small_pictures, small_supervised
 import keras_inception as ki
 from keras_inception import training
 from keras_inception.backend import gradients_of
+from keras_inception.early_exit.checks import digest_of
 from keras_inception.layers import MaxPooling
 from keras_inception.training.on_features import ForWhole
 
@@ -287,6 +288,17 @@ def test_early_exits_answer_as_their_heads(model, images):
     assert set(exits) != {"aux_4a"}
     for row, name in enumerate(exits):
         np.testing.assert_allclose(probabilities[row], alone[name][row], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_have_one_digest_on_all_backends(dtype):
+    layers = [keras.layers.Dense(2, dtype=dtype), keras.layers.Dropout(0.5)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.set_weights([np.arange(6).reshape(3, 2) / 8, np.ones(2)])
+    before = digest_of(model)
+    assert before.startswith("0d92753bc0e56831")
+    model(np.ones((1, 3)), training=True)  # which moves dropout's generator
+    assert digest_of(model) == before
 
 
 def test_endpoints_are_ranked_and_exits_fitted():

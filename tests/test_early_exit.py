@@ -344,6 +344,24 @@ def test_exits_survive_their_file(model, images, calibrated, tmp_path):
         ki.EarlyExit.load(tmp_path / "bad.json", model)
 
 
+def test_exits_belong_to_the_weights_that_they_were_calibrated_for(tmp_path):
+    model, pictures = small_supervised(), small_pictures()
+    early = ki.EarlyExit(model, {"aux": 0.5})
+    early.save(tmp_path / "exits.json")
+    model.predict(pictures[0], verbose=0)
+    model.evaluate(*pictures, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert ki.EarlyExit.load(tmp_path / "exits.json", again).thresholds == {"aux": 0.5}
+    again.fit(*pictures, verbose=0)
+    with pytest.raises(ValueError, match="for a model with other weights"):
+        ki.EarlyExit.load(tmp_path / "exits.json", again)
+    content = json.loads((tmp_path / "exits.json").read_text())
+    del content["weights"]  # as an earlier version wrote it
+    (tmp_path / "exits.json").write_text(json.dumps(content))
+    assert ki.EarlyExit.load(tmp_path / "exits.json", again).thresholds == {"aux": 0.5}
+
+
 def test_labels_in_a_column_calibrate_as_in_a_row(model, images):
     labels = np.arange(len(images)) % 3
     flat = ki.EarlyExit.calibrate(model, (images, labels), 0.5)

@@ -1,5 +1,6 @@
 """Errors for wrong exits, thresholds and pictures, raised before any computation."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 
@@ -81,6 +82,27 @@ def check_dtype(model: keras.Model, dtype: str, path: str | os.PathLike) -> None
         raise ValueError(
             f"The thresholds of {path} were calibrated in {dtype}, but the model "
             f"computes in {dtype_of(model)}. Calibrate them again for that."
+        )
+
+
+def digest_of(model: keras.Model) -> str:
+    """A SHA-256 for a model's weights, the same on all backends.
+
+    The order of the weights does not count, since a loaded model may have another.
+    """
+    arrays = map(keras.ops.convert_to_numpy, model.weights)
+    # float32 holds the smaller types, which NumPy lacks on some backends, exactly
+    parts = sorted(hashlib.sha256(x.astype("<f4").tobytes()).digest() for x in arrays)
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def check_weights(model: keras.Model, digest: str, path: str | os.PathLike) -> None:
+    """Raises a `ValueError` if a file's thresholds were chosen for other weights."""
+    if digest != digest_of(model):
+        raise ValueError(
+            f"The thresholds of {path} were calibrated for a model with other weights, "
+            "such as before a training. Calibrate them for this one: keras-inception "
+            "calibrate MODEL DATA"
         )
 
 

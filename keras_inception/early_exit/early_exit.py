@@ -24,7 +24,7 @@ from keras_inception.outputs import MAIN
 
 
 class Settings(TypedDict):
-    """The fields of a file of exits, besides its dtype and the calibration."""
+    """The fields of a file of exits, besides those of the model and the calibration."""
 
     confidence: str
     thresholds: dict[str, float]
@@ -36,6 +36,7 @@ SETTINGS = tuple(Settings.__annotations__)
 
 class _File(Settings):
     dtype: NotRequired[str]
+    weights: NotRequired[str]
     calibration: NotRequired[calibration.Calibration | None]
 
 
@@ -243,10 +244,15 @@ class EarlyExit:
         return MEASURES[self.confidence](probabilities)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes thresholds, temperatures and calibration to a JSON file."""
+        """Writes thresholds, temperatures and calibration to a JSON file.
+
+        The file says by the dtype and a checksum of the weights which model it is for.
+        """
         content: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS}
         found = self.calibration and self.calibration.as_dict()
-        content |= {"dtype": checks.dtype_of(self.model), "calibration": found}
+        content["dtype"] = checks.dtype_of(self.model)
+        content["weights"] = checks.digest_of(self.model)
+        content["calibration"] = found
         write_json(Path(path), content)
 
     @classmethod
@@ -256,12 +262,14 @@ class EarlyExit:
         Raises:
             OSError: If the file cannot be read.
             ValueError: If it is not such a JSON file, does not fit the model, or was
-                calibrated in another dtype.
+                calibrated in another dtype or for other weights.
         """
         content = _read(path)
         # A file without a dtype is from an earlier version, which knew only float32.
         checks.check_dtype(model, content.get("dtype", "float32"), path)
         early_exit = cls(model, **{name: content[name] for name in SETTINGS})
+        if "weights" in content:  # not in files of earlier versions
+            checks.check_weights(model, content["weights"], path)
         found = content.get("calibration")
         early_exit.calibration = found and calibration.Calibration.from_dict(found)
         return early_exit
