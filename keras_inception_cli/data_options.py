@@ -1,6 +1,7 @@
 """DATA on the command line: its options, finding it, and its classes."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -100,6 +101,16 @@ def find_data(
         for line in describe_left_out(source, options.drop_duplicates):
             print(line)
     return source
+
+
+def list_known(data: str, class_names: Sequence[str] | None) -> "Listing | None":
+    """Lists the files of DATA, which may lack classes of `class_names`.
+
+    `None` if DATA does not consist of files.
+    """
+    from keras_inception.data import is_files, list_files
+
+    return list_files(data, class_names) if is_files(data) else None
 
 
 def describe_data(source: "Source") -> str:

@@ -67,11 +67,18 @@ def run(options: argparse.Namespace) -> None:
     if page and page.exists() and not options.overwrite:
         raise FileExistsError(f"{page} already exists; pass --overwrite to replace it.")
     with console.quiet_start():
-        from keras_inception import data, gradients
+        from keras_inception import ARCHITECTURES, data, gradients
         from keras_inception.defaults import input_size_of
 
-    source = data_options.find_data(options)
-    model = _load_or_build(options, source)
+    model = listing = None
+    if options.model not in ARCHITECTURES:
+        model = common.load_model(options.model)
+        names = getattr(model, "class_names", None)
+        listing = data_options.list_known(options.data, names)
+    # Nothing is validated, and a class may have a single picture.
+    source = data_options.find_data(options, listing, validation_share=0.0)
+    if model is None:
+        model = _untrained(options, source)
     if options.init:
         model = gradients.reinitialized(model, options.init, options.seed)
     size = input_size_of(model)
@@ -112,15 +119,13 @@ def run(options: argparse.Namespace) -> None:
         print("\nwrote " + ", ".join(map(str, files)))
 
 
-def _load_or_build(options, source):
-    """Loads the file's model, or builds an untrained network that suits the data."""
+def _untrained(options, source):
+    """Builds an untrained network that suits the data."""
     import keras
 
     import keras_inception as ki
     from keras_inception.defaults import default_input_size
 
-    if options.model not in ki.ARCHITECTURES:
-        return common.load_model(options.model)
     architecture = ki.ARCHITECTURES[options.model]
     keras.utils.set_random_seed(options.seed)
     size = options.image_size or default_input_size(architecture, source.picture_size)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from keras_inception_cli.data_options import check_class_names, find_data
+from keras_inception_cli.data_options import check_class_names, find_data, list_known
 
 if TYPE_CHECKING:
     import keras
@@ -52,13 +52,10 @@ def find_judged(
     The validation split is that of the first model whose run learned from DATA. Data
     that no model learned from is judged whole by default, and may lack classes.
     """
-    from keras_inception import data
     from keras_inception.training import RunDirectory
 
     names = [getattr(model, "class_names", None) for model in models.values()]
-    listing = None
-    if data.is_files(options.data):
-        listing = data.list_files(options.data, next(filter(None, names), None))
+    listing = list_known(options.data, next(filter(None, names), None))
     runs = filter(None, map(RunDirectory.of_model, models))
     run = next((run for run in runs if _learned_from(run, options.data, listing)), None)
     name = getattr(options, "split", None) or ("validation" if run else "all")

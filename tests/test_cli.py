@@ -320,6 +320,21 @@ def test_gradients_of_an_untrained_network(colors, capsys):
     assert "inception_5b" in capsys.readouterr().out
 
 
+def test_gradients_need_neither_two_pictures_of_a_class_nor_every_class(
+    tmp_path, capsys
+):
+    colorful_folders(tmp_path / "colors", 1)
+    file = tmp_path / "small.keras"
+    model = small_supervised()
+    model.class_names = ["blue", "green", "red"]
+    model.save(file)
+    assert command("gradients", file, tmp_path / "colors") == 0
+    assert "aux pulls" in capsys.readouterr().out
+    (tmp_path / "colors/red").rename(tmp_path / "colors/pink")
+    assert command("gradients", file, tmp_path / "colors") == 1
+    assert "classes that are unknown: 'pink'" in capsys.readouterr().err
+
+
 @pytest.mark.slow  # its parts are in the default tests
 def test_evaluate_by_crops_and_together(workplace, colors, capsys, tmp_path):
     model = workplace / "runs/colors/model.keras"
