@@ -3,6 +3,7 @@
 import copy
 import pickle
 import zipfile
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -210,6 +211,38 @@ def test_class_weight_names_what_is_wrong(class_weight, message):
         model.fit(images, labels, class_weight=class_weight, verbose=0)
     with pytest.raises(ValueError, match=message):
         model.train_on_batch(images, labels, class_weight=class_weight)
+
+
+def test_class_weight_goes_with_one_label_for_each_picture():
+    model, (images, labels) = small_supervised(), small_pictures()
+    by_output = dict.fromkeys(model.output, labels)
+    data = tf.data.Dataset.from_tensor_slices((images, by_output)).batch(4)
+    weights = {"class_weight": {0: 2.0}}
+    message = r"Received labels by output \('main', 'aux'\): give main's alone"
+    for train, given in (
+        (model.fit, (images, by_output)),
+        (model.fit, (data,)),
+        (model.train_on_batch, (images, by_output)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(*given, **weights)
+    model.fit(images, by_output, verbose=0)
+
+
+def test_dicts_by_output_may_be_other_mappings(tmp_path):
+    model = small_supervised()
+    loss = dict.fromkeys(model.output, "sparse_categorical_crossentropy")
+    accuracy = {name: ["accuracy"] for name in model.output}
+    given = {"loss_weights": {"aux": 0.5}, "loss": loss, "metrics": accuracy}
+    given["weighted_metrics"] = accuracy
+    model.compile("sgd", **{n: MappingProxyType(x) for n, x in given.items()})
+    assert float(model.auxiliary_weights["aux"]) == 0.5
+    model.fit(*small_pictures(), verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert float(again.auxiliary_weights["aux"]) == 0.5
+    with pytest.raises(ValueError, match="loss_weights has unknown outputs: 'aux_4a'"):
+        model.compile("sgd", loss_weights=MappingProxyType({"aux_4a": 0.5}))
 
 
 @pytest.mark.parametrize("heads", [True, False])

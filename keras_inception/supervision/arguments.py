@@ -27,7 +27,7 @@ def check_by_output(
             f"({list_names(outputs)}). Received a {type(given).__name__} of "
             f"{len(given)}, which does not name the outputs."
         )
-    if not isinstance(given, dict):
+    if not isinstance(given, Mapping):
         return
     unknown = [name for name in given if name not in outputs]
     missing = [name for name in required if name not in given]
@@ -38,16 +38,27 @@ def check_by_output(
         raise ValueError(f"{argument} {'; it '.join(faults)}. Outputs: {known}")
 
 
-def with_every_class(arguments: dict[str, Any], classes: int) -> dict[str, Any]:
+def with_every_class(
+    arguments: dict[str, Any], classes: int, x: Any, y: Any
+) -> dict[str, Any]:
     """Adds the classes that `class_weight` leaves out, among `fit`'s arguments, as 1.
 
     Keras itself reads past the end of its table for classes above the last one named.
-    Raises a ValueError for anything that is not the number of a class, and for weights
-    that are negative or not finite.
+    Raises a ValueError for anything that is not the number of a class, for weights
+    that are negative or not finite, and for labels by output, in `y` or in the
+    `tf.data` pipeline `x`: Keras says of those that the model has several outputs.
     """
     class_weight, known = arguments.get("class_weight"), range(classes)
     if class_weight is None:
         return arguments
+    batch = getattr(x, "element_spec", None)
+    labels = batch[1] if isinstance(batch, tuple) and len(batch) > 1 else y
+    if isinstance(labels, Mapping):
+        raise ValueError(
+            "class_weight needs one label for each picture, from which those of every "
+            f"output follow. Received labels by output ({list_names(labels)}): give "
+            "main's alone, or weigh the pictures with sample_weight."
+        )
     if not isinstance(class_weight, Mapping):
         raise ValueError(
             "class_weight is a dict from class number to weight, such as {0: 2.0}. "

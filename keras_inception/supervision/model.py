@@ -128,20 +128,20 @@ class DeeplySupervised(keras.Model):
             **kwargs,
         )
 
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as `keras.Model.fit`; classes that `class_weight` leaves out weigh 1.
 
         Raises:
-            ValueError: If `class_weight` names an unknown class, or a weight is not a
-                finite number of at least 0.
+            ValueError: If `class_weight` names an unknown class, a weight is not a
+                finite number of at least 0, or the labels are given by output.
         """
-        kwargs = with_every_class(kwargs, self.output[MAIN].shape[-1])
-        return super().fit(*args, **kwargs)
+        kwargs = with_every_class(kwargs, self.output[MAIN].shape[-1], x, y)
+        return super().fit(x, y, *args, **kwargs)
 
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains on one batch as `keras.Model.train_on_batch`; see `fit`."""
-        kwargs = with_every_class(kwargs, self.output[MAIN].shape[-1])
-        return super().train_on_batch(*args, **kwargs)
+        kwargs = with_every_class(kwargs, self.output[MAIN].shape[-1], x, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
 
     def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Saves to a `.keras` file as `keras.Model.save`; `.h5` is a ValueError."""
@@ -270,15 +270,15 @@ class DeeplySupervised(keras.Model):
 
     def _weight_by_output(self, loss_weights) -> dict[str, float]:
         check_by_output("loss_weights", loss_weights, self.output, self.heads)
-        if not isinstance(loss_weights, dict):
+        if not isinstance(loss_weights, Mapping):
             weight = 1.0 if loss_weights is None else loss_weights  # as in Keras
             loss_weights = dict.fromkeys(self.heads, weight)
-        weights = {MAIN: 1.0} | loss_weights
+        weights = {MAIN: 1.0, **loss_weights}
         return {name: checked_weight(name, weight) for name, weight in weights.items()}
 
     def _loss_by_output(self, loss) -> dict:
         check_by_output("loss", loss, self.output, self.output)
-        if not isinstance(loss, dict):
+        if not isinstance(loss, Mapping):
             loss = {name: own_copy(loss) for name in self.output}
         linear = [n for n, x in self.output.items() if output_activation(x) == "linear"]
         return {n: from_logits(one) if n in linear else one for n, one in loss.items()}
@@ -286,7 +286,7 @@ class DeeplySupervised(keras.Model):
     def _metric_lists(self, argument: str, metrics) -> dict | None:
         if metrics is None:
             return None
-        if isinstance(metrics, dict):
+        if isinstance(metrics, Mapping):
             check_by_output(argument, metrics, self.output)
             return dict(metrics)
         if not isinstance(metrics, (list, tuple)):
