@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from keras_inception.architecture import AUXILIARY_ENDPOINTS, GOOGLENET, Architecture
 from keras_inception.network import build_network
 from keras_inception.supervision import AuxiliaryHead, DeeplySupervised
+from keras_inception.text import check_list
 
 
 def GoogLeNet(
@@ -68,6 +69,7 @@ def GoogLeNet(
     >>> {name: output.shape for name, output in model.output.items()}
     {'main': (None, 3), 'aux_4a': (None, 3), 'aux_4d': (None, 3)}
     """
+    check_list("class_names", class_names)
     if class_names is not None and len(class_names) != classes:
         raise ValueError(
             f"class_names must name each of the {classes} classes. Received: "

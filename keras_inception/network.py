@@ -10,7 +10,7 @@ from keras_inception.rows import build_row, normalize_pixels
 from keras_inception.supervision import (
     AuxiliaryHead,
     DeeplySupervised,
-    as_head,
+    as_heads,
     supervise,
 )
 
@@ -46,7 +46,7 @@ def build_network(
         inputs,
         main,
         endpoints,
-        [as_head(head, batch_norm=batch_norm) for head in auxiliary],
+        as_heads("auxiliary", auxiliary, batch_norm=batch_norm),
         adaptive_pool=architecture.adaptive_head_pool,
         name=name or architecture.name,
     )

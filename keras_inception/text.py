@@ -1,6 +1,15 @@
-"""Lists of names, and lengths of time, in messages."""
+"""Lists of names, as arguments and in messages, and lengths of time."""
 
 from collections.abc import Iterable
+
+
+def check_list(argument: str, names: object) -> None:
+    """Raises a `ValueError` for a string, whose letters would be taken for names."""
+    if isinstance(names, str):
+        raise ValueError(
+            f"{argument} is a list of names; write [{names!r}] for one. Received: "
+            f"{names!r}"
+        )
 
 
 def list_names(names: Iterable[object], most: int = 10) -> str:

@@ -550,7 +550,7 @@ def two_outputs():
         (
             lambda: ending_in(layers.Dense(3)),
             "hidden",
-            "a list of endpoints or a number",
+            "heads is a list of names; write",
         ),
         (lambda: ending_in(layers.Dense(3)), [3], "Received: 3 of type int"),
         (lambda: ending_in(layers.Dense(3, "sigmoid")), 1, "activation is 'sigmoid'"),

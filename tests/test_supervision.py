@@ -12,7 +12,9 @@ import tensorflow as tf
 from conftest import CLASSES, short_googlenet, small_pictures, small_supervised
 
 import keras_inception as ki
+from keras_inception.export.preparation import classifier_and_names
 from keras_inception.supervision import SmoothedCrossentropy, output_name
+from keras_inception.weights.selection import keep_heads
 
 OUTPUTS = ("main", "aux_4a", "aux_4d")
 
@@ -243,6 +245,29 @@ def test_dicts_by_output_may_be_other_mappings(tmp_path):
     assert float(again.auxiliary_weights["aux"]) == 0.5
     with pytest.raises(ValueError, match="loss_weights has unknown outputs: 'aux_4a'"):
         model.compile("sgd", loss_weights=MappingProxyType({"aux_4a": 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("auxiliary", lambda: short_googlenet(auxiliary="abc")),
+        ("auxiliary", lambda: keep_heads({}, {}, "abc", "a file")),
+        ("class_names", lambda: short_googlenet(class_names="abc")),
+        ("class_names", lambda: setattr(small_supervised(), "class_names", "abc")),
+        ("class_names", lambda: classifier_and_names(small_supervised(), "abc")),
+        (
+            "exits",
+            lambda: ki.EarlyExit.calibrate(
+                small_supervised(), small_pictures(), exits="abc"
+            ),
+        ),
+    ],
+)
+def test_a_string_is_no_list_of_names(argument, call):
+    """Its letters would be three names, as many as there are classes."""
+    message = rf"{argument} is a list of names; write \['abc'\] for one"
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 @pytest.mark.parametrize("heads", [True, False])

@@ -21,6 +21,7 @@ from keras_inception.early_exit.segments import (
 )
 from keras_inception.files import read_json, write_json
 from keras_inception.outputs import MAIN
+from keras_inception.text import check_list
 
 
 class Settings(TypedDict):
@@ -140,6 +141,7 @@ class EarlyExit:
                 superclasses, a number is out of range, or the dataset is empty.
         """
         checks.check_goal(max_accuracy_drop, max_cost, confidence_level)
+        check_list("exits", exits)
         if max_accuracy_drop is None and max_cost is None:
             max_accuracy_drop = 0.005
         tried = dict.fromkeys(

@@ -7,6 +7,7 @@ import keras
 
 from keras_inception.early_exit import EarlyExit
 from keras_inception.supervision import plain_classifier
+from keras_inception.text import check_list
 
 
 def check_backend(subject: str) -> None:
@@ -27,6 +28,7 @@ def classifier_and_names(
 
     Names default to those the model carries, else to the class indices.
     """
+    check_list("class_names", class_names)
     classifier = plain_classifier(model)
     classes = classifier.output.shape[-1]
     if class_names is None:

@@ -33,7 +33,7 @@ from keras_inception.supervision.head_placement import (
 from keras_inception.supervision.heads import (
     AUXILIARY_WEIGHT,
     AuxiliaryHead,
-    as_head,
+    as_heads,
     output_name,
     read_superclasses,
 )
@@ -54,7 +54,7 @@ __all__ = [
     "FrozenSplit",
     "LossWeights",
     "SmoothedCrossentropy",
-    "as_head",
+    "as_heads",
     "attach_auxiliary",
     "check_room",
     "compute_features",

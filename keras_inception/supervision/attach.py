@@ -8,7 +8,7 @@ import keras
 from keras_inception.graph import Unfolded, all_layers, has_batch_norm, unfold
 from keras_inception.outputs import MAIN, Output, output_activation
 from keras_inception.supervision.head_placement import evenly_placed
-from keras_inception.supervision.heads import AuxiliaryHead, as_head, head_logits
+from keras_inception.supervision.heads import AuxiliaryHead, as_heads, head_logits
 from keras_inception.supervision.model import DeeplySupervised
 from keras_inception.supervision.nesting import (
     Nesting,
@@ -57,12 +57,10 @@ def attach_auxiliary(
     ['aux_one', 'main']
     """
     _check_classifier(model)
-    if isinstance(heads, str):
-        raise ValueError(f"heads is a list of endpoints or a number, not {heads!r}.")
     if isinstance(heads, int):
         heads = evenly_placed(model, heads)
     batch_norm = has_batch_norm(model)
-    described = [as_head(head, batch_norm=batch_norm) for head in heads]
+    described = as_heads("heads", heads, batch_norm=batch_norm)
     flat = unfold_around(model, [head.at for head in described])
     for head in described:
         _check_endpoint(head, model, flat)

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from keras_inception.architecture import ARCHITECTURES, Conv
 from keras_inception.files import read_csv
 from keras_inception.outputs import MAIN
 from keras_inception.rows import convolution, scaled
-from keras_inception.text import list_names
+from keras_inception.text import check_list, list_names
 
 AUXILIARY_WEIGHT = 0.3  # the paper, section 5
 
@@ -165,11 +165,18 @@ def _head_pool(x, name: str, adaptive: bool):
     return keras.layers.AveragePooling2D(window, 3, name=name)(x)
 
 
-def as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
-    """Returns a head as it is, and an endpoint's name as a head with `defaults`.
+def as_heads(
+    argument: str, heads: Iterable[str | AuxiliaryHead], **defaults: Any
+) -> list[AuxiliaryHead]:
+    """Returns heads as they are, and endpoints' names as heads with `defaults`.
 
-    Anything else is a `ValueError`.
+    Anything else is a `ValueError` that names `argument`.
     """
+    check_list(argument, heads)
+    return [_as_head(head, **defaults) for head in heads]
+
+
+def _as_head(head: str | AuxiliaryHead, **defaults: Any) -> AuxiliaryHead:
     if isinstance(head, AuxiliaryHead):
         return head
     if isinstance(head, str):

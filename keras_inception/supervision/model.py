@@ -20,6 +20,7 @@ from keras_inception.supervision.arguments import (
 from keras_inception.supervision.heads import AUXILIARY_WEIGHT
 from keras_inception.supervision.losses import Distillation, LossWeights, from_logits
 from keras_inception.supervision.nesting import Nesting
+from keras_inception.text import check_list
 
 _NO_HDF5 = (
     "Keras's old HDF5 format can't hold the outputs and weights of this model. Save to "
@@ -60,6 +61,7 @@ class DeeplySupervised(keras.Model):
 
     @class_names.setter
     def class_names(self, names: Sequence[str] | None) -> None:
+        check_list("class_names", names)
         self._names_store().class_names = None if names is None else list(names)
 
     @property

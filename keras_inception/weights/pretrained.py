@@ -24,7 +24,7 @@ from keras_inception.outputs import MAIN, Output, may_have_classes
 from keras_inception.supervision import (
     AuxiliaryHead,
     DeeplySupervised,
-    as_head,
+    as_heads,
     supervise,
 )
 from keras_inception.text import list_names
@@ -75,7 +75,7 @@ def load_pretrained(
         inputs,
         Output(classifier_activation, name=MAIN)(logits),
         {stage: layers[layer].output for stage, layer in stages_in(layers).items()},
-        [as_head(head, batch_norm=batch_norm) for head in auxiliary],
+        as_heads("auxiliary", auxiliary, batch_norm=batch_norm),
         adaptive_pool=table is not None and table.adaptive_head_pool,
         name=name or source.name,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from keras_inception.architecture import AUXILIARY_ENDPOINTS
 from keras_inception.outputs import MAIN
 from keras_inception.supervision import output_name
-from keras_inception.text import list_names
+from keras_inception.text import check_list, list_names
 
 FEATURES = 1024  # what the classifiers read, those of the heads included
 # Words in the names of averaged weights: `model_ema`, `ExponentialMovingAverage_1`.
@@ -170,6 +170,7 @@ def keep_heads(
         if any(tensor.startswith(prefix) for tensor in tensors)
     ]
     wanted = present
+    check_list("auxiliary", auxiliary)
     if auxiliary is not None:
         wanted = [output_name(head, list(prefixes)) for head in auxiliary]
         if missing := [name for name in wanted if name not in present]:
