@@ -40,7 +40,12 @@ from keras_inception_cli import (
     serve,
     train,
 )
-from keras_inception_cli.console import printed_log, safe_output
+from keras_inception_cli.console import (
+    message_of,
+    printed_log,
+    safe_output,
+    tensorflow_errors,
+)
 
 COMMANDS = {
     "data": data,
@@ -131,6 +136,15 @@ def status_of(program: str, run: Callable[[], int | None]) -> int:
         return _status_of(program, run)
 
 
+_EXPECTED: tuple[type[Exception], ...] = (
+    ValueError,
+    OSError,
+    RuntimeError,
+    ImportError,
+    MemoryError,
+)
+
+
 def _status_of(program: str, run: Callable[[], int | None]) -> int:
     try:
         return run() or 0
@@ -140,9 +154,8 @@ def _status_of(program: str, run: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except _EXPECTED + tensorflow_errors() as error:
         if os.environ.get("KERAS_INCEPTION_DEBUG"):
             raise
-        message = " ".join(str(error).split())
-        print(f"{program}: error: {message}", file=sys.stderr)
+        print(f"{program}: error: {message_of(error)}", file=sys.stderr)
         return 1

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _STEERING = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
+_OF_GRAPHS = re.compile(r"\{\{.*?\}\}|\[Op:.*", re.DOTALL)
+_ADVICE = {
+    "DataLossError": "A file is damaged. Records below --data-dir are written again "
+    "once they are deleted.",
+    "ResourceExhaustedError": "The memory is too small: try a smaller --batch-size.",
+}
 _OF_BARS = re.compile(r"\r|\n*(\x1b\[A)+")  # how a progress bar moves the cursor
 
 
@@ -50,6 +56,24 @@ class _Escaped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def tensorflow_errors() -> tuple[type[Exception], ...]:
+    """The base of TensorFlow's own errors, if it is loaded: importing takes seconds."""
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    return (errors.OpError,) if errors else ()
+
+
+def message_of(error: BaseException) -> str:
+    """An error in one line; of TensorFlow's, without nodes, devices and traceback."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, tensorflow_errors()):
+        # Python's frames come first, and nodes of the graph last.
+        text = text.removeprefix("Graph execution error:").partition("\n\t [[")[0]
+        text = _OF_GRAPHS.sub("", text.rpartition("\n\n")[2])
+        name = type(error).__name__
+        text = f"TensorFlow: {text} ({name}). {_ADVICE.get(name, '')}"
+    return " ".join(text.split())
 
 
 @contextlib.contextmanager

@@ -51,6 +51,46 @@ def test_an_interrupted_command_says_so(capsys):
     assert capsys.readouterr().err == "keras-inception: interrupted\n"
 
 
+def _read_damaged_records(file):
+    list(tf.data.TFRecordDataset(str(file)))
+
+
+def _read_damaged_records_in_a_graph(file):
+    data = tf.data.TFRecordDataset(str(file))
+    tf.function(lambda: data.reduce(0, lambda n, _: n + 1))()
+
+
+def _need_more_memory_than_there_is(file):
+    tf.function(lambda n: tf.random.uniform((n, n)))(tf.constant(2**20))
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (_read_damaged_records, r"corrupted record at 0 .*DataLossError.*--data-dir"),
+        (_read_damaged_records_in_a_graph, r"corrupted record at 0 .*DataLossError"),
+        (_need_more_memory_than_there_is, r"OOM when allocating .*smaller --batch"),
+    ],
+)
+def test_an_error_of_tensorflow_is_one_line(run, message, tmp_path, capsys):
+    (tmp_path / "records").write_bytes(bytes(100))
+    assert keras_inception_cli.status_of("x", lambda: run(tmp_path / "records")) == 1
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"x: error: TensorFlow: {message}.*\n", err)
+    assert not any(part in err for part in ("{{", "[[", "[Op", "File"))
+
+
+def test_an_error_is_one_line_without_tensorflow_too(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    for error in (ValueError("a\nb"), MemoryError()):
+
+        def fail(error=error):
+            raise error
+
+        assert keras_inception_cli.status_of("x", fail) == 1
+    assert capsys.readouterr().err == "x: error: a b\nx: error: MemoryError\n"
+
+
 def test_train_leaves_a_run_directory(workplace, colors):
     run = workplace / "runs/colors"
     names = {"config.json", "history.csv", "model.keras", "latest.keras"}
