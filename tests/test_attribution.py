@@ -258,6 +258,15 @@ def test_a_plain_model_is_refused():
         train(model)
 
 
+def test_a_stage_that_did_not_move_has_no_shares():
+    rows = train(model_of(SGD(0.0))).rows
+    assert {(row.share, row.path_share, row.cosine_to_main) for row in rows} == {
+        (0.0, 0.0, None)
+    }
+    sentence, *_ = explain_attribution(rows)
+    assert sentence.startswith("first ended where it began")
+
+
 def test_sentences_and_files(tmp_path):
     rows = train(model_of(SGD(0.05, weight_decay=0.01))).rows
     first, second = explain_attribution(rows)

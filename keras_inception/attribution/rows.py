@@ -19,9 +19,10 @@ class AttributionRow(NamedTuple):
         loss: `main`, a head's name, or `weight_decay` if there is any.
         share: The part of the displacement D along its own direction that is due to
             this loss, `<D_loss, D> / <D, D>`. The shares of a stage add up to 1; one
-            is negative where a loss pulled against the displacement.
+            is negative where a loss pulled against the displacement. All are 0 where
+            the stage ended where it began.
         path_share: Length of the loss's own path, step by step, divided by the sum of
-            these lengths over all losses.
+            these lengths over all losses; 0 where no loss moved the stage.
         cosine_to_main: Cosine of the angle between the displacements due to this loss
             and to main; `None` where one of the two is zero.
     """
@@ -66,6 +67,8 @@ def explain_attribution(rows: Sequence[AttributionRow]) -> list[str]:
     named[0] = named[0].replace(" to ", " is due to ") + " loss"
     listed = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
     sentences = [f"Of the way that {first} went, {listed}."]
+    if not any(row.share for row in parts):
+        sentences = [f"{first} ended where it began: no loss has a share of its way."]
     outputs = {row.loss for row in rows}
     for head in dict.fromkeys(row.loss for row in rows):
         trunk = [row for row in rows if row.loss == head and row.stage not in outputs]
