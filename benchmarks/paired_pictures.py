@@ -26,7 +26,9 @@ class Pictures(NamedTuple):
 
 
 def read_pictures(
-    folder: str | Path, training_per_class: int = TRAINING_PER_CLASS, held_out: int = 3000
+    folder: str | Path,
+    training_per_class: int = TRAINING_PER_CLASS,
+    held_out: int = 3000,
 ) -> Pictures:
     """Reads a folder or `digits`; which pictures are drawn does not depend on any seed.
 
