@@ -15,8 +15,9 @@ from keras_inception_cli.head_names import NETWORK
 from keras_inception_cli.train_config import TrainConfig
 
 UNEVEN = 5  # times the pictures of the smallest class
-# Pixels from which 1,000 pictures of an epoch take a minute on two cores.
-SLOW_FROM = 48
+# Pixels from which 1,000 pictures of an epoch take a minute on two cores, and trained
+# weights help.
+LARGE = 48
 FEW = 50  # pictures of a class; docs/fine-tuning.md has measurements with 20
 
 
@@ -56,12 +57,14 @@ def fit_to_pictures(
 
 def _advise(source: Source, given: dict[str, Any]) -> None:
     """What makes a training from random weights better, or shorter."""
+    if source.picture_size < LARGE:
+        return
     if len(source.train) < FEW * len(source.class_names):
         print(
             f"fewer than {FEW} pictures of a class teach a network with random weights "
             "little: --weights FILE starts from a trained one"
         )
-    if source.picture_size >= SLOW_FROM and "width" not in given:
+    if "width" not in given:
         print("for a first look, --width 0.25 is several times as fast")
 
 
