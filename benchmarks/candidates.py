@@ -13,7 +13,6 @@ import numpy as np
 from benchmarks.torchvision_import import import_torchvision
 
 IMAGE_SIZE, CLASSES = 224, 1000
-RESNET_EXITS = ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out")
 Call = Callable[[int], object]
 
 
@@ -28,7 +27,7 @@ def pixels(batch: int, channels_first: bool = False) -> np.ndarray:
     )
 
 
-class _Batches(dict):
+class Batches(dict):
     """Inputs by batch size, made at their first use."""
 
     def __init__(self, make: Callable[[int], object]):
@@ -41,17 +40,17 @@ class _Batches(dict):
 
 def saved_model(path: str, threads: int) -> Call:
     """`serving_default` of an exported version, as TF Serving runs it."""
-    tf = _tensorflow(threads)
+    tf = start_tensorflow(threads)
     loaded = tf.saved_model.load(path)
     signature = loaded.signatures["serving_default"]
-    inputs = _Batches(lambda batch: tf.constant(pixels(batch)))
+    inputs = Batches(lambda batch: tf.constant(pixels(batch)))
     # The signature does not keep the loaded model alive.
     return lambda batch, _=loaded: signature(images=inputs[batch])["main"].numpy()
 
 
 def keras_predict(model: str, threads: int) -> Call:
     """Keras's `predict` on a `.keras` file, or on InceptionV3 with random weights."""
-    _tensorflow(threads)
+    start_tensorflow(threads)
     import keras
 
     import keras_inception  # noqa: F401 registers the file's classes
@@ -62,74 +61,21 @@ def keras_predict(model: str, threads: int) -> Call:
         )
     else:
         network = keras.saving.load_model(model, compile=False)
-    inputs = _Batches(pixels)
+    inputs = Batches(pixels)
     return lambda batch: network.predict(inputs[batch], batch_size=batch, verbose=0)
 
 
 def early_exit(model: str, threshold: float, threads: int) -> Call:
     """`EarlyExit.predict`; with threshold 0 all pictures leave at the first exit."""
-    _tensorflow(threads)
+    start_tensorflow(threads)
     import keras
 
     import keras_inception as ki
 
     network = keras.saving.load_model(model, compile=False)
     exits = ki.EarlyExit(network, dict.fromkeys(network.heads, threshold))
-    inputs = _Batches(pixels)
+    inputs = Batches(pixels)
     return lambda batch: exits.predict(inputs[batch], batch_size=batch)
-
-
-def resnet_exits(threads: int, leaving: str) -> Call:
-    """`EarlyExit.predict` on Keras's ResNet-50."""
-    _tensorflow(threads)
-    import keras
-
-    import keras_inception as ki
-
-    keras.utils.set_random_seed(0)
-    network = keras.applications.ResNet50(weights=None)
-    model = ki.attach_auxiliary(network, [ki.AuxiliaryHead(at) for at in RESNET_EXITS])
-    names = [] if leaving == "alone" else list(model.heads)
-    inputs = _Batches(pixels)
-    thresholds = dict.fromkeys(names, 0.0 if leaving == "all leave" else 1.1)
-    if leaving == "half leave":
-        never = ki.EarlyExit(model, thresholds)
-        first = model.predict(inputs[32], verbose=0)[names[0]]
-        confidences = np.asarray(never.confidences(names[0], first))
-        thresholds[names[0]] = float(np.median(confidences))
-    exits = ki.EarlyExit(model, thresholds)
-    return lambda batch: exits.predict(inputs[batch], batch_size=batch)
-
-
-def earlyon_exits(threads: int, leaving: str) -> Call:
-    """earlyon's routing on torchvision's ResNet-50."""
-    import torch
-
-    import_torchvision()
-    from earlyon.models import resnet50_ee
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    model = resnet50_ee(num_classes=1000, pretrained=False).eval()
-    inputs = _Batches(lambda batch: torch.from_numpy(pixels(batch, True) / 255))
-    level = 0.0 if leaving == "all leave" else 1.0
-    model.config.confidence_thresholds = [level, 1.0, 1.0]
-
-    def routed(batch: int):
-        if batch == 1:
-            return model(inputs[1], mode="inference").prediction
-        return model.forward_inference_batched(inputs[batch]).prediction
-
-    def alone(batch: int):
-        with torch.inference_mode():
-            return model.backbone(inputs[batch])
-
-    if leaving == "half leave":
-        model.config.confidence_thresholds = [0.0, 1.0, 1.0]
-        found = model.forward_inference_batched(inputs[32])
-        median = float(found.per_sample_confidence.median())
-        model.config.confidence_thresholds = [median, 1.0, 1.0]
-    return alone if leaving == "alone" else routed
 
 
 def onnx_runtime(path: str, threads: int, channels_first: bool = False) -> Call:
@@ -141,7 +87,7 @@ def onnx_runtime(path: str, threads: int, channels_first: bool = False) -> Call:
     session = onnxruntime.InferenceSession(
         path, options, providers=["CPUExecutionProvider"]
     )
-    inputs = _Batches(lambda batch: pixels(batch, channels_first))
+    inputs = Batches(lambda batch: pixels(batch, channels_first))
     return lambda batch: session.run(None, {"images": inputs[batch]})[0]
 
 
@@ -152,7 +98,7 @@ def openvino(path: str, threads: int, channels_first: bool = False) -> Call:
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     hints["PERFORMANCE_HINT"] = "LATENCY"
     request = Core().compile_model(path, "CPU", hints).create_infer_request()
-    inputs = _Batches(lambda batch: pixels(batch, channels_first))
+    inputs = Batches(lambda batch: pixels(batch, channels_first))
     return lambda batch: request.infer({"images": inputs[batch]}, share_inputs=True)[0]
 
 
@@ -163,7 +109,7 @@ def torchvision(threads: int, compiled: bool = False, bfloat16: bool = False) ->
     network = network.eval().to(dtype)
     if compiled:
         network = torch.compile(network)
-    inputs = _Batches(
+    inputs = Batches(
         lambda batch: torch.from_numpy(pixels(batch, True)).to(
             dtype, memory_format=torch.channels_last
         )
@@ -186,7 +132,7 @@ def torchvision_int8(threads: int) -> Call:
     torch.backends.quantized.engine = "x86"
     network.qconfig = torch.ao.quantization.get_default_qconfig("x86")
     torch.ao.quantization.prepare(network, inplace=True)
-    inputs = _Batches(
+    inputs = Batches(
         lambda batch: torch.from_numpy(pixels(batch, True)).to(
             memory_format=torch.channels_last
         )
@@ -209,7 +155,7 @@ def keras_training(
     bfloat16: bool = False,
 ) -> Call:
     """A training step of our network with both heads: SGD with momentum."""
-    _tensorflow(threads)
+    start_tensorflow(threads)
     import keras
 
     import keras_inception as ki
@@ -220,7 +166,7 @@ def keras_training(
     table = ki.ARCHITECTURES[architecture]
     model = ki.GoogLeNet(architecture=table, batch_norm=batch_norm)
     model.compile(keras.optimizers.SGD(0.001, momentum=0.9))
-    inputs = _Batches(lambda batch: (pixels(batch), _labels(batch)))
+    inputs = Batches(lambda batch: (pixels(batch), _labels(batch)))
     return lambda batch: model.train_on_batch(*inputs[batch])
 
 
@@ -233,7 +179,7 @@ def torchvision_training(
     optimizer = torch.optim.SGD(network.parameters(), 0.001, momentum=0.9)
     loss = torch.nn.functional.cross_entropy
     forward = torch.compile(network) if compiled else network
-    inputs = _Batches(
+    inputs = Batches(
         lambda batch: (
             torch.from_numpy(pixels(batch, True) / 128 - 1).contiguous(
                 memory_format=torch.channels_last
@@ -258,7 +204,7 @@ def torchvision_training(
 
 def export_ours(architecture: str, folder: str) -> None:
     """Exports our network with random weights in every measured format."""
-    _tensorflow(os.cpu_count())
+    start_tensorflow(os.cpu_count())
     import keras
 
     import keras_inception as ki
@@ -294,7 +240,8 @@ def _labels(batch: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, CLASSES, batch)
 
 
-def _tensorflow(threads: int):
+def start_tensorflow(threads: int):
+    """TensorFlow with this many threads."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 

@@ -11,13 +11,11 @@ import keras_inception as ki
 from keras_inception import training
 from keras_inception.data import Source
 from keras_inception.text import duration
+from keras_inception.training.plan import PRETRAINED_FROM
 from keras_inception_cli.head_names import NETWORK
 from keras_inception_cli.train_config import TrainConfig
 
 UNEVEN = 5  # times the pictures of the smallest class
-# Pixels from which 1,000 pictures of an epoch take a minute on two cores, and trained
-# weights help.
-LARGE = 48
 FEW = 50  # pictures of a class; docs/fine-tuning.md has measurements with 20
 
 
@@ -50,15 +48,15 @@ def fit_to_pictures(
     chosen = {name: v for name, v in plan.settings.items() if name not in given}
     words = (f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())
     print(f"{plan.reason}\nchosen: {' '.join(words)}")
-    if not trained and "weights" not in plan.settings:
+    if not (trained or given.get("network") or "weights" in plan.settings):
         _advise(source, given)
     return TrainConfig.resolve(options, plan.settings)
 
 
 def _advise(source: Source, given: dict[str, Any]) -> None:
-    """What makes a training from random weights better, or shorter."""
-    if source.picture_size < LARGE:
-        return
+    """Says what makes a GoogLeNet from random weights better, or quicker to train."""
+    if source.picture_size < PRETRAINED_FROM:
+        return  # trained weights help little, and an epoch is short
     if len(source.train) < FEW * len(source.class_names):
         print(
             f"fewer than {FEW} pictures of a class teach a network with random weights "

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import short_googlenet
+from conftest import tiny_googlenet
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
@@ -24,7 +24,7 @@ SIGNATURES = {"serving_default", "serving_uint8", "serving_bytes", "classify"}
 
 @pytest.fixture(scope="module")
 def model():
-    model = short_googlenet(batch_norm=True)
+    model = tiny_googlenet(batch_norm=True)
     model.compile("adam")
     model.optimizer.build(model.trainable_variables)
     model.class_names = NAMES
@@ -273,7 +273,7 @@ def test_bfloat16_computes_in_half_the_bytes(model, exported, tmp_path):
     answer = default(images=tf.constant(pictures))["main"].numpy()
     assert answer.dtype == np.float32
     np.testing.assert_allclose(answer.sum(-1), 1, atol=1e-5)
-    assert expected.std(axis=0).min() > 0.005  # the pictures differ
+    assert expected.std(axis=0).min() > 0.02  # the pictures differ
     assert 0 < abs(answer - expected).max() < 0.03  # 0 would be float32
 
 
@@ -310,7 +310,7 @@ def test_bad_arguments_leave_nothing(model, tmp_path, arguments, message):
 
 
 def test_open_sizes_are_refused(tmp_path):
-    model = short_googlenet(input_shape=(None, None, 3), auxiliary=())
+    model = tiny_googlenet(input_shape=(None, None, 3), auxiliary=())
     with pytest.raises(ValueError, match="fixed size"):
         ki.export.export_saved_model(model, tmp_path)
 

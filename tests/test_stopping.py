@@ -182,6 +182,10 @@ def photographs(tmp_path_factory):
             *(True, "small", "a.keras", "fine-tuning trained weights"),
         ),
         (["--recipe", "paper"], True, "paper", None, ""),
+        (
+            ["--network", "mobilenet_v3_small"],
+            *(True, "small", None, "from random weights"),
+        ),
     ],
 )
 def test_train_says_what_it_chose(
@@ -203,7 +207,7 @@ def test_train_says_what_it_chose(
     printed = capsys.readouterr().out
     assert said in printed
     assert (f"--recipe {recipe}" in printed) == (recipe != "paper")
-    from_random = recipe == "small" and weights is None
+    from_random = recipe == "small" and weights is None and "--network" not in words
     assert ("fewer than 50 pictures of a class" in printed) == from_random
     assert ("--width 0.25" in printed) == (from_random and "--width" not in words)
 

@@ -9,7 +9,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASSES, short_googlenet, small_pictures, small_supervised
+from conftest import (
+    CLASSES,
+    short_googlenet,
+    small_pictures,
+    small_supervised,
+    tiny_googlenet,
+)
 
 import keras_inception as ki
 from keras_inception.export.preparation import classifier_and_names
@@ -312,7 +318,7 @@ def test_callbacks_know_which_logs_should_rise(heads, tmp_path):
 
 
 def test_the_trunk_after_4a_gets_no_gradient_from_aux_4a(pictures):
-    model = short_googlenet()
+    model = tiny_googlenet()
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(pictures[0])["aux_4a"][:, 0])
     trunk = [
@@ -324,14 +330,17 @@ def test_the_trunk_after_4a_gets_no_gradient_from_aux_4a(pictures):
         for v, gradient in zip(trunk, gradients, strict=True)
         if gradient is not None
     }
-    # the first convolution, and modules 3a and 4a with six convolutions each
-    assert len(reached) == 1 + 2 * 6
-    modules = {name[:12] for name in reached if name.startswith("inception")}
-    assert modules == {"inception_3a", "inception_4a"}
+    # modules 3a, 3b and 4a with six convolutions each, and the stem's three
+    assert len(reached) == 3 + 3 * 6
+    assert {name[:12] for name in reached if name.startswith("inception")} == {
+        "inception_3a",
+        "inception_3b",
+        "inception_4a",
+    }
 
 
 def test_every_parameter_gets_a_gradient(pictures):
-    model = short_googlenet()
+    model = tiny_googlenet()
     with tf.GradientTape() as tape:
         loss = sum(tf.reduce_sum(p[:, 0]) for p in model(pictures[0]).values())
     gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
