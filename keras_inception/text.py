@@ -1,6 +1,12 @@
-"""Lists of names, as arguments and in messages, and lengths of time."""
+"""Names, and lists of them as arguments and in messages; lengths of time."""
 
+import unicodedata
 from collections.abc import Iterable
+
+
+def normal_form(name: str) -> str:
+    """A class name in Unicode's form NFC: file systems differ in how they write é."""
+    return unicodedata.normalize("NFC", name)
 
 
 def check_list(argument: str, names: object) -> None:

@@ -155,9 +155,8 @@ def _pairs(pairs: list[tuple[str, str]]) -> str:
 
 def check_class_names(model: "keras.Model", data: "Data | Source") -> None:
     """Raises a `ValueError` if a model and data have different classes."""
-    from keras_inception.data.listing import normal_form
     from keras_inception.outputs import main_of
-    from keras_inception.text import list_names
+    from keras_inception.text import list_names, normal_form
 
     known = getattr(model, "class_names", None)
     classes = main_of(model.output).shape[-1]

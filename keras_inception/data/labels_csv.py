@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keras_inception.data.layouts import split_of
-from keras_inception.data.listing import SPLITS, LabeledPaths, Listing, normal_form
+from keras_inception.data.listing import SPLITS, LabeledPaths, Listing
 from keras_inception.data.walk import walk
-from keras_inception.text import list_names
+from keras_inception.text import list_names, normal_form
 
 NOT_LISTED = "not listed in the CSV file"
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from keras_inception.data.listing import SPLITS, LabeledPaths, Listing, normal_form
+from keras_inception.data.listing import SPLITS, LabeledPaths, Listing
 from keras_inception.data.pictures import SUFFIXES
 from keras_inception.data.walk import folders_in, walk
-from keras_inception.text import list_names
+from keras_inception.text import list_names, normal_form
 
 IN_NO_CLASS = "in no class folder"
 BESIDE_SPLITS = "beside the splits"

@@ -1,7 +1,6 @@
 """`Listing`: the files of a dataset by class and split, none of them opened."""
 
 import dataclasses
-import unicodedata
 from pathlib import Path
 
 LabeledPaths = list[tuple[Path, int]]
@@ -45,8 +44,3 @@ class Listing:
     def merged(self) -> "Listing":
         """The same files without splits."""
         return dataclasses.replace(self, train=self.files, validation=None, test=None)
-
-
-def normal_form(name: str) -> str:
-    """A class name in Unicode's form NFC: file systems differ in how they write é."""
-    return unicodedata.normalize("NFC", name)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from keras_inception.data.listing import LabeledPaths, Listing, normal_form
+from keras_inception.data.listing import LabeledPaths, Listing
 from keras_inception.data.sources import Source
 from keras_inception.files import write_csv
-from keras_inception.text import list_names
+from keras_inception.text import list_names, normal_form
 
 UNUSED = ""  # in place of the split: a bad file, a copy left out, not a picture
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ from keras_inception.architecture import ARCHITECTURES, Conv
 from keras_inception.files import read_csv
 from keras_inception.outputs import MAIN
 from keras_inception.rows import convolution, scaled
-from keras_inception.text import check_list, list_names
+from keras_inception.text import check_list, list_names, normal_form
 
 AUXILIARY_WEIGHT = 0.3  # the paper, section 5
 
@@ -257,10 +256,10 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
             raise ValueError(
                 f"{path}: each line is a class and its superclass. Received: {line!r}"
             )
-        if _composed(row[0]) in superclasses:
+        if normal_form(row[0]) in superclasses:
             raise ValueError(f"{path} names the class {row[0]!r} twice.")
-        superclasses[_composed(row[0])] = row[1]
-    names = list(map(_composed, class_names))
+        superclasses[normal_form(row[0])] = row[1]
+    names = list(map(normal_form, class_names))
     missing = [name for name in names if name not in superclasses]
     unknown = [name for name in superclasses if name not in names]
     if missing or unknown:
@@ -271,8 +270,3 @@ def read_superclasses(path: str | os.PathLike, class_names: Sequence[str]) -> li
             f"{list_names(class_names)}"
         )
     return [superclasses[name] for name in names]
-
-
-def _composed(name: str) -> str:
-    """A class's name in Unicode's form NFC: file systems differ in how they write é."""
-    return unicodedata.normalize("NFC", name)
