@@ -34,7 +34,7 @@ from keras_inception.early_exit.answers import stratified_halves
 # Shallow heads save most: at 32 pixels and width 0.25 the first one's answer costs a
 # third of the whole network, the second one's less than 60 %.
 EXITS = ("inception_3a", "inception_4a")
-IMAGE_SIZE, WIDTH = 32, 0.25
+IMAGE_SIZE = 32
 
 
 def train(options: argparse.Namespace) -> None:
@@ -43,20 +43,22 @@ def train(options: argparse.Namespace) -> None:
     source = data.find(options.folder)
     # Exits answer on their own, so these heads are trained for accuracy: with less
     # dropout than the paper's heads and the weight of the main output.
-    endpoints = () if options.without_heads else EXITS
-    heads = [
-        ki.AuxiliaryHead(at, units=256, dropout=0.3, batch_norm=True)
-        for at in endpoints
-    ]
-    model = ki.GoogLeNet(
+    endpoints = () if options.without_heads else options.exits
+    build = functools.partial(
+        ki.GoogLeNet,
         (IMAGE_SIZE, IMAGE_SIZE, 3),
         classes=len(source.class_names),
-        auxiliary=heads,
+        auxiliary=[
+            ki.AuxiliaryHead(at, units=256, dropout=0.3, batch_norm=True)
+            for at in endpoints
+        ],
         architecture=ki.GOOGLENET_SMALL,
-        width=WIDTH,
+        width=options.width,
         batch_norm=True,
     )
-    model.class_names = source.class_names
+    if options.bfloat16:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    model = build()
     pictures = batches(
         *in_memory(source, source.train, IMAGE_SIZE), options.batch_size, options.seed
     )
@@ -65,7 +67,9 @@ def train(options: argparse.Namespace) -> None:
         options.learning_rate, options.epochs * len(pictures)
     )
     model.compile(
-        keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True), loss_weights=1.0
+        keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
+        loss_weights=1.0,
+        distillation=options.distillation,
     )
     run = training.RunDirectory.create(options.run, overwrite=options.overwrite)
     config = training.RunConfig(
@@ -76,10 +80,17 @@ def train(options: argparse.Namespace) -> None:
         settings={
             "batch_size": options.batch_size,
             "learning_rate": options.learning_rate,
+            "width": options.width,
+            "distillation": options.distillation,
         },
     )
     training.train(model, pictures, validation, run, config=config)
-    model.save(last_epoch(options.run))
+    # Measured in float32, whatever it was trained in.
+    keras.config.set_dtype_policy("float32")
+    trained = build()
+    trained.set_weights(model.get_weights())
+    trained.class_names = source.class_names
+    trained.save(last_epoch(options.run))
 
 
 def last_epoch(run: Path) -> Path:
@@ -221,6 +232,10 @@ def main() -> None:
     train_parser.add_argument("--learning-rate", type=float, default=0.05)
     train_parser.add_argument("--seed", type=int, default=0)
     train_parser.add_argument("--overwrite", action="store_true")
+    train_parser.add_argument("--width", type=float, default=0.25)
+    train_parser.add_argument("--exits", nargs="+", default=EXITS, metavar="ENDPOINT")
+    train_parser.add_argument("--distillation", type=float, default=0.0)
+    train_parser.add_argument("--bfloat16", action="store_true", help="train in it")
     train_parser.add_argument(
         "--without-heads", action="store_true", help="a plain classifier, for `fit`"
     )

@@ -6,6 +6,7 @@
 The network for 32 pixels with batch normalization and both heads, 10 classes, SGD with
 momentum, beside the same network in PyTorch, channels-last. Medians, quartiles and the
 medians of the rounds' ratios are written to benchmarks/results/small_step_WIDTH.csv.
+"One thread each": TensorFlow's operations use one thread each, and run side by side.
 """
 
 import argparse
@@ -19,12 +20,17 @@ from benchmarks.tables import finish
 PEER = "PyTorch, eager"
 
 
-def keras_step(threads: int, width: float, bfloat16: bool = False) -> Callable:
-    """The step of this package, as in `fit`, metrics of all outputs included."""
+def keras_step(
+    threads: int, width: float, bfloat16: bool = False, each: int | None = None
+) -> Callable:
+    """The step of this package, as in `fit`, metrics of all outputs included.
+
+    `each` is the number of threads of an operation; operations run side by side.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(each or threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     import keras
 
@@ -92,6 +98,12 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        help="measure only candidates whose name contains one of these",
+    )
+    parser.add_argument("--name", help="of the results (default: small_step_WIDTH)")
     options = parser.parse_args()
     common = {"threads": options.threads, "width": options.width}
     candidates = [
@@ -99,14 +111,24 @@ def main() -> None:
         for name, function, arguments in (
             ("googlenet_small", "keras_step", {}),
             ("googlenet_small, bfloat16", "keras_step", {"bfloat16": True}),
+            ("googlenet_small, one thread each", "keras_step", {"each": 1}),
+            (
+                "googlenet_small, one thread each, bfloat16",
+                "keras_step",
+                {"each": 1, "bfloat16": True},
+            ),
             (PEER, "torch_step", {}),
             ("PyTorch, torch.compile", "torch_step", {"compiled": True}),
             ("PyTorch, bfloat16", "torch_step", {"bfloat16": True}),
         )
+        if name == PEER
+        or not options.only
+        or any(word in name for word in options.only)
     ]
     calls = 8 if options.width < 0.5 else 2
     rows = in_turns(candidates, [Turn(32, calls), Turn(128, calls)], options.rounds)
-    finish(f"small_step_{options.width:g}", rows, PEER, options.threads)
+    name = options.name or f"small_step_{options.width:g}"
+    finish(name, rows, PEER, options.threads)
 
 
 if __name__ == "__main__":
