@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -54,14 +55,19 @@ class Server(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *options: str) -> Iterator[Server]:
-    """Runs a server in another process while the block runs."""
+def serving(
+    directory: Path,
+    *options: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
+    """Runs a server in another process, with more variables, while the block runs."""
     words = [sys.executable, "-m", "keras_inception_cli", "serve", str(directory)]
     process = subprocess.Popen(
         [*words, "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # libjpeg reports every damaged picture
         text=True,
+        env={**os.environ, **environment},
     )
     try:
         lines = "".join(process.stdout.readline() for _ in range(3))

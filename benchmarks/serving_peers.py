@@ -36,6 +36,15 @@ from benchmarks.tables import RESULTS, environment, write
 CLIENTS = (1, 8, 32)
 BYTES = 200_000
 APPS = Path(__file__).with_name("serving_peer_apps.py")
+# Our servers: the runtime, and environment variables
+OURS: dict[str, tuple[str, dict[str, str]]] = {
+    "serve, TensorFlow": ("tensorflow", {}),
+    "serve, TensorFlow, one thread each": (
+        "tensorflow",
+        {"TF_NUM_INTRAOP_THREADS": "1"},
+    ),
+    "serve, ONNX Runtime": ("onnx", {}),
+}
 PEERS = ("fastapi", "litserve", "litserve-batches")
 
 
@@ -90,12 +99,13 @@ def compare(
     ki.export.export_format(model, folder / "onnx", "onnx")
     with contextlib.ExitStack() as stack:
         peers = []
-        for runtime in ("tensorflow", "onnx"):
-            server = stack.enter_context(serving(folder / runtime, "--grpc-port", "0"))
-            bodies = [request(file) for file in files]
-            peers.append(
-                Peer(f"serve, {runtime}", server.port, f"{server.path}:predict", bodies)
+        bodies = [request(file) for file in files]
+        for name, (runtime, variables) in OURS.items():
+            running_server = serving(
+                folder / runtime, "--grpc-port", "0", environment=variables
             )
+            server = stack.enter_context(running_server)
+            peers.append(Peer(name, server.port, f"{server.path}:predict", bodies))
         bodies = [
             json.dumps({"b64": base64.b64encode(file).decode()}).encode()
             for file in files

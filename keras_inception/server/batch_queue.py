@@ -15,7 +15,9 @@ class BatchQueue:
     """A function of arrays, all rows first, whose concurrent calls share batches.
 
     The first call of a batch leads it: it waits for others while all slots are taken,
-    or else for `batching.micros`, then runs the function for all of them. No thread of
+    or else for `batching.micros`, then runs the function for all of them. After a batch
+    of one call it does not wait for `micros`: a lone client would wait in vain each
+    time. Calls that come while it runs are the next batch. No thread of
     its own is kept, so that nothing is left when the model is unloaded. A batch that
     fails is run again call by call, because a damaged picture belongs to one of them.
     """
@@ -25,6 +27,7 @@ class BatchQueue:
         self._batching = batching
         self._slots = threading.Semaphore(batching.threads)
         self._lock = threading.Lock()
+        self._shared = True  # whether the last batch was of several calls
         self._open: _Batch | None = None
 
     def __call__(self, inputs: Arrays) -> Arrays:
@@ -71,13 +74,15 @@ class BatchQueue:
     def _lead(self, batch: "_Batch") -> None:
         try:
             if self._slots.acquire(blocking=False):
-                batch.full.wait(self._batching.micros / 1e6)
+                if self._shared:
+                    batch.full.wait(self._batching.micros / 1e6)
             else:
                 self._slots.acquire()
             try:
                 with self._lock:
                     if self._open is batch:
                         self._open = None
+                    self._shared = len(batch.calls) > 1
                 outputs = self._run(batch.inputs())
             finally:
                 self._slots.release()
