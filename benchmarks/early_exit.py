@@ -59,6 +59,7 @@ def train(options: argparse.Namespace) -> None:
     if options.bfloat16:
         keras.config.set_dtype_policy("mixed_bfloat16")
     model = build()
+    model.class_names = source.class_names
     pictures = batches(
         *in_memory(source, source.train, IMAGE_SIZE), options.batch_size, options.seed
     )

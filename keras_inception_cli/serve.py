@@ -26,7 +26,7 @@ BATCHING: dict[str, tuple[Any, str, str]] = {
     "--batch-wait": (
         1.0,
         "MS",
-        "milliseconds an idle server waits for more requests, unless the last came alone",
+        "milliseconds an idle server waits for more, except after a lone request",
     ),
     "--batch-threads": (2, "N", "batches of a signature that run at once"),
 }

@@ -5,12 +5,14 @@ import os
 import re
 import socket
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import uvicorn
 from conftest import small_pictures, small_supervised
 
 import keras_inception as ki
@@ -21,9 +23,12 @@ from keras_inception.server import (
     Limits,
     ModelConfig,
     Models,
+    batch_queue,
     read_batching,
 )
+from keras_inception.server.addresses import listen
 from keras_inception.server.batch_queue import BatchQueue
+from keras_inception.server.connections import Protocol
 from keras_inception.server.limits import ServingError
 from keras_inception.server.manager import ModelSpec
 from keras_inception.server.metrics import Metrics
@@ -223,6 +228,73 @@ def test_a_batch_queue_gathers_and_splits():
             else:
                 assert future.result() == [2 * value]
     assert 1 < max(sizes) <= 8
+
+
+def test_a_lone_client_does_not_wait_for_others(monkeypatch):
+    waited = []
+
+    class Event(threading.Event):
+        def wait(self, timeout=None):
+            if timeout is not None:  # for a batch to fill; other waits have no end
+                waited.append(timeout)
+            return super().wait(timeout)
+
+    running, go_on = threading.Event(), threading.Event()
+
+    def slow(inputs):
+        if inputs["x"][0] == 1:
+            running.set()
+            go_on.wait()
+        return inputs
+
+    monkeypatch.setattr(batch_queue.threading, "Event", Event)
+    queue = BatchQueue(slow, Batching(micros=1000, threads=1))
+    for _ in range(3):
+        queue({"x": np.zeros(1)})
+    assert waited == [0.001]  # the first call does not know yet
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(queue, {"x": np.ones(1)})]
+        running.wait()
+        calls += [pool.submit(queue, {"x": np.zeros(1)}) for _ in range(2)]
+        while queue._open is None or queue._open.rows < 2:
+            pass
+        go_on.set()
+        for call in calls:
+            call.result()
+    assert waited == [0.001]
+    queue({"x": np.zeros(1)})  # after a batch of two it waits once more
+    queue({"x": np.zeros(1)})
+    assert waited == [0.001, 0.001]
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_head():
+    without_delay = []
+
+    class Recording(Protocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            connection = transport.get_extra_info("socket")
+            without_delay.append(
+                connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            )
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"answer"})
+
+    with listen("127.0.0.1", 0) as listening:
+        config = uvicorn.Config(app, http=Recording, lifespan="off", log_level="error")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            with urllib.request.urlopen(url) as answer:
+                assert answer.read() == b"answer"
+        finally:
+            server.should_exit = True
+            thread.join()
+    assert without_delay == [1]
 
 
 def test_answers_that_are_not_by_row_are_computed_alone():
