@@ -131,7 +131,8 @@ def draw(path: Path, rows: list[dict]) -> None:
 
 
 def _run(words: list[str]) -> str:
-    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    # With byte code on disk, as pip installs it.
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(
         words,
         stdout=subprocess.PIPE,
