@@ -17,9 +17,9 @@ class BatchQueue:
     The first call of a batch leads it: it waits for others while all slots are taken,
     or else for `batching.micros`, then runs the function for all of them. After a batch
     of one call it does not wait for `micros`: a lone client would wait in vain each
-    time. Calls that come while it runs are the next batch. No thread of
-    its own is kept, so that nothing is left when the model is unloaded. A batch that
-    fails is run again call by call, because a damaged picture belongs to one of them.
+    time. No thread of its own is kept, so that nothing is left when the model is
+    unloaded. A batch that fails is run again call by call, because a damaged picture
+    belongs to one of them.
     """
 
     def __init__(self, run: Callable[[Arrays], Arrays], batching: Batching):

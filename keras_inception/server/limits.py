@@ -35,9 +35,9 @@ class Batching:
 
     Attributes:
         rows: Most rows in a batch. A request with more runs in several.
-        micros: Microseconds that an idle server waits for more requests, unless the
-            batch before was a single one. While a batch runs, the next one gathers in
-            any case.
+        micros: Microseconds that an idle server waits for more requests, except after a
+            batch of a single request. While a batch runs, the next one gathers in any
+            case.
         threads: Batches of a signature that run at once. With two, one decodes its
             pictures while the other computes.
         every: Whether models are batched that this package did not export. An answer
