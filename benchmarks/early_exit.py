@@ -12,7 +12,9 @@ exits and the plain main model, in turns, on the other half and on all of them. 
     python -m benchmarks.early_exit measure FOLDER --fit --run runs/plain
 
 The same for exits that `EarlyExit.fit` gives to a model that was trained without heads.
-`--model FILE` measures any other classifier of these pictures.
+`--model FILE` measures any other classifier of these pictures. With `--hold-out 0.1`,
+given to both commands, a tenth of the training pictures is not learned, and chooses
+thresholds together with the half of the validation pictures.
 """
 
 import argparse
@@ -28,6 +30,7 @@ import keras_inception as ki
 from benchmarks.small_pictures import batches, in_memory
 from benchmarks.tables import environment, write
 from keras_inception import data, training
+from keras_inception.data.splits import stratified
 from keras_inception.early_exit import timing
 from keras_inception.early_exit.answers import stratified_halves
 
@@ -60,8 +63,9 @@ def train(options: argparse.Namespace) -> None:
         keras.config.set_dtype_policy("mixed_bfloat16")
     model = build()
     model.class_names = source.class_names
+    learned, _ = stratified(source.train, source.class_names, 0, options.hold_out)
     pictures = batches(
-        *in_memory(source, source.train, IMAGE_SIZE), options.batch_size, options.seed
+        *in_memory(source, learned, IMAGE_SIZE), options.batch_size, options.seed
     )
     validation = batches(*in_memory(source, source.validation, IMAGE_SIZE), 100)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -83,6 +87,7 @@ def train(options: argparse.Namespace) -> None:
             "learning_rate": options.learning_rate,
             "width": options.width,
             "distillation": options.distillation,
+            "hold_out": options.hold_out,
         },
     )
     training.train(model, pictures, validation, run, config=config)
@@ -113,10 +118,18 @@ def measure(options: argparse.Namespace) -> None:
     )
     if options.confidence_level:
         calibration = source.validation
-    held_out = in_memory(source, calibration, image_size)
+    learned, spared = stratified(source.train, source.class_names, 0, options.hold_out)
+    held_out = [
+        np.concatenate(both)
+        for both in zip(
+            in_memory(source, calibration, image_size),
+            in_memory(source, spared, image_size),
+            strict=True,
+        )
+    ]
     if options.fit:
         keras.utils.set_random_seed(options.seed)
-        pictures = in_memory(source, source.train, image_size)
+        pictures = in_memory(source, learned, image_size)
         started = time.perf_counter()
         early = ki.EarlyExit.fit(
             model,
@@ -253,6 +266,7 @@ def main() -> None:
     for command in (train_parser, measure_parser):
         command.add_argument("folder", help="with train/ and val/, a folder per class")
         command.add_argument("--run", type=Path, default=Path("runs/early_exit"))
+        command.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE")
     options = parser.parse_args()
     options.do(options)
 

@@ -126,7 +126,10 @@ def draw(path: Path, rows: list[dict], peer: str) -> None:
         panel.set_title(f"batch {batch}")
         panel.set_xlabel("pictures/s")
     panels[0][0].invert_yaxis()
-    figure.suptitle(f"Relative to {peer} = 1.00x; orange: peers; whiskers: quartiles")
+    # Two lines: one is wider than a figure with one panel, and would be cut off.
+    figure.suptitle(
+        f"Relative to {peer} = 1.00x\norange: peers; whiskers: quartiles", fontsize=10
+    )
     figure.savefig(path, dpi=100)
     plt.close(figure)
     print(f"wrote {path}")

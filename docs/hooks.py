@@ -30,7 +30,7 @@ REFERENCE = {
     **{room: [f"keras_inception.{room}"] for room in ROOMS},
     "tuning": ["tuning", "tuning.hypermodel", "tuning.settings", "tuning.space"],
 }
-WIDTH, GAP = 690, 8  # of the map, in pixels
+GAP = 8  # between the boxes of the map, in pixels
 LABEL = "Map of the imports"
 MAP = "<!-- on the site: a map drawn from the imports -->"
 
@@ -83,19 +83,25 @@ def on_page_markdown(markdown: str, page: Page, **_) -> str:
 
 
 def on_post_page(output: str, page: Page, **_) -> None:
-    """Fails the build if a page loads anything from another host."""
+    """Fails the build if a page loads from another host, or shows code as quotation."""
     if loaded := ELSEWHERE.search(output):
         raise PluginError(f"{page.file.src_uri} loads from another host: {loaded[0]}")
+    if not page.file.abs_src_path and "<blockquote" in output:
+        raise PluginError(f"{page.file.src_uri} has an example that is not fenced")
 
 
 class Examples(griffe.Extension):
     """Fences the examples in docstrings, which Markdown would take for quotations."""
 
     def on_object(self, *, obj: griffe.Object, **_) -> None:
-        """Called for every object that the reference may show."""
+        """Called for every object inside a package."""
         if obj.docstring:
             text = EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", obj.docstring.value)
             obj.docstring.value = text
+
+    def on_package(self, *, pkg: griffe.Module, **_) -> None:
+        """Called for the package itself."""
+        self.on_object(obj=pkg)
 
 
 def place(path: Path) -> str:
@@ -135,13 +141,15 @@ def drawn(rooms: dict[str, set[str]]) -> str:
     """
     sorter = graphlib.TopologicalSorter(rooms)
     sorter.prepare()
-    places, lines, boxes = {}, [], []
-    for top in itertools.count(2, 60):
-        row = sorted(sorter.get_ready())
+    rows = []
+    while row := sorted(sorter.get_ready()):
         sorter.done(*row)
-        if not row:
-            break
-        left = WIDTH / 2 - sum(map(box_width, row)) / 2 - GAP * (len(row) - 1) / 2
+        rows.append(row)
+    widths = [sum(map(box_width, row)) + GAP * (len(row) - 1) for row in rows]
+    width_of_map = max(widths) + 2  # for the outlines at both ends
+    places, lines, boxes = {}, [], []
+    for top, row, row_width in zip(itertools.count(2, 60), rows, widths, strict=False):
+        left = (width_of_map - row_width) / 2
         for room in row:
             width = box_width(room)
             places[room] = (x := left + width / 2, top)
@@ -159,8 +167,9 @@ def drawn(rooms: dict[str, set[str]]) -> str:
             (x, y), (to, bottom) = places[room], places[other]
             lines.append(f'<path d="M{x:.0f} {y}L{to:.0f} {bottom + 26}"/>')
     parts = "".join(lines + boxes)
-    height = top - 32  # of the rows, without the gap below the last
-    size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
+    height = top + 28  # the last row, and its outline
+    size = f'width="{width_of_map}" height="{height}"'
+    size += f' viewBox="0 0 {width_of_map} {height}"'
     svg = f'<svg {size} aria-label="{LABEL}">{parts}</svg>'
     return f'<div class="map" tabindex="0">{svg}</div>'  # scrolled by keys as well
 

@@ -15,7 +15,8 @@ class Crop(NamedTuple):
 
     Attributes:
         picture: Height and width that the picture is resized to first.
-        top, left: First row and column of the square in the resized picture.
+        top: First row of the square in the resized picture.
+        left: First column.
         size: Side of the square there; if this is not the input size, the square is
             resized once more.
         mirrored: Whether left and right are exchanged.

@@ -21,7 +21,8 @@ class Mistake:
         index: The picture's number, in the order of evaluation.
         picture: The square that the model takes, uint8 `(input_size, input_size, 3)`.
         label: The true class.
-        predicted, probability: The most probable class, and its probability.
+        predicted: The most probable class.
+        probability: Its probability.
     """
 
     index: int

@@ -1,8 +1,10 @@
 """Other people's networks as classifiers of raw pixels, for heads to be attached to.
 
-applications  the classifiers of `keras.applications`, by name
-adapted       a model from a file, for other classes and for raw pixels
-starting      either of them, as a training or a search starts from it
+The files:
+
+    applications  the classifiers of `keras.applications`, by name
+    adapted       a model from a file, for other classes and for raw pixels
+    starting      either of them, as a training or a search starts from it
 """
 
 from keras_inception.networks.adapted import adapted

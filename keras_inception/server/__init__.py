@@ -34,8 +34,8 @@ one works with the other. From the model to the sockets:
     addresses       sockets, ports and certificates
     startup         loads, listens, and stops on signals
 
-Only json_*, bodies, connections, rest and startup know that requests arrive as JSON
-over HTTP, and only grpc_* and startup that they arrive over gRPC.
+Only `json_*`, `bodies`, `connections`, `rest` and `startup` know that requests arrive
+as JSON over HTTP, and only `grpc_*` and `startup` that they arrive over gRPC.
 """
 
 from keras_inception.server.limits import Batching, Limits
