@@ -10,7 +10,7 @@ the work, and after one that was killed its current training is repeated. `--sha
 and `1/2` are for machines that do not share OUT. `report` needs no pictures: it prints
 and draws what OUT has so far.
 
-Regimes: "2014" has Caffe's Xavier weights and no batch normalization; "He" has today's
+Regimes: "Xavier" has the weights of Caffe and no batch normalization; "He" has today's
 weights and no batch normalization; "batch norm" has both. Arms: no heads; the
 paper's two, of weight 0.3; 4a or 4d alone; the paper's with weights that fall to 0;
 with batch normalization in the heads; superclasses for 4a. Trainings of the same seed
@@ -36,12 +36,12 @@ from benchmarks.paired_training import Arm, Regime, train
 from benchmarks.tables import environment, read, write
 from keras_inception.locks import locked
 
-# Tried for "2014", on a seed that is not among those of the studies: normal weights of
+# Tried for "Xavier", on a seed that is not among those of the studies: normal weights of
 # deviation 0.01 send 1e-18 of main's gradient to the first stage at this width, and no
 # loss moves in an epoch. With Xavier's and a learning rate of 0.03 main alone stays at
 # chance for an epoch, then starts; with 0.01 it stays there for three.
 REGIMES = {
-    "2014": Regime("xavier", batch_norm=False, learning_rate=0.01, epochs=6),
+    "Xavier": Regime("xavier", batch_norm=False, learning_rate=0.01, epochs=6),
     "He": Regime("he", batch_norm=False, learning_rate=0.01, epochs=6),
     "batch norm": Regime("he", batch_norm=True, learning_rate=0.05, epochs=4),
 }

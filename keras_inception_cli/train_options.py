@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attribution",
         action="store_true",
         help="keep account of how far each loss moves the weights of each stage, and "
-        "write attribution.csv and attribution.png; steps take up to 2.5 times as long",
+        "write attribution.csv and attribution.png; steps take about 1.75 times as long",
     )
     board.add_argument(
         "--profile",
