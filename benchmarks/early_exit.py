@@ -13,8 +13,8 @@ exits and the plain main model, in turns, on the other half and on all of them. 
 
 The same for exits that `EarlyExit.fit` gives to a model that was trained without heads.
 `--model FILE` measures any other classifier of these pictures. With `--hold-out 0.1`,
-given to both commands, a tenth of the training pictures is not learned, and chooses
-thresholds together with the half of the validation pictures.
+given to both commands, a tenth of the training pictures is not learned but chooses the
+thresholds, and all validation pictures judge them.
 """
 
 import argparse
@@ -110,23 +110,19 @@ def measure(options: argparse.Namespace) -> None:
     options.run.mkdir(parents=True, exist_ok=True)
     image_size = model.inputs[0].shape[1]
     source = data.find(options.folder)
-    calibration, rest = map(
+    learned, spared = stratified(source.train, source.class_names, 0, options.hold_out)
+    chooses, rest = map(
         source.validation.take,
         stratified_halves(
             source.validation.labels, 0 if options.confidence_level else options.seed
         ),
     )
-    if options.confidence_level:
-        calibration = source.validation
-    learned, spared = stratified(source.train, source.class_names, 0, options.hold_out)
-    held_out = [
-        np.concatenate(both)
-        for both in zip(
-            in_memory(source, calibration, image_size),
-            in_memory(source, spared, image_size),
-            strict=True,
-        )
-    ]
+    judging = {"other half": rest} | ({} if options.fit else {"all": source.validation})
+    if options.hold_out:
+        chooses, judging = spared, {"validation": source.validation}
+    elif options.confidence_level:
+        chooses = source.validation
+    held_out = in_memory(source, chooses, image_size)
     if options.fit:
         keras.utils.set_random_seed(options.seed)
         pictures = in_memory(source, learned, image_size)
@@ -156,7 +152,6 @@ def measure(options: argparse.Namespace) -> None:
         f"{found.chosen.multiply_adds:,.0f}; overthought {found.overthought:.4f}"
     )
     rows = []
-    judging = {"other half": rest} | ({} if options.fit else {"all": source.validation})
     for pictures, split in judging.items():
         images, labels = in_memory(source, split, image_size)
         images = images.astype("float32")

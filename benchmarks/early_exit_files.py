@@ -2,9 +2,9 @@
 
     python -m benchmarks.early_exit_files FOLDER --run runs/early_exit
 
-On the half of the validation pictures that did not calibrate `exits.json` of the run,
-each file is compared with `EarlyExit.predict`, for random thresholds and requests of 1,
-7 and 32 pictures, and timed in turns beside main alone in the same runtime.
+On the validation pictures that did not calibrate `exits.json` of the run, each file is
+compared with `EarlyExit.predict`, for random thresholds and requests of 1, 7 and 32
+pictures, and timed in turns beside main alone in the same runtime.
 """
 
 import argparse
@@ -28,9 +28,10 @@ def files(options: argparse.Namespace) -> None:
     model = keras.saving.load_model(options.model or last_epoch(options.run))
     source = data.find(options.folder)
     early = ki.EarlyExit.load(options.run / "exits.json", model)
-    _, rest = stratified_halves(source.validation.labels, options.seed)
-    image_size = model.inputs[0].shape[1]
-    images, labels = in_memory(source, source.validation.take(rest), image_size)
+    judging = source.validation
+    if not options.hold_out:
+        judging = judging.take(stratified_halves(judging.labels, options.seed)[1])
+    images, labels = in_memory(source, judging, model.inputs[0].shape[1])
     images = images.astype("float32")
     rows, agreements = [], []
     for name in options.formats:
@@ -128,6 +129,13 @@ def main() -> None:
     add("--run", type=Path, default=Path("runs/early_exit"))
     add("--model", help="(default: the run's)")
     add("--seed", type=int, default=0, help="of the halves")
+    add(
+        "--hold-out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="as in benchmarks.early_exit: if training pictures chose, all are compared",
+    )
     add("--formats", nargs="+", default=["onnx", "openvino"])
     add("--pictures", type=int, default=2500, help="to time")
     add("--compared", type=int, default=2000, help="pictures; 0: only time them")

@@ -36,8 +36,8 @@ from benchmarks.paired_training import Arm, Regime, train
 from benchmarks.tables import environment, read, write
 from keras_inception.locks import locked
 
-# Tried for "Xavier", on a seed that is not among those of the studies: normal weights of
-# deviation 0.01 send 1e-18 of main's gradient to the first stage at this width, and no
+# Tried for "Xavier", on a seed that is not among those of the studies: normal weights
+# of deviation 0.01 send 1e-18 of main's gradient to the first stage at this width; no
 # loss moves in an epoch. With Xavier's and a learning rate of 0.03 main alone stays at
 # chance for an epoch, then starts; with 0.01 it stays there for three.
 REGIMES = {

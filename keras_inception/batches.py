@@ -30,11 +30,7 @@ def labeled_batches(
     classes = outputs_by_name(model)[MAIN].shape[-1]
     for images, labels in _pairs(dataset, batch_size):
         images, indices = check_images(model, images), _indices(labels, classes)
-        if len(images) != len(indices):
-            raise ValueError(
-                f"Each picture needs a label. Received a batch of {len(images)} "
-                f"pictures and {len(indices)} labels."
-            )
+        _check_lengths(images, indices)
         yield images, indices
 
 
@@ -50,12 +46,21 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
     return images
 
 
+def _check_lengths(images: Any, labels: Any) -> None:
+    if len(images) != len(labels):
+        raise ValueError(
+            f"Each picture needs a label. Received {len(images)} pictures and "
+            f"{len(labels)} labels."
+        )
+
+
 def _pairs(dataset: Dataset, batch_size: int) -> Iterator[tuple]:
     if not (isinstance(dataset, tuple) and len(dataset) == 2):
         for images, labels, *_ in dataset:
             yield images, main_of(labels)
         return
     images, labels = dataset
+    _check_lengths(images, labels)
     for start in range(0, len(labels), batch_size):
         batch = slice(start, start + batch_size)
         yield images[batch], labels[batch]

@@ -36,7 +36,7 @@ def input_size_of(model: keras.Model) -> int:
     """Returns the input size in pixels of a model that takes square pictures."""
     shapes = [tuple(tensor.shape) for tensor in model.inputs]
     match shapes:
-        case [(_, int(height), width, _)] if height == width:
+        case [(_, int(height), width, 3)] if height == width:
             return height
     raise ValueError(
         "Only models with one input of square pictures of a fixed size, (batch, size, "

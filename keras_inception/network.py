@@ -1,5 +1,6 @@
 """Builds a network from its table: the graph, with heads on its endpoints."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -78,8 +79,10 @@ def _check_arguments(
         )
     if classes < 2:
         raise ValueError(f"A classifier needs at least 2 classes. Received: {classes}")
-    if not width > 0:
-        raise ValueError(f"width must be greater than 0. Received: {width}")
+    if not 0 < width < math.inf:
+        raise ValueError(
+            f"width must be a finite number greater than 0. Received: {width}"
+        )
     if classifier_activation not in ("softmax", "linear", None):
         raise ValueError(
             "classifier_activation must be 'softmax' for probabilities or None for "

@@ -61,11 +61,27 @@ class Output(keras.layers.Activation):
 
 def outputs_by_name(model: keras.Model) -> dict[str, keras.KerasTensor]:
     """Returns a model's outputs by name; a single one is `main`, whatever its name."""
-    if isinstance(model.output, dict):
-        return model.output
+    output = getattr(model, "output", None)  # a Sequential from a file has none
+    if isinstance(output, dict):
+        return output
     if len(model.outputs) == 1:
         return {MAIN: model.outputs[0]}
     return dict(zip(model.output_names, model.outputs, strict=True))
+
+
+def main_output(model: keras.Model) -> keras.KerasTensor:
+    """Returns a model's main output: the one called `main`, or the only one.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    outputs = outputs_by_name(model)
+    if MAIN not in outputs:
+        raise ValueError(
+            f"The model needs a single output, or one that is called {MAIN!r}. "
+            f"Received the outputs: {', '.join(outputs)}"
+        )
+    return outputs[MAIN]
 
 
 def main_of(outputs: Any) -> Any:

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "it is)",
     )
     add("--batch-size", type=int, default=32, help="(default: 32)")
-    splits.add_seed_argument(parser)
+    splits.add_split_arguments(parser)
     data_options.add_data_arguments(parser)
     add(
         "--out",
@@ -85,6 +85,8 @@ def run(options: argparse.Namespace) -> None:
     common.check_at_least(options, {"batch_size": 1})
     common.check_folders(options, "out")
     out = options.out or Path(options.model).with_name("exits.json")
+    if out.suffix.lower() == ".png":  # that of the picture beside it
+        raise ValueError(f"--out is a JSON file. Received: {out}")
     with console.quiet_start():
         from keras_inception import data
         from keras_inception.defaults import input_size_of
@@ -95,7 +97,7 @@ def run(options: argparse.Namespace) -> None:
         from keras_inception.layers import LocalResponseNormalization
 
     model = common.load_model(options.model)
-    if not isinstance(model.output, dict):
+    if not isinstance(getattr(model, "output", None), dict):
         raise ValueError(f"{options.model} has no heads to exit at.")
     source, split, name = splits.find_judged(options, {options.model: model})
     if options.dtype:
@@ -111,6 +113,12 @@ def run(options: argparse.Namespace) -> None:
         f"{len(checks)} {'test' if level else 'check'} them",
         flush=True,
     )
+    if not name and options.split is None:
+        print(
+            "no run is known in which this file learned from DATA, so these are all "
+            "pictures; on those that it learned from exits look too good: "
+            "--split validation leaves them out"
+        )
     early = EarlyExit.calibrate(
         model,
         calibrating,
@@ -120,11 +128,11 @@ def run(options: argparse.Namespace) -> None:
         exits=options.exits,
         confidence=options.confidence,
     )
-    early.save(out)
     found = early.calibration
     assert found is not None
     checked = checked_accuracies(early, checking, options.batch_size)
     source.bad.check()
+    early.save(out)
     timings = measure_timings(early, some_pictures(checking), (1, 32))
     print_calibration(early.thresholds, found, checked, timings)
     picture = out.with_suffix(".png")

@@ -155,11 +155,11 @@ def _pairs(pairs: list[tuple[str, str]]) -> str:
 
 def check_class_names(model: "keras.Model", data: "Data | Source") -> None:
     """Raises a `ValueError` if a model and data have different classes."""
-    from keras_inception.outputs import main_of
+    from keras_inception.outputs import main_output
     from keras_inception.text import list_names, normal_form
 
     known = getattr(model, "class_names", None)
-    classes = main_of(model.output).shape[-1]
+    classes = main_output(model).shape[-1]
     if known is not None and [*map(normal_form, known)] != list(data.class_names):
         raise ValueError(
             f"The model's classes ({list_names(known, 5)}) differ from the data's "

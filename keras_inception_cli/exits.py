@@ -96,14 +96,14 @@ def run(options: argparse.Namespace) -> None:
         confidence_level=level,
         labels=options.labels,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(file, early.model.save)
-    early.save(out / "exits.json")
     found = early.calibration
     assert found is not None
     judged = Pictures(early.model, checking, options.labels)
     checked = calibrate.checked_accuracies(early, judged, options.batch_size)
     source.bad.check()
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(file, early.model.save)
+    early.save(out / "exits.json")
     timings = measure_timings(early, calibrate.some_pictures(checking), (1, 32))
     if not options.labels:
         print("nothing is learned from labels: accuracy is agreement with main")

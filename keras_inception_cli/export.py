@@ -155,7 +155,7 @@ def _check_options(options: argparse.Namespace) -> None:
     if not options.model:
         raise ValueError("export needs a MODEL, a .keras file")
     for name in ("top", "dtype") if options.format else ():
-        if getattr(options, name):
+        if getattr(options, name) is not None:
             raise ValueError(
                 f"--{name.replace('_', '-')} applies to a SavedModel only; leave it or "
                 "--format out"

@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     rows = gradients.gradient_flow(model, images, labels, options.training)
     columns, lines = gradients.flow_table(rows)
     console.print_table(lines, columns)
-    history = _history(options.model)
+    history = [] if options.model in ARCHITECTURES else _history(options.model)
     for finding in [*gradients.explain(rows), *history]:
         print(f"\n{finding}")
     if comparison:
@@ -155,14 +155,16 @@ def _details(options, pictures: str) -> list[str]:
     """Sentences on how the gradients were measured."""
     import keras
 
+    from keras_inception import ARCHITECTURES
+
     mode = "training mode" if options.training else "inference mode (no dropout)"
     weights = {
         "he": "The weights are new, by He's initialization.",
         "gaussian": "The weights are new: normal, standard deviation 0.01; biases 0.",
         "xavier": "The weights are new: uniform, variance 1 / fan-in; biases 0.",
     }
-    file = Path(options.model).exists()
-    kept = "The weights are the file's." if file else "The network is untrained."
+    new = options.model in ARCHITECTURES
+    kept = "The network is untrained." if new else "The weights are the file's."
     details = [
         f"Measured on {pictures}, in {mode}. {weights.get(options.init, kept)} Seed "
         f"{options.seed}.",

@@ -33,7 +33,10 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         line = f"keras-inception: error: {shown}: {' '.join(fault.split())}"
         print(line, file=sys.stderr, flush=True)
     if as_json:
-        outcome = {"classes": dict(classes)} if fault is None else {"error": fault}
+        # Of classes with the same name, as ImageNet has, the better one counts.
+        best = {name: score for name, score in reversed(classes)}
+        best = {name: best[name] for name, _ in classes}
+        outcome = {"classes": best} if fault is None else {"error": fault}
         others = {"maps": maps, "exit": exit}
         others = {key: value for key, value in others.items() if value is not None}
         print(json.dumps({"image": name, **outcome, **others}))

@@ -79,6 +79,12 @@ def _check_options(options: argparse.Namespace) -> None:
     common.check_folders(options, "output")
     if options.output and options.output.suffix.lower() != ".png":
         raise ValueError(f"--output must end in .png. Received: {options.output}")
+    table = options.output and options.output.with_suffix(".csv").resolve()
+    if table in (Path(file).resolve() for file in options.data.rsplit(":", 1)):
+        raise ValueError(
+            f"--output {options.output} would replace DATA, {table.name}, by the table "
+            "beside the drawing. Give it another name."
+        )
 
 
 def _mirrors(options: argparse.Namespace, source: "Source") -> bool:

@@ -255,7 +255,9 @@ def _config_to_resume(options: argparse.Namespace, typed: Collection[str]) -> Pa
             "--resume cannot be combined with --overwrite, --config or "
             "--hyperparameters."
         )
-    if options.name is None and "data" not in typed:
+    # A folder's run has its name; what other DATA is called, only reading it tells.
+    is_folder = "data" in typed and not str(options.data).startswith("tfds:")
+    if options.name is None and not (is_folder and not options.data.endswith(".csv")):
         raise ValueError("--resume needs the --name of the run to continue.")
     return RunDirectory.open(run_path(options)).config
 

@@ -94,10 +94,15 @@ def _keep_heads(
 
 def _googlenet(config: TrainConfig, source: Source) -> ki.DeeplySupervised:
     architecture = default_architecture(source.picture_size)
-    if config.architecture:
-        architecture = ki.ARCHITECTURES[config.architecture]
     if config.weights:
         architecture = ki.GOOGLENET  # the default: the network is the file's
+    elif config.architecture:
+        if config.architecture not in ki.ARCHITECTURES:
+            raise ValueError(
+                f"There is no architecture {config.architecture!r}. Known: "
+                f"{', '.join(ki.ARCHITECTURES)}"
+            )
+        architecture = ki.ARCHITECTURES[config.architecture]
     size = config.image_size or default_input_size(architecture, source.picture_size)
     batch_norm = config.batch_norm
     if config.weights:

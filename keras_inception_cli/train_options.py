@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attribution",
         action="store_true",
         help="keep account of how far each loss moves the weights of each stage, and "
-        "write attribution.csv and attribution.png; steps take about 1.75 times as long",
+        "write attribution.csv and attribution.png; a step takes 1.75 times as long",
     )
     board.add_argument(
         "--profile",
@@ -210,7 +210,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_path(options: argparse.Namespace, name: str | None = None) -> Path:
     """The run's directory: `--runs`, and `--name` or the data's name."""
-    return options.runs / (options.name or name or Path(str(options.data)).name)
+    return options.runs / (options.name or name or Path(options.data).resolve().name)
 
 
 def _devices(text: str) -> int | str:

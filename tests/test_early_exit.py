@@ -13,7 +13,7 @@ from keras import layers
 
 import keras_inception as ki
 from keras_inception.early_exit import search
-from keras_inception.early_exit.answers import stratified_halves
+from keras_inception.early_exit.answers import collect_answers, stratified_halves
 from keras_inception.early_exit.confidence import (
     MEASURES,
     fit_temperature,
@@ -331,6 +331,33 @@ def test_an_exit_that_knows_better_raises_accuracy(model, images, alone):
     assert early.calibration.overthought == pytest.approx(wrong)
 
 
+def test_a_deep_exit_comes_last_though_its_head_has_fewer_layers():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(2, 3, activation="relu", name="early")(inputs)
+    x = layers.Dense(4, activation="relu", name="late")(layers.Flatten()(x))
+    plain = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(x))
+    model = ki.attach_auxiliary(plain, ["early", "late"])
+    early = ki.EarlyExit(model, {"aux_late": 0.5, "aux_early": 0.5})
+    order = [segment.name for segment in early.segments]
+    assert order == ["aux_early", "aux_late", "main"]
+
+
+def test_a_threshold_divides_neighboring_floats_as_they_were_counted():
+    below = np.nextafter(np.float32(1), np.float32(0))
+    values = np.array([np.nextafter(below, np.float32(0)), below, 1], "float32")
+    right = [np.array([False, True, True]), np.array([True, True, True])]
+    grid = search.evaluate_grid([values], right, lambda used, answer: float(answer))
+    for level, share in zip(grid.levels[0], grid.shares[0], strict=True):
+        assert np.mean(values >= float(level)) == pytest.approx(float(share))
+
+
+def test_a_threshold_that_nothing_reaches_is_strict_json(model, tmp_path):
+    ki.EarlyExit(model, {"aux_3a": np.inf}).save(tmp_path / "exits.json")
+    text = (tmp_path / "exits.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["thresholds"] == {"aux_3a": 2}
+    assert ki.EarlyExit.load(tmp_path / "exits.json", model).thresholds == {"aux_3a": 2}
+
+
 def test_exits_survive_their_file(model, images, calibrated, tmp_path):
     early, _ = calibrated
     early.save(tmp_path / "exits.json")
@@ -494,6 +521,16 @@ def test_bad_data_is_refused(model, images):
     assert early.predict(images[:0])[0].shape == (0, CLASSES)
     with pytest.raises(ValueError, match="no pictures"):
         ki.EarlyExit.calibrate(model, (images[:0], np.zeros(0)))
+    with pytest.raises(ValueError, match="23 pictures and 22 labels"):
+        ki.EarlyExit.calibrate(model, (images, np.zeros(22)))
+    with pytest.raises(ValueError, match="names no head"):
+        ki.EarlyExit.calibrate(model, (images, np.zeros(23)), exits=[])
+    broken = np.full((23, CLASSES), 1 / CLASSES)
+    broken[3, 0] = np.nan
+    with pytest.raises(ValueError, match="answers 1 of 23 pictures with numbers that"):
+        collect_answers(
+            model, ["main"], (images, np.zeros(23)), lambda given: {"main": broken}
+        )
     with pytest.raises(ValueError, match=r"half a percentage point\. Received: 5"):
         ki.EarlyExit.calibrate(model, (images, np.zeros(23)), 5)
 

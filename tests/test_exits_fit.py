@@ -93,6 +93,17 @@ def test_exits_save_computation_and_keep_the_accuracy(fitted):
     assert set(exits) & set(early.model.heads)
 
 
+def test_the_names_of_the_classes_are_kept(tmp_path):
+    plain = maps()
+    plain.class_names = ["a", "b"]  # as `attach_auxiliary` finds them
+    model = ki.attach_auxiliary(plain, ["two"])
+    assert ki.detach_auxiliary(model).class_names == ["a", "b"]
+    early = EarlyExit.fit(model, striped(60), striped(40, 1), max_exits=1)
+    early.model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.class_names == ["a", "b"]
+
+
 def test_the_network_does_not_change(fitted):
     model, before, _, (images, _), early = fitted
     for old, new in zip(before, model.get_weights(), strict=True):
@@ -236,6 +247,11 @@ def test_the_command_writes_a_model_that_export_takes(tmp_path, capsys):
     assert keras_inception_cli.main(words) == 1
     assert "already exists; pass --overwrite" in capsys.readouterr().err
     model, exits = str(out / "model.keras"), str(out / "exits.json")
+    again = ["calibrate", model, str(tmp_path / "colors"), "--out", exits]
+    assert keras_inception_cli.main(again) == 0
+    assert "these are all pictures" in capsys.readouterr().out
+    assert keras_inception_cli.main([*again, "--split", "validation"]) == 0
+    assert "16 validation pictures: 8 choose" in capsys.readouterr().out
     words = ["export", model, "--early-exit", exits]
     words += ["--saved-models", str(tmp_path / "saved")]
     assert keras_inception_cli.main(words) == 0

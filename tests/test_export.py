@@ -15,8 +15,10 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 import keras_inception as ki
 from keras_inception.export import warmup
+from keras_inception.export.classifier import ModelClassifier
 from keras_inception.export.model_card import checksums
 from keras_inception.export.signatures import build_signatures, on_images
+from keras_inception.supervision import plain_classifier
 
 NAMES = ["ant", "bee", "cat"]
 SIGNATURES = {"serving_default", "serving_uint8", "serving_bytes", "classify"}
@@ -298,6 +300,7 @@ def test_plain_functional_models_can_be_exported(small, tmp_path):
     [
         ({"class_names": ["a"]}, "3 classes.*Received 1"),
         ({"class_names": ["a", "b", "c\nd"]}, "single line"),
+        ({"class_names": ["a\n", "b\n", "c\n"]}, "single line"),
         ({"version": 0}, "from 1"),
         ({"top": 4}, "from 1 to the 3 classes. Received: 4"),
         ({"dtype": "float16"}, "or bfloat16. Received: 'float16'"),
@@ -331,6 +334,43 @@ def test_logits_are_served_as_probabilities(tmp_path):
     files = tf.stack([tf.io.encode_png(image.astype("uint8")) for image in images])
     scores = signatures["serving_bytes"](image_bytes=files)["scores"].numpy()
     np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-6)
+
+
+def test_a_list_of_one_is_a_single_input_and_output(tmp_path):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    keras.Model([images], [keras.layers.Dense(3, activation="softmax")(x)]).save(
+        tmp_path / "listed.keras"
+    )
+    model = keras.saving.load_model(tmp_path / "listed.keras")
+    assert isinstance(model.output, list)
+    picture = np.full((1, 8, 8, 3), 99, "float32")
+    path = ki.export.export_saved_model(model, tmp_path / "saved", class_names=NAMES)
+    answer = tf.saved_model.load(path).signatures["serving_default"](
+        images=tf.constant(picture)
+    )["main"]
+    expected = model.predict(picture, verbose=0)
+    np.testing.assert_allclose(answer, np.reshape(expected, (1, 3)), atol=1e-6)
+    for classifier in (ki.export.load_classifier(path), ModelClassifier(model)):
+        assert classifier.rank([]) == []
+    with pytest.raises(ValueError, match="a single output, or one that is called"):
+        plain_classifier(keras.Model(images, [x, x]))
+
+
+def test_16_bit_answers_are_exported_as_float32(tmp_path):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    x = keras.layers.Dense(5, activation="relu", name="first")(x)
+    main = keras.layers.Dense(3, activation="softmax", dtype="bfloat16")(x)
+    model = ki.attach_auxiliary(keras.Model(images, main), ["first"])
+    early = ki.EarlyExit(model, {"aux_first": 0.34})
+    path = ki.export.export_saved_model(model, tmp_path, early_exit=early)
+    signatures = tf.saved_model.load(path).signatures
+    pictures = np.random.default_rng(3).uniform(0, 255, (9, 8, 8, 3)).astype("float32")
+    for name in ("serving_default", "serving_early_exit"):
+        answer = signatures[name](images=tf.constant(pictures))["main"]
+        assert answer.dtype == tf.float32
+        np.testing.assert_allclose(tf.reduce_sum(answer, -1), 1, atol=0.01)
 
 
 def small_supervised_logits():

@@ -22,6 +22,7 @@ import keras_inception_cli
 from keras_inception.data.pictures import load_picture
 from keras_inception_cli import predict_remote
 from keras_inception_cli.predict_inputs import PassedOver, find
+from keras_inception_cli.predict_report import Answer, print_answer
 
 NAMES = ["ant", "bee, wild", "日"]
 
@@ -334,6 +335,12 @@ def test_an_export_for_another_runtime_is_named(file, tmp_path, capsys):
         error = capsys.readouterr().err
         assert f"{tmp_path / '1'}" in error
         assert "is an export in the format" in error
+
+
+def test_of_two_classes_with_one_name_the_better_one_counts(capsys):
+    ranking = [("crane", 0.6), ("owl", 0.3), ("crane", 0.1)]
+    print_answer(Answer("a.png", ranking), as_json=True)
+    assert json.loads(capsys.readouterr().out)["classes"] == {"crane": 0.6, "owl": 0.3}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from conftest import (
     small_supervised,
     tiny_googlenet,
 )
+from keras import ops
 
 import keras_inception as ki
 from keras_inception.export.preparation import classifier_and_names
@@ -98,6 +99,40 @@ def test_one_hot_labels(model, pictures):
     model.compile("sgd", loss="categorical_crossentropy")
     one_hot = evaluate(model, images, np.eye(CLASSES)[labels])
     assert one_hot == pytest.approx(sparse, rel=1e-5)
+
+
+class Focal(keras.losses.Loss):
+    """A loss as people write it: Keras's own configuration leaves out its argument."""
+
+    def __init__(self, gamma=2.0, **arguments):
+        super().__init__(**arguments)
+        self.gamma = gamma
+
+    def call(self, labels, probabilities):
+        return self.gamma * ops.mean(probabilities[:, 0])
+
+
+class Share(keras.metrics.Mean):
+    """A metric of which the same is true."""
+
+    def __init__(self, of=0, **arguments):
+        super().__init__(**arguments)
+        self.of = of
+
+    def update_state(self, labels, probabilities, sample_weight=None):
+        super().update_state(probabilities[:, self.of], sample_weight)
+
+
+def test_a_loss_of_ones_own_keeps_its_arguments(pictures):
+    model = small_supervised(loss=Focal(gamma=0.0))
+    images, labels = small_pictures()
+    assert model.evaluate(images, labels, verbose=0, return_dict=True)["loss"] == 0
+
+
+def test_a_metric_that_cannot_be_copied_is_refused():
+    with pytest.raises(ValueError, match=r"Share needs a `get_config`.*\('of'\)"):
+        small_supervised(metrics=[Share(of=1)])
+    small_supervised(metrics={"main": [Share(of=1)]})
 
 
 @pytest.mark.parametrize("loss", ["sparse", "categorical", "smoothed"])

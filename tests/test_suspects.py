@@ -210,6 +210,9 @@ def test_mistaken_requests_are_refused_before_any_work(
             "--json, --quick can't be combined with --suspects"
         ),
         ("data", root, *suspects, "--output", tmp_path / "x.csv"): "must end in .png",
+        ("data", "x:labels.csv", *suspects, "--output", "labels.png"): (
+            "would replace DATA, labels.csv"
+        ),
         ("data", "digits", *suspects): "classes",
         ("data", root, "--suspects", tmp_path / "none.keras"): "There is no model",
     }

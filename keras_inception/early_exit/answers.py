@@ -105,8 +105,15 @@ def collect_answers(
         labels.append(indices)
     if not sum(map(len, labels)):
         raise ValueError("There are no pictures to calibrate on: the dataset is empty.")
-    probabilities = map(np.concatenate, zip(*collected, strict=True))
-    return Answers(dict(zip(names, probabilities, strict=True)), np.concatenate(labels))
+    parts = map(np.concatenate, zip(*collected, strict=True))
+    probabilities = dict(zip(names, parts, strict=True))
+    for name, part in probabilities.items():
+        if broken := int((~np.isfinite(part)).any(-1).sum()):
+            raise ValueError(
+                f"{name} answers {broken} of {len(part)} pictures with numbers that "
+                "are not finite. Look for NaN in the pictures or the weights."
+            )
+    return Answers(probabilities, np.concatenate(labels))
 
 
 def puts_out_logits(model: keras.Model) -> bool:

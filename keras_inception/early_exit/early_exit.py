@@ -147,6 +147,8 @@ class EarlyExit:
         tried = dict.fromkeys(
             checks.possible_exits(model) if exits is None else exits, 1.0
         )
+        if not tried:
+            raise ValueError("`exits` names no head to exit at.")
         checks.check_settings(model, tried, {}, confidence)
         names = [*in_network_order(model, list(tried)), MAIN]
         found = calibration.calibrate(
@@ -251,6 +253,8 @@ class EarlyExit:
         The file says by the dtype and a checksum of the weights which model it is for.
         """
         content: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS}
+        # JSON has no infinity; no confidence reaches 2.
+        content["thresholds"] = {n: min(x, 2.0) for n, x in self.thresholds.items()}
         found = self.calibration and self.calibration.as_dict()
         content["dtype"] = checks.dtype_of(self.model)
         content["weights"] = checks.digest_of(self.model)

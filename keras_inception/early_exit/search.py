@@ -96,9 +96,12 @@ def _between(values: np.ndarray, count: int) -> np.ndarray:
     """
     fractions = np.linspace(0, 1, count)
     chosen = np.unique(np.quantile(values, fractions, method="nearest"))
-    known = np.unique(values).astype("float64")
-    above = np.searchsorted(known, chosen.astype("float64"))
-    return (known[above] + known[np.maximum(above - 1, 0)]) / 2
+    known = np.unique(values)
+    above = np.searchsorted(known, chosen)
+    lower, upper = known[np.maximum(above - 1, 0)], known[above]
+    middle = ((lower.astype("float64") + upper) / 2).astype(values.dtype)
+    # Between neighboring floats there is none; the middle is rounded to one of them.
+    return np.where(middle > lower, middle, upper).astype("float64")
 
 
 def _answered_at(counts: np.ndarray, answer: int) -> np.ndarray:

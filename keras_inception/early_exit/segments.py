@@ -76,8 +76,13 @@ def split_at_exits(model: keras.Model, exits: Sequence[str]) -> list[Segment]:
 
 
 def in_network_order(model: keras.Model, outputs: Sequence[str]) -> list[str]:
-    """Sorts outputs by how much of the network comes before them."""
-    return sorted(outputs, key=lambda name: len(steps_to(model.output[name])))
+    """Sorts outputs by how much of the network, heads left out, comes before them."""
+    trunk = set(map(id, steps_to(model.output[MAIN])))
+
+    def steps_of_trunk(name: str) -> int:
+        return sum(id(step) in trunk for step in steps_to(model.output[name]))
+
+    return sorted(outputs, key=steps_of_trunk)
 
 
 class BatchQueue:

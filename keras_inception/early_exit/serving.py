@@ -26,7 +26,8 @@ def serving_function(early_exit: EarlyExit) -> Callable[[Any, Any], dict[str, An
         segment = segments[index]
         outputs = segment.model(segment.inputs_from(tensors), training=False)
         answer, *passed_on = tf.nest.flatten(outputs)
-        probabilities = early_exit.probabilities_of(answer)
+        # Main may answer in 16 bits where heads do not.
+        probabilities = tf.cast(early_exit.probabilities_of(answer), tf.float32)
         exits = tf.fill(tf.shape(answer)[:1], index)
         if segment.name == MAIN:
             return probabilities, exits

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_inception.evaluation.crops import take_crops
-from keras_inception.outputs import main_of
+from keras_inception.outputs import main_output
 
 MISTAKES_KEPT = 25
 
@@ -149,7 +149,7 @@ def predict_crops(
     if not models:
         raise ValueError("At least one model is needed to predict.")
     # without the heads, which would be computed in vain
-    mains = [keras.Model(m.input, main_of(m.output), name=m.name) for m in models]
+    mains = [keras.Model(m.inputs[0], main_output(m), name=m.name) for m in models]
     sizes = [model.input.shape[1] for model in models]
     pictures = iter(pictures)
     while chunk := list(islice(pictures, max(1, batch_size // crops))):

@@ -98,7 +98,7 @@ class Classifier:
             ValueError: If one of them can't be decoded.
         """
         try:
-            return self._rank(files, top)
+            return self._rank(files, top) if files else []
         except tf.errors.InvalidArgumentError:
             raise ValueError(DAMAGED) from None
         except tf.errors.OpError as error:

@@ -104,6 +104,8 @@ def _recalibrated(
     An exit that is no longer used keeps its index in the file.
     """
     names = [segment.name for segment in early_exit.segments]
+    if names == [MAIN]:
+        return early_exit
     found = calibrate(
         collect_answers(early_exit.model, names, held_out, answer),
         early_exit.confidence,

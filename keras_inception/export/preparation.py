@@ -40,7 +40,7 @@ def classifier_and_names(
             f"Received {len(names)} names."
         )
     for name in names:
-        if len(name.splitlines()) > 1:
+        if len(f"{name}.".splitlines()) > 1:  # also if it ends with a newline
             raise ValueError(
                 "A class name must be a single line, since labels.txt has a line for "
                 f"each. Received: {name!r}"

@@ -73,7 +73,7 @@ def build_signatures(
     @tf.function(input_signature=[pixels])
     @_allow_empty_batch
     def probabilities(images: tf.Tensor) -> tf.Tensor:
-        return main_of(classifier(images, training=False))
+        return tf.cast(main_of(classifier(images, training=False)), tf.float32)
 
     def main_output(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {MAIN: probabilities(tf.cast(images, tf.float32))}

@@ -1,6 +1,6 @@
 """Checks and completes the arguments of `DeeplySupervised.compile` and `fit`."""
 
-import copy
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -89,7 +89,35 @@ def checked_weight(output: str, weight: Any) -> float:
 
 
 def own_copy(loss_or_metric: Any) -> Any:
-    """Copies a loss or metric for one more output, since each keeps its own state."""
-    if isinstance(loss_or_metric, (keras.metrics.Metric, keras.losses.Loss)):
-        return type(loss_or_metric).from_config(loss_or_metric.get_config())
-    return copy.copy(loss_or_metric)
+    """Copies a metric for one more output, since each keeps its own state.
+
+    Outputs share a loss, which has no state.
+
+    Raises:
+        ValueError: If a metric's configuration does not say how it was made.
+    """
+    if not isinstance(loss_or_metric, keras.metrics.Metric):
+        return loss_or_metric
+    config = loss_or_metric.get_config()
+    added = _added_arguments(type(loss_or_metric))
+    if lost := [name for name in added if name not in config]:
+        raise ValueError(
+            f"{type(loss_or_metric).__name__} needs a `get_config` that returns what "
+            f"its __init__ takes ({list_names(lost)}), since every output gets a copy "
+            "of a metric. Or pass a metric for each output, in a dict by output."
+        )
+    return type(loss_or_metric).from_config(config)
+
+
+def _added_arguments(metric: type) -> list[str]:
+    """What a class's __init__ takes, if `get_config` is that of a class above it."""
+    for kind in metric.__mro__:
+        if "get_config" in vars(kind):
+            break
+        if "__init__" in vars(kind):
+            parameters = inspect.signature(vars(kind)["__init__"]).parameters.values()
+            named = (
+                x for x in parameters if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)
+            )
+            return [x.name for x in named if x.name not in ("self", "name", "dtype")]
+    return []

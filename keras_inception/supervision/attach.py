@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from keras_inception.graph import Unfolded, all_layers, has_batch_norm, unfold
-from keras_inception.outputs import MAIN, Output, output_activation
+from keras_inception.outputs import MAIN, Output, main_output, output_activation
 from keras_inception.supervision.head_placement import evenly_placed
 from keras_inception.supervision.heads import AuxiliaryHead, as_heads, head_logits
 from keras_inception.supervision.model import DeeplySupervised
@@ -126,14 +126,16 @@ def plain_classifier(model: keras.Model) -> keras.Model:
     """Returns a model without heads whose output is the probabilities of its classes.
 
     It shares its layers with `model`; a softmax, in float32 as `Output`'s, is added to
-    logits. The model has an output called `main`, or a single output.
+    logits.
+
+    Raises:
+        ValueError: If the model has no output called `main`, and not a single one.
     """
-    main = model
-    if isinstance(model, keras.Sequential):  # which has no `output` before a call
-        main = keras.Model(model.inputs, model.outputs[0], name=model.name)
-    elif isinstance(model.output, dict):
-        main = keras.Model(model.input, model.output[MAIN], name=model.name)
-    if output_activation(main.output) != "linear":
+    main, inputs, output = model, inputs_of(model), main_output(model)
+    is_plain = not isinstance(model, keras.Sequential) and model.output is output
+    if not is_plain or model.input is not inputs:
+        main = keras.Model(inputs, output, name=model.name)
+    if output_activation(output) != "linear":
         return main
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     return keras.Model(main.input, softmax(main.output), name=main.name)
@@ -160,8 +162,12 @@ def detach_auxiliary(model: DeeplySupervised) -> keras.Model:
             f"as GoogLeNet() and attach_auxiliary() make. Received outputs: {outputs}"
         )
     if (nesting := getattr(model, "nesting", None)) is not None:
-        return nesting.plain
-    return keras.Model(model.input, outputs[MAIN], name=model.name)
+        plain = nesting.plain
+    else:
+        plain = keras.Model(model.input, outputs[MAIN], name=model.name)
+    if names := getattr(model, "class_names", None):
+        plain.class_names = names  # not in its file: a plain model stores no names
+    return plain
 
 
 def _check_classifier(model: keras.Model) -> None:

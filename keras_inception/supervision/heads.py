@@ -1,6 +1,7 @@
 """Auxiliary classifiers: their endpoints, sizes, names, superclasses and layers."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -93,15 +94,16 @@ class AuxiliaryHead:
         """Returns the same head with `factor` times the filters and units.
 
         Raises:
-            ValueError: If `factor` is not above 0.
+            ValueError: If `factor` is not above 0 and finite.
 
         Example:
         >>> AuxiliaryHead("inception_4a").widened(0.25).units
         256
         """
-        if not factor > 0:
+        if not 0 < factor < math.inf:
             raise ValueError(
-                f"Head {self.name!r}: the width must be above 0. Received: {factor}"
+                f"Head {self.name!r}: the width must be a finite number above 0. "
+                f"Received: {factor}"
             )
         filters, units = scaled(self.filters, factor), scaled(self.units, factor)
         return dataclasses.replace(self, filters=filters, units=units)

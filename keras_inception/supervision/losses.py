@@ -176,5 +176,5 @@ def from_logits(loss: Any) -> Any:
     if loss == "categorical_crossentropy":
         return keras.losses.CategoricalCrossentropy(from_logits=True)
     if isinstance(loss, SmoothedCrossentropy):
-        return SmoothedCrossentropy(loss.label_smoothing, from_logits=True)
+        return type(loss).from_config(loss.get_config() | {"from_logits": True})
     return loss

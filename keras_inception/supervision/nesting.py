@@ -87,9 +87,13 @@ class Nesting:
 
 
 def inputs_of(model: keras.Model) -> Any:
-    """The inputs of a functional model, in the form that it takes them."""
+    """The inputs of a functional model, in the form that it takes them.
+
+    For a model that takes a list of one, that one, which Keras takes as well.
+    """
     # A Sequential that was never called has no `input`.
-    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
+    return inputs[0] if isinstance(inputs, list) and len(inputs) == 1 else inputs
 
 
 def unfold_around(model: keras.Model, endpoints: Iterable[str]) -> Unfolded:
