@@ -134,7 +134,7 @@ def main() -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="as in benchmarks.early_exit: if training pictures chose, all are compared",
+        help="as in benchmarks.early_exit; other than 0, all pictures are compared",
     )
     add("--formats", nargs="+", default=["onnx", "openvino"])
     add("--pictures", type=int, default=2500, help="to time")
