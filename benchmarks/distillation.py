@@ -14,4 +14,4 @@ ARMS = {
 }
 
 if __name__ == "__main__":
-    run_command_study(__doc__, ARMS, epochs=3, image_size=32, width=0.25)
+    run_command_study(__doc__, ARMS, epochs=2, image_size=32, width=0.25)
