@@ -65,7 +65,7 @@ def earlyon_exits(threads: int, leaving: str) -> Call:
     def routed(batch: int):
         if batch == 1:
             return model(inputs[1], mode="inference").prediction
-        return model.forward_inference_batched(inputs[batch]).prediction
+        return model.forward_inference_batched(inputs[batch]).predictions
 
     def alone(batch: int):
         with torch.inference_mode():
