@@ -136,4 +136,4 @@ def draw(path: Path, rows: list[dict], peer: str) -> None:
 
 
 def _is_peer(name: str) -> bool:
-    return name.startswith(("torchvision", "InceptionV3"))
+    return name.startswith(("torchvision", "InceptionV3", "earlyon"))
